@@ -1,0 +1,62 @@
+# The referral service. Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench scale profile openapi clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/run.stamp ## set up, migrate and serve on http://127.0.0.1:8000
+	@exec $(BIN) run.py
+
+test: $(VENV)/dev.stamp ## set up and run every test, real servers and a real browser included
+	@tests/install-servers
+	@$(BIN) -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp ## ruff and mypy --strict
+	@$(BIN) -m ruff check .
+	@$(BIN) -m ruff format --check .
+	@$(BIN) -m mypy
+
+bench: $(VENV)/bench.stamp ## measure against a bare handler; ARGS="lookups --rounds 3" for a part
+	@bench/install-tools
+	@$(BIN) -m bench.run $(ARGS)
+	@$(BIN) -m bench.report
+
+scale: $(VENV)/bench.stamp ## fill a database with millions and measure again; ARGS="--engine postgres"
+	@bench/install-tools
+	@$(BIN) -m bench.scale $(ARGS)
+
+profile: $(VENV)/bench.stamp ## a flame graph of a look-up in bench/results/profile.svg
+	@bench/install-tools
+	@$(BIN) -m bench.profile $(ARGS)
+
+openapi: $(VENV)/run.stamp ## print the OpenAPI document
+	@$(BIN) run.py openapi
+
+clean: ## remove the virtual environment and caches; var/ (the data) stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN):
+	@tools/make-venv "$(PYTHON)" $(VENV)
+
+# The stamps say which requirements the environment has.
+$(VENV)/run.stamp: requirements.txt | $(BIN)
+	@echo "Installing what the service needs into $(VENV) ..."
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-input -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)
+	@echo "Installing what tests and checks need into $(VENV) ..."
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-input -r requirements-dev.txt
+	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/bench.stamp: requirements.txt requirements-bench.txt | $(BIN)
+	@echo "Installing what benches need into $(VENV) ..."
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-input -r requirements-bench.txt
+	@touch $@ $(VENV)/run.stamp

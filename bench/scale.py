@@ -1,0 +1,152 @@
+"""The same work at ten thousand users and at millions: `python -m bench.scale [--engine sqlite|postgres] [--referrers N]`.
+
+Fills two databases, runs the service on both at once, and asks them in turns, so that a machine that drifts slows both.
+Writes `bench/results/scale-ENGINE.json`. For PostgreSQL, REFERRAL_BENCH_POSTGRES names a server on which
+databases may be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.fill import Population, code_of, fill
+from bench.load import CONNECTIONS, Caller, in_turns, wrk
+from bench.run import API, LOAD_CORE, PASSWORD, RESULTS, Service, service
+
+SMALL = (2_000, 8_000)
+
+
+@dataclass
+class Place:
+    """A service, the people in its database, and how long it took to fill."""
+
+    running: Service
+    population: Population
+    fill_seconds: float
+
+
+@contextlib.contextmanager
+def place(engine: str, folder: Path, referrers: int, referrals: int) -> Iterator[Place]:
+    folder.mkdir()
+    url = f"sqlite:///{folder / 'bench.db'}"
+    with contextlib.ExitStack() as stack:
+        if engine == "postgres":
+            url = stack.enter_context(_postgres_database(f"bench_{referrers}"))
+        began = time.perf_counter()
+        population = fill(url, referrers, referrals)
+        seconds = time.perf_counter() - began
+        running = stack.enter_context(service(folder, REFERRAL_DATABASE_URL=url, REFERRAL_AUTH_BCRYPT_ROUNDS="4"))
+        yield Place(running, population, seconds)
+
+
+@contextlib.contextmanager
+def _postgres_database(name: str) -> Iterator[str]:
+    import psycopg
+
+    server = os.environ["REFERRAL_BENCH_POSTGRES"]
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield f"{server}/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def last_cursor(there: Place) -> str:
+    """The cursor before the last fifty referrals of the biggest referrer."""
+    from referral.paging import encode_cursor
+
+    population = there.population
+    numbers = [number for number, referrer in enumerate(population.referrer_of, population.referrers) if referrer == 0]
+    number = numbers[50]
+    return encode_cursor((population.moment(number), population.id(number)))
+
+
+def registrations(there: Place, code: str | None, seconds: float) -> float:
+    """Registrations a second on 32 connections, by a code."""
+
+    async def measure() -> float:
+        async def turn(caller: Caller) -> None:
+            body: dict[str, Any] = {"email": f"new{time.time_ns()}@example.com", "password": PASSWORD}
+            if code:
+                body["referral_code"] = code
+            status, document = await caller.call("POST", f"{API}/auth/register", body)
+            assert status == 201, document
+
+        callers = [Caller(there.running.port) for _ in range(CONNECTIONS)]
+        return (await in_turns(callers, turn, seconds)).rate
+
+    return asyncio.run(measure())
+
+
+def rates(there: Place, seconds: int) -> dict[str, float]:
+    """Each kind of work once, in answers a second."""
+    running, population = there.running, there.population
+    page = f"{running.url}/users/{population.id(0)}/referrals?limit=50"
+    some = population.referrers // 2
+
+    def ask(url: str) -> float:
+        return wrk(url, seconds, running.signed_in, core=LOAD_CORE).rate
+
+    return {
+        "GET /codes/{code}": ask(f"{running.url}/codes/{code_of(some)}"),
+        "GET /codes/by-email": ask(f"{running.url}/codes/by-email?email=user{some}@example.com"),
+        "GET /users/me": ask(f"{running.url}/users/me"),
+        "first page of the biggest referrer": ask(page),
+        "last page of the biggest referrer": ask(f"{page}&cursor={last_cursor(there)}"),
+        "registration by nobody's code": registrations(there, None, seconds),
+        "registration by somebody's code": registrations(there, code_of(some), seconds),
+        "registration by the biggest referrer's code": registrations(there, code_of(0), seconds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--referrers", type=int, default=1_000_000)
+    parser.add_argument("--referrals", type=int, default=5_000_000)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="referral-scale-"))
+    try:
+        with (
+            place(arguments.engine, folder / "small", *SMALL) as small,
+            place(arguments.engine, folder / "big", arguments.referrers, arguments.referrals) as big,
+        ):
+            rounds = [(rates(small, arguments.seconds), rates(big, arguments.seconds)) for _ in range(arguments.rounds)]
+            document = {
+                "engine": arguments.engine,
+                "users": {"small": small.population.users, "big": big.population.users},
+                "fill_seconds": big.fill_seconds,
+                "work": {
+                    name: {
+                        "small_per_second": statistics.median(here[name] for here, _ in rounds),
+                        "big_per_second": statistics.median(there[name] for _, there in rounds),
+                        "cost": statistics.median(here[name] / there[name] for here, there in rounds),
+                    }
+                    for name in rounds[0][0]
+                },
+            }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"scale-{arguments.engine}.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{big.population.users:,} users filled in {big.fill_seconds:.0f} s")
+    for name, figures in document["work"].items():
+        print(f"{name:45} {figures['big_per_second']:>9,.0f} a second, {figures['cost']:.2f} of the cost at ten thousand")
+
+
+if __name__ == "__main__":
+    main()

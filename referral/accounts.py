@@ -1,0 +1,90 @@
+"""Rules of accounts that more than one endpoint applies: the API and the pages of mailed links."""
+
+from aiohttp import web
+
+from referral.audit import record
+from referral.clock import now
+from referral.common_passwords import is_common
+from referral.config import Config
+from referral.database import Connection, TransactionConflict
+from referral.keys import CONFIG, DATABASE, LIVE_SESSIONS, PASSWORDS
+from referral.passwords import MAX_LENGTH
+from referral.problems import Problem, invalid
+from referral.queries import codes, one_time_tokens, sessions, users
+from referral.schemas import key_of
+from referral.tokens import hash_token
+
+# A name shorter than this may well be part of a word that has nothing to do with it.
+LEAST_NAME = 4
+
+
+def check_new_password(password: str, config: Config, pointer: str) -> None:
+    """Raises a problem for a password that is too short, is among the most common ones or, from a page's form, too long."""
+    if len(password) < config.auth.password_min_length:
+        raise invalid(pointer, f"Must have at least {config.auth.password_min_length} characters.")
+    if len(password) > MAX_LENGTH:
+        raise invalid(pointer, f"Must have at most {MAX_LENGTH} characters.")
+    if is_common(password):
+        raise invalid(pointer, "Must not be one of the passwords that everybody tries first.")
+
+
+def check_not_personal(password: str, pointer: str, email: str, username: str | None) -> None:
+    """Raises a problem for a password that holds, in any case, the username, the e-mail address or what is before its @."""
+    for name in (email, email.rpartition("@")[0], username or ""):
+        if len(name) >= LEAST_NAME and key_of(name) in key_of(password):
+            raise invalid(pointer, "Must not hold the username or the e-mail address.")
+
+
+async def refuse_code(conn: Connection, code: str, moment: int) -> Problem:
+    """The problem of a code that could not be used at `moment` (ms), with the reason.
+
+    Raises TransactionConflict when it could be used by now: the request is made again.
+    """
+    found = await codes.find_code(conn, code)
+    if found is None:
+        return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")
+    reason = found.code.status(moment)
+    if reason == "active":
+        raise TransactionConflict("the code's owner has just brought it back to life")
+    sentences = {
+        "expired": "The referral code has expired.",
+        "revoked": "The referral code was ended by its owner.",
+        "exhausted": "The referral code has been used as often as it may be.",
+    }
+    return Problem("referral-code-invalid", sentences[reason], reason=reason)
+
+
+def _link_refused() -> Problem:
+    return Problem("token-invalid", "The link is unknown, was used already or has expired. Ask for another mail.")
+
+
+async def confirm_email(request: web.Request, token: str) -> None:
+    """Use the token of a mailed link to verify its account's address. Raises a problem for one that is not valid."""
+    async with request.app[DATABASE].transaction() as conn:
+        moment = now()
+        user_id = await one_time_tokens.use_one_time_token(conn, hash_token(token), one_time_tokens.VERIFY_EMAIL, moment)
+        if user_id is None or not await users.verify_email(conn, user_id, moment):
+            raise _link_refused()
+        await record(request, conn, "email-verified", actor=user_id)
+
+
+async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
+    """Use the token of a mailed link to set a password; every session of the account ends.
+
+    Raises a problem for a token that is not valid or a password that is not allowed, and then the token stays as it was.
+    """
+    app = request.app
+    check_new_password(new_password, app[CONFIG], "/new_password")
+    new_hash = await app[PASSWORDS].hash(new_password)
+    async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
+        moment = now()
+        user_id = await one_time_tokens.use_one_time_token(conn, hash_token(token), one_time_tokens.RESET_PASSWORD, moment)
+        if user_id is None or not await users.reset_password(conn, user_id, new_hash, moment):
+            raise _link_refused()
+        # Only now, and so only to whoever holds a valid link, does the answer depend on the account.
+        contact = await users.find_contact(conn, user_id)
+        assert contact is not None
+        check_not_personal(new_password, "/new_password", contact.email, contact.username)
+        await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
+        ended.update(await sessions.delete_sessions_of_user(conn, user_id))
+        await record(request, conn, "password-reset", actor=user_id)

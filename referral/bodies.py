@@ -1,0 +1,112 @@
+"""Reading what comes in: JSON bodies, forms and query strings."""
+
+import asyncio
+from functools import lru_cache
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import orjson
+from aiohttp import web
+from marshmallow import Schema, ValidationError
+
+from referral.problems import Problem, invalid_members
+
+# 64 KiB is the most a body may have; what stalls longer than this on the way is cut.
+MAX_BODY = 64 * 1024
+BODY_TIMEOUT = 20.0
+# Characters of a query string worth keeping, longer than any of the service's own: 20,000 of them must not fill the memory.
+LONGEST_KEPT = 400
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body, decompressed. Raises a problem when it is too large, malformed or does not arrive within BODY_TIMEOUT
+    seconds."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        # The rest of the body may still come: the connection cannot be used again.
+        raise Problem(
+            "request-timeout",
+            f"The body did not arrive within {BODY_TIMEOUT:.0f} seconds.",
+            headers={"Connection": "close"},
+        ) from None
+    except (web.RequestPayloadError, ConnectionError):
+        # Malformed chunks or compression, or the client hung up: that is no fault of the service to be logged as one.
+        raise Problem(
+            "bad-request", "The body breaks off or is not encoded as its headers say.", headers={"Connection": "close"}
+        ) from None
+
+
+def parse_json(body: bytes) -> Any:
+    """The document. Raises a problem for what is not JSON in UTF-8 (RFC 8259), empty, or nested deeper than 1,000."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise Problem("malformed-json", "The body is empty; a JSON object is due.") from None
+        raise Problem("malformed-json", f"The body is not JSON in UTF-8: {error}.") from None
+
+
+def is_json(request: web.Request) -> bool:
+    """Whether the body says that it is JSON: application/json, or a type built upon it (RFC 6839)."""
+    kind = request.content_type
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def parse_form(body: bytes) -> list[tuple[str, str]]:
+    """The members of a URL-encoded form, empty and repeated ones included. Raises ValueError for what is none in UTF-8."""
+    return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20, errors="strict")
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The members of a page's form. Raises a problem for a body that is not one."""
+    try:
+        return dict(parse_form(await read_body(request)))
+    except ValueError:
+        raise Problem("bad-request", "The body must be a URL-encoded form in UTF-8.") from None
+
+
+async def read_json(request: web.Request) -> Any:
+    """The document of a JSON body. Raises a problem for another media type, and as `read_body` and `parse_json` do."""
+    if not is_json(request):
+        raise Problem("unsupported-media-type", "Send JSON with the header Content-Type: application/json.")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise Problem("unsupported-media-type", "Send JSON in UTF-8.")
+    return parse_json(await read_body(request))
+
+
+def load(schema: Schema, given: Any) -> dict[str, Any]:
+    """What the schema makes of the input. Raises a `validation-error` with the JSON Pointer of every bad member."""
+    try:
+        return cast(dict[str, Any], schema.load(given))
+    except ValidationError as error:
+        raise invalid_members(list(_flat("", error.messages))) from None
+
+
+def load_query(schema: Schema, query_string: str) -> dict[str, Any]:
+    """What the schema makes of a query string as it was sent (of repeated members, the last), not to be changed.
+
+    Raises as `load` does.
+    """
+    return (_load_kept if len(query_string) <= LONGEST_KEPT else _load_query)(schema, query_string)
+
+
+def _load_query(schema: Schema, query_string: str) -> dict[str, Any]:
+    return load(schema, dict(parse_qsl(query_string, keep_blank_values=True)))
+
+
+# Kept, because the same addresses and pages are asked for again and again: parsing an e-mail address costs as much as
+# everything else in a look-up.
+_load_kept = lru_cache(maxsize=20_000)(_load_query)
+
+
+def _flat(pointer: str, messages: Any) -> Any:
+    """(JSON Pointer, sentence) of each message in marshmallow's tree."""
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            escaped = str(key).replace("~", "~0").replace("/", "~1")
+            yield from _flat(pointer if key == "_schema" else f"{pointer}/{escaped}", inner)
+    else:
+        for message in messages if isinstance(messages, list) else [messages]:
+            yield pointer, str(message)

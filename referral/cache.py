@@ -1,0 +1,169 @@
+"""Active codes at hand, by code and by the referrer's e-mail.
+
+The rule: once a request that ended or changed a code has been answered, no look-up on any worker shows the former state. A
+request that changes codes says so to `changing`; look-ups go through `by_code` and `by_email`, which ask the database for
+what they miss and keep the answer only if nothing was changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from referral.clock import now
+from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, settle
+from referral.metrics import Metrics
+from referral.queries.codes import ActiveCode
+
+Load = Callable[[], Awaitable[ActiveCode | None]]
+
+# About 25 MB when full.
+MEMORY_ENTRIES = 50_000
+
+
+class Cache(Protocol):
+    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+        """The active code of this text, from the cache or else from `load`, which asks the database."""
+        ...
+
+    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+        """As `by_code`, by the key of the referrer's e-mail."""
+        ...
+
+    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
+        """Within the transaction that changes these codes. False when the cache could not be told of it, and the
+        transaction now says so to every worker instead."""
+        ...
+
+    async def after_commit(self, codes: set[str], *, told: bool) -> None:
+        """When that transaction is over: from here on, no look-up anywhere shows what was before."""
+        ...
+
+    async def healthy(self) -> bool:
+        """Whether the cache can be reached; look-ups are answered either way."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Changes:
+    """The codes that a transaction changes."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._codes: set[str] = set()
+        self._told = True
+
+    async def add(self, conn: Connection, *codes: str) -> None:
+        """Say, before the commit, that the transaction of `conn` changes these codes."""
+        fresh = set(codes) - self._codes
+        if fresh:
+            self._codes |= fresh
+            self._told = await self._cache.before_commit(conn, fresh) and self._told
+
+    async def finish(self) -> None:
+        """Call when the transaction is over, however it ended. Raises DatabaseUnavailable."""
+        if self._codes:
+            try:
+                await self._cache.after_commit(self._codes, told=self._told)
+            except TransactionConflict as error:
+                # Of the cache's own transaction: the request's is over, and must not be made again.
+                raise DatabaseUnavailable(str(error)) from error
+
+
+@asynccontextmanager
+async def changing(cache: Cache) -> AsyncIterator[Changes]:
+    """Around a transaction, to be told which codes it changes. The end is seen to whether it was committed or not: a request
+    that is cancelled in the middle of the commit cannot know."""
+    changes = Changes(cache)
+    try:
+        yield changes
+    finally:
+        await settle(changes.finish())
+
+
+class NoCache:
+    """`none://`: every look-up asks the database."""
+
+    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+        return await load()
+
+    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+        return await load()
+
+    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
+        return True
+
+    async def after_commit(self, codes: set[str], *, told: bool) -> None:
+        return None
+
+    async def healthy(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryCache:
+    """`memory://`: in this process, the least recently used dropped first."""
+
+    def __init__(self, metrics: Metrics, entries: int = MEMORY_ENTRIES) -> None:
+        self._by_code: LRUCache[str, ActiveCode] = LRUCache(entries)
+        # An e-mail leads to a code's text, never to a copy of its own: only _by_code has to be kept true.
+        self._by_email: LRUCache[str, str] = LRUCache(entries)
+        self._changes = 0
+        self._hit = metrics.cache.labels("hit").inc
+        self._miss = metrics.cache.labels("miss").inc
+
+    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+        return self._find(code) or await self._load(load)
+
+    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+        code = self._by_email.get(email_key)
+        return (self._find(code) if code else None) or await self._load(load)
+
+    def _find(self, code: str) -> ActiveCode | None:
+        active = self._by_code.get(code)
+        if active is None or active.expires_at <= now():
+            return None
+        self._hit()
+        return active
+
+    async def _load(self, load: Load) -> ActiveCode | None:
+        self._miss()
+        before = self._changes
+        active = await load()
+        if active and before == self._changes:
+            self._by_code[active.code] = active
+            self._by_email[active.email_key] = active.code
+        return active
+
+    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
+        return True
+
+    async def after_commit(self, codes: set[str], *, told: bool) -> None:
+        # One count for all keys: a fill that overlaps any change is dropped, which costs one more miss and no bookkeeping.
+        self._changes += 1
+        for code in codes:
+            self._by_code.pop(code, None)
+
+    async def healthy(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        return None
+
+
+def open_cache(url: str, metrics: Metrics, database: Database) -> Cache:
+    """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
+    if url.startswith("memory:"):
+        return MemoryCache(metrics)
+    if url.startswith("none:"):
+        return NoCache()
+    # Imported here: redis-py takes longer to load than the default start can spare.
+    from referral.redis_cache import RedisCache
+
+    return RedisCache(url, metrics, database)

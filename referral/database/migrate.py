@@ -1,0 +1,150 @@
+"""Migrations: `migrations/` through yoyo."""
+
+import os
+import socket
+import sqlite3
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yoyo
+from yoyo.backends.core.sqlite3 import SQLiteBackend
+from yoyo.connections import DatabaseURI
+from yoyo.exceptions import LockTimeout
+from yoyo.internalmigrations import needs_upgrading
+
+from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
+
+MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
+# A migration of a large database takes longer than a start should wait for somebody else's.
+LOCK_TIMEOUT = 30
+# Seconds for PostgreSQL to answer.
+CONNECT_TIMEOUT = 5
+
+
+class MigrationError(Exception):
+    """The schema cannot be brought to this version; the message says what to do."""
+
+
+def migrate(url: str) -> list[str]:
+    """Bring the database at `url` to this version's schema, making a SQLite file that is missing.
+
+    Returns the names of the migrations that were applied. Raises MigrationError when another process holds the
+    migration lock or the schema is newer than this program, DatabaseUnavailable when the database cannot be used. Each
+    migration is there wholly or not at all, also after a kill.
+    """
+    migrations = read_migrations()
+    with connect(url) as backend:
+        try:
+            # yoyo's own tables are made under its lock, too: a database that has none is not asked without it.
+            if not needs_upgrading(backend):
+                _refuse_newer_schema(backend, migrations)
+                if not backend.to_apply(migrations):
+                    return []
+            with backend.lock(timeout=LOCK_TIMEOUT):
+                # Asked again under the lock: another process may have done the work meanwhile.
+                pending = backend.to_apply(migrations)
+                backend.apply_migrations(pending)
+                return [migration.id for migration in pending]
+        except LockTimeout as error:
+            raise MigrationError(
+                f"{str(error).partition(' (')[0]} for migrations. If that process is gone, it was killed half-way: "
+                "take its lock away with `python run.py migrate --break-lock` and start again."
+            ) from None
+        except backend.DatabaseError as error:
+            raise DatabaseUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
+
+
+def break_lock(url: str) -> None:
+    """Remove the migration lock that a killed process left behind. Raises DatabaseUnavailable."""
+    with connect(url) as backend:
+        try:
+            backend.break_lock()
+        except backend.DatabaseError as error:
+            raise DatabaseUnavailable(f"the lock cannot be taken away: {_first_line(error)}") from error
+
+
+def read_migrations() -> yoyo.migrations.MigrationList:
+    """What lies in `migrations/`, each with its rollback."""
+    return yoyo.read_migrations(str(MIGRATIONS))
+
+
+class _Whole:
+    """What yoyo's backends do otherwise than this service needs; a mixin."""
+
+    def apply_one(self: Any, migration: yoyo.migrations.Migration, force: bool = False, mark: bool = True) -> None:
+        # yoyo marks a migration in a transaction after the migration's own: a kill in between would leave a schema that
+        # can go neither forward nor back.
+        self.ensure_internal_schema_updated()
+        with self.transaction():
+            migration.process_steps(self, "apply", force=force)
+            if mark:
+                self.mark_one(migration)
+
+    def get_log_data(self: Any, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
+        # yoyo asks for the user's name, which a container's user may not have, and for the host's full one, which may take
+        # a name server's timeout.
+        return {
+            "id": str(uuid.uuid1()),
+            "migration_id": migration.id if migration else None,
+            "migration_hash": migration.hash if migration else None,
+            "username": str(os.getuid()),
+            "hostname": socket.gethostname(),
+            "created_at_utc": datetime.now(UTC).replace(tzinfo=None),
+            "operation": operation,
+        }
+
+
+class _SQLiteBackend(_Whole, SQLiteBackend):  # type: ignore[misc]
+    pass
+
+
+def connect(url: str) -> yoyo.backends.DatabaseBackend:
+    """A yoyo backend on the database; use it as a context manager. Raises DatabaseUnavailable."""
+    if is_postgres(url):
+        return _connect_postgres(url)
+    path = sqlite_path(url)
+    # yoyo hands the name to SQLite as a URI, in which a % or a ? would have a meaning.
+    uri = DatabaseURI("sqlite", "", "", "", None, quote(str(path)), {})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        backend = _SQLiteBackend(uri, "_yoyo_migration")
+        backend.init_database()
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseUnavailable(f"{path}: {error}") from error
+    return backend
+
+
+def _connect_postgres(url: str) -> yoyo.backends.DatabaseBackend:
+    # Imported here: psycopg takes longer to load than a SQLite start takes in all.
+    import psycopg
+    from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+    from yoyo.connections import parse_uri
+
+    class PostgresBackend(_Whole, PostgresqlPsycopgBackend):  # type: ignore[misc]
+        pass
+
+    uri = parse_uri(url)
+    uri.args.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    try:
+        backend = PostgresBackend(uri, "_yoyo_migration")
+        backend.init_database()
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_first_line(error)}") from error
+    return backend
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_newer_schema(backend: yoyo.backends.DatabaseBackend, migrations: yoyo.migrations.MigrationList) -> None:
+    known = {migration.hash for migration in migrations}
+    unknown = [applied for applied in backend.get_applied_migration_hashes() if applied not in known]
+    if unknown:
+        raise MigrationError(
+            "The database was migrated by a newer version of this service. Run that version, or restore the backup "
+            "made before the upgrade."
+        )

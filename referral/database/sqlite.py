@@ -1,0 +1,155 @@
+"""SQLite through aiosqlite: one writer, a few read-only readers, every connection opened here."""
+
+import asyncio
+import re
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from referral.database import ConstraintViolation, DatabaseUnavailable, Row, log_if_slow, settle
+from referral.database.statements import Statement, load_statements
+
+# Reads are short; a third reader gains nothing on the two cores this default is made for.
+READERS = 2
+# How long to wait for another process (createsuperuser, a backup) that holds the write lock.
+BUSY_TIMEOUT_MS = 5_000
+
+# The names that SQLite gives a broken rule are columns; the schema's names are looked up here.
+INDEXES = """
+SELECT m.name || '.' || group_concat(c.name, ', ' || m.name || '.'),
+       CASE i.origin WHEN 'pk' THEN m.name || '_pkey' ELSE i.name END
+FROM sqlite_schema m JOIN pragma_index_list(m.name) i JOIN pragma_index_info(i.name) c
+WHERE m.type = 'table' AND i."unique" = 1
+GROUP BY m.name, i.name, i.origin
+"""
+
+
+class SQLiteConnection:
+    """A connection as query functions see it; its statements run one by one, in a thread of its own."""
+
+    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
+        self.raw = raw
+        self._statements = statements
+        self._indexes = indexes
+
+    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        started = time.perf_counter()
+        try:
+            # One hop to the connection's thread; execute, fetch and close one by one would be three.
+            return await self.raw.execute_fetchall(self._statements[name].sql, parameters)  # type: ignore[return-value]
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        finally:
+            log_if_slow(name, started, parameters)
+
+    async def one(self, name: str, /, **parameters: Any) -> Row | None:
+        rows = await self.all(name, **parameters)
+        return rows[0] if rows else None
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        if not isinstance(error, sqlite3.IntegrityError):
+            return _unavailable(error)
+        kind, _, subject = str(error).partition(" constraint failed")
+        subject = subject.removeprefix(": ")
+        if kind == "UNIQUE":
+            return ConstraintViolation(self._indexes.get(subject, subject))
+        return ConstraintViolation(subject or kind)
+
+
+def _unavailable(error: sqlite3.Error) -> Exception:
+    # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
+    if isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error)):
+        return error
+    return DatabaseUnavailable(str(error))
+
+
+class SQLiteDatabase:
+    """Reads go round-robin to readers that see the last commit (WAL); writes queue for the one writer."""
+
+    def __init__(self, writer: SQLiteConnection, readers: list[SQLiteConnection]) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._turn = 0
+        self._write_lock = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> "SQLiteDatabase":
+        """Open the migrated file. Raises DatabaseUnavailable when it is missing or is no database."""
+        statements = load_statements("sqlite")
+        opened: list[aiosqlite.Connection] = []
+        try:
+            opened.append(await _connect(path, "rw"))
+            indexes: dict[str, str] = dict(await opened[0].execute_fetchall(INDEXES))  # type: ignore[arg-type]
+            opened.extend([await _connect(path, "ro") for _ in range(READERS)])
+        except BaseException as error:
+            for raw in opened:
+                await raw.close()
+            if isinstance(error, sqlite3.Error):
+                raise DatabaseUnavailable(f"{path}: {error}") from error
+            raise
+        connections = [SQLiteConnection(raw, statements, indexes) for raw in opened]
+        return cls(connections[0], connections[1:])
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[SQLiteConnection]:
+        # Each connection runs its statements one by one in its own thread, so a reader needs no lock.
+        self._turn = (self._turn + 1) % len(self._readers)
+        yield self._readers[self._turn]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SQLiteConnection]:
+        async with self._turn_to_write():
+            raw = self._writer.raw
+            try:
+                await settle(raw.execute_fetchall("BEGIN IMMEDIATE"))
+                yield self._writer
+                await settle(raw.execute_fetchall("COMMIT"))
+            except BaseException as error:
+                # A statement that was cancelled half-way still runs in the thread; the rollback queues behind it.
+                if raw.in_transaction:
+                    await settle(raw.rollback())
+                if isinstance(error, sqlite3.Error):
+                    raise _unavailable(error) from error
+                raise
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        # Behind a writer that waits for another process, nobody waits longer than it does.
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
+                await self._write_lock.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("too many transactions wait to write") from None
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    async def close(self) -> None:
+        for connection in (*self._readers, self._writer):
+            await connection.raw.close()
+
+
+async def _connect(path: Path, mode: str) -> aiosqlite.Connection:
+    connecting = aiosqlite.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
+    # Where the closing is broken off, by a second Ctrl+C, the process must end all the same.
+    connecting._thread.daemon = True
+    raw = await connecting
+    try:
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_MS}",
+            "foreign_keys = ON",
+            # FULL: a commit is on the disk when it is acknowledged, also in WAL mode.
+            "synchronous = FULL",
+            *(("journal_mode = WAL",) if mode == "rw" else ("query_only = ON",)),
+        ):
+            await raw.execute_fetchall(f"PRAGMA {pragma}")
+    except BaseException:
+        await raw.close()
+        raise
+    return raw

@@ -1,0 +1,3 @@
+"""The endpoints, each one's story from top to bottom."""
+
+API = "/api/v1"

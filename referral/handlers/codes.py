@@ -1,0 +1,373 @@
+"""Codes: made, listed, edited, ended, looked up and mailed."""
+
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import web
+from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
+
+from referral.audit import record
+from referral.cache import changing
+from referral.clock import DAY, SECOND, now
+from referral.config import Config
+from referral.database import Connection, DatabaseUnavailable
+from referral.handlers import API
+from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY, Identity
+from referral.mail import language_of
+from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN
+from referral.paging import page, read_cursor
+from referral.problems import Problem, invalid, translated
+from referral.queries import codes, locks, outbox, users
+from referral.rate_limits import LOOKUP
+from referral.schemas import (
+    CODE,
+    ActiveCodeSchema,
+    CodeChangeSchema,
+    CodePageSchema,
+    CodeSchema,
+    EmailQuerySchema,
+    NewCodeSchema,
+    PageQuerySchema,
+    key_of,
+    rfc_3339,
+)
+from referral.tokens import new_id
+from referral.views import active_code_view, answer, code_view
+
+routes = web.RouteTableDef()
+
+# Crockford's base32: no I, L, O and U, which are misread or make words.
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Of 32^8 codes hardly ever one is taken; this many in a row never are.
+ATTEMPTS = 20
+
+
+def _none_current() -> Problem:
+    return Problem("not-found", "You have no current code.")
+
+
+def _unknown() -> Problem:
+    return Problem("not-found", "There is no such code.")
+
+
+def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
+    # A code that was made before the clock was set back lies in the future.
+    given = "/expires_at" if "expires_at" in body else "/ttl_days"
+    return {
+        "codes_uses": invalid("/max_uses", "Must not be less than the uses already made."),
+        "codes_expiry": invalid(given, "Must be later than the code was made."),
+    }
+
+
+@routes.post(f"{API}/codes")
+@docs(
+    tags=["Codes"],
+    operationId="createCode",
+    summary="Make a code",
+    description="Give `expires_at` or `ttl_days`. Without `code` the service makes one. An expired or used-up code is put "
+    "aside in passing; with `replace` the current one is, in the same step.",
+    access=SIGNED_IN,
+    problems=("active-code-exists", "code-taken"),
+    response_headers={201: {"Location": "The code's address"}},
+)
+@json_schema(NewCodeSchema, example={"ttl_days": 30})
+@response_schema(CodeSchema, 201, description="The new code")
+async def create_code(request: web.Request) -> web.Response:
+    app, body, me, moment = request.app, request[BODY], request[IDENTITY], now()
+    expires_at = _expiry(body, moment, app[CONFIG])
+    assert expires_at is not None
+    exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
+    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+        await locks.lock_user(conn, me.user_id)
+        revoked = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
+        await changes.add(conn, *revoked)
+        with translated({"codes_one_unrevoked": exists}):
+            code = await _insert(conn, body.get("code"), me, moment, expires_at, body.get("max_uses"), app[CONFIG])
+        await record(request, conn, "code-made", **_facts(code), replaced=revoked or None)
+    # A new code is looked up soon: it is at hand from the start. What fails here must not undo the answer.
+    with suppress(DatabaseUnavailable):
+        await _look_up(app, code.code)
+    return answer(code_view(code, moment), 201, {"Location": f"{API}/codes/{code.code}"})
+
+
+async def _insert(
+    conn: Connection, text: str | None, me: Identity, moment: int, expires_at: int, max_uses: int | None, config: Config
+) -> codes.Code:
+    """Insert the code of this text or, without one, of a text nobody has."""
+    for _ in range(1 if text else ATTEMPTS):
+        chosen = text or "".join(secrets.choice(ALPHABET) for _ in range(config.codes.length))
+        code = await codes.insert_code(conn, chosen, me.user_id, moment, expires_at, max_uses)
+        if code is not None:
+            return code
+    if await users.find_contact(conn, me.user_id) is None:
+        raise Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
+    raise Problem("code-taken", "This text is or was somebody's code. Choose another.")
+
+
+def _facts(code: codes.Code) -> dict[str, Any]:
+    """What the record of events says of a code."""
+    return {"code": code.code, "expires_at": rfc_3339(code.expires_at), "max_uses": code.max_uses}
+
+
+def _expiry(body: dict[str, Any], moment: int, config: Config) -> int | None:
+    """The expiry asked for in ms, None if none is. Raises a problem for one that is past or too far off."""
+    furthest = config.codes.max_ttl_days
+    if "ttl_days" in body:
+        if body["ttl_days"] > furthest:
+            raise invalid("/ttl_days", f"Must be at most {furthest} days.")
+        return moment // SECOND * SECOND + int(body["ttl_days"]) * DAY
+    if "expires_at" not in body:
+        return None
+    expires_at = int(body["expires_at"])
+    if expires_at <= moment:
+        raise invalid("/expires_at", "Must be in the future.")
+    if expires_at > moment + furthest * DAY:
+        raise invalid("/expires_at", f"Must be at most {furthest} days from now.")
+    return expires_at
+
+
+@routes.get(f"{API}/codes")
+@docs(
+    tags=["Codes"],
+    operationId="listCodes",
+    summary="All my codes",
+    description="All that the caller ever had, newest first.",
+    access=SIGNED_IN,
+    response_headers={200: {"Link": 'The next page, rel="next"'}},
+)
+@querystring_schema(PageQuerySchema)
+@response_schema(CodePageSchema, 200, description="A page of codes")
+async def list_codes(request: web.Request) -> web.Response:
+    me, query, moment = request[IDENTITY], request[QUERY], now()
+    before, limit = read_cursor(query), query["limit"]
+    async with request.app[DATABASE].reader() as conn:
+        total = await codes.count_codes(conn, me.user_id)
+        found = await codes.list_codes(conn, me.user_id, before, limit + 1)
+    document, headers = page(
+        request,
+        found,
+        limit,
+        total,
+        key=lambda code: (code.created_at, code.code),
+        view=lambda code: code_view(code, moment),
+    )
+    return answer(document, headers=headers)
+
+
+# Not the fixed words: `Allow` at their addresses must not list what codes answer.
+CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
+
+
+@routes.get(f"{API}/codes/current")
+@docs(tags=["Codes"], operationId="getCurrentCode", summary="My current code", access=SIGNED_IN, problems=("not-found",))
+@response_schema(CodeSchema, 200, description="The code that is neither ended nor expired")
+async def get_current_code(request: web.Request) -> web.Response:
+    moment = now()
+    async with request.app[DATABASE].reader() as conn:
+        code = await codes.find_current_code(conn, request[IDENTITY].user_id, moment)
+    if code is None:
+        raise _none_current()
+    return answer(code_view(code, moment))
+
+
+@routes.patch(f"{API}/codes/current")
+@docs(
+    tags=["Codes"],
+    operationId="updateCurrentCode",
+    summary="Edit my current code",
+    access=SIGNED_IN,
+    problems=("not-found",),
+)
+@json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
+@response_schema(CodeSchema, 200, description="The code as it is now")
+async def update_current_code(request: web.Request) -> web.Response:
+    app, me, moment = request.app, request[IDENTITY], now()
+    change = _change(request[BODY], moment, app[CONFIG])
+    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+        # Which code is the current one may be changing: without the lock, a replacement at once would look like none at all.
+        await locks.lock_user(conn, me.user_id)
+        with translated(_impossible(request[BODY])):
+            code = await codes.update_current_code(conn, me.user_id, moment, change)
+        if code is None:
+            raise _none_current()
+        await record(request, conn, "code-edited", **_facts(code))
+        await changes.add(conn, code.code)
+    return answer(code_view(code, moment))
+
+
+def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChange:
+    return codes.CodeChange(_expiry(body, moment, config), "max_uses" in body, body.get("max_uses"))
+
+
+@routes.delete(f"{API}/codes/current")
+@docs(
+    tags=["Codes"],
+    operationId="deleteCurrentCode",
+    summary="End my current code",
+    access=SIGNED_IN,
+    responses={204: {"description": "The code has ended"}},
+    problems=("not-found",),
+)
+async def delete_current_code(request: web.Request) -> web.Response:
+    app, me = request.app, request[IDENTITY]
+    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+        await locks.lock_user(conn, me.user_id)
+        code = await codes.revoke_current_code(conn, me.user_id, now())
+        if code is None:
+            raise _none_current()
+        await record(request, conn, "code-ended", code=code)
+        await changes.add(conn, code)
+    return web.Response(status=204)
+
+
+@routes.post(f"{API}/codes/current/email")
+@docs(
+    tags=["Codes"],
+    operationId="emailCurrentCode",
+    summary="Mail me my code",
+    description="The caller's code goes to the caller's own address.",
+    access=SIGNED_IN,
+    responses={202: {"description": "The mail is on its way"}},
+    problems=("not-found",),
+)
+async def email_current_code(request: web.Request) -> web.Response:
+    app, me, moment = request.app, request[IDENTITY], now()
+    language = language_of(request.headers.get("Accept-Language", ""))
+    await app[LIMITER].hit("mail_by_account", outbox.CODE, me.user_id)
+    async with app[DATABASE].transaction() as conn:
+        code = await codes.find_current_code(conn, me.user_id, moment)
+        contact = await users.find_contact(conn, me.user_id)
+        if code is None or contact is None:
+            raise _none_current()
+        await outbox.insert_mail(
+            conn,
+            new_id(),
+            outbox.CODE,
+            me.user_id,
+            contact.email,
+            language,
+            moment,
+            code=code.code,
+            expires_at=rfc_3339(code.expires_at),
+        )
+    app[MAILER].wake()
+    return web.Response(status=202)
+
+
+@routes.get(f"{API}/codes/by-email")
+@docs(
+    tags=["Codes"],
+    operationId="findCodeByEmail",
+    summary="Look a code up by its owner's e-mail",
+    access=PUBLIC_LOOKUP,
+    limit=LOOKUP,
+    problems=("not-found",),
+)
+@querystring_schema(EmailQuerySchema)
+@response_schema(ActiveCodeSchema, 200, description="The owner's active code")
+async def find_code_by_email(request: web.Request) -> web.Response:
+    app, key = request.app, key_of(request[QUERY]["email"])
+
+    async def load() -> codes.ActiveCode | None:
+        async with app[DATABASE].reader() as conn:
+            return await codes.find_active_code_by_email(conn, key, now())
+
+    active = await app[CACHE].by_email(key, load)
+    if active is None:
+        raise Problem("not-found", "Nobody with this e-mail address has an active code.")
+    return answer(active_code_view(active))
+
+
+@routes.get(CODE_PATH)
+@docs(
+    tags=["Codes"],
+    operationId="getCode",
+    summary="Look a code up",
+    description="Codes compare without case.",
+    limit=LOOKUP,
+    problems=("not-found",),
+)
+@response_schema(ActiveCodeSchema, 200, description="The active code")
+async def get_code(request: web.Request) -> web.Response:
+    active = await _look_up(request.app, _text_of(request))
+    if active is None:
+        raise Problem("not-found", "There is no such active code.")
+    return answer(active_code_view(active))
+
+
+async def _look_up(app: web.Application, text: str) -> codes.ActiveCode | None:
+    async def load() -> codes.ActiveCode | None:
+        async with app[DATABASE].reader() as conn:
+            return await codes.find_active_code(conn, text, now())
+
+    return await app[CACHE].by_code(text, load)
+
+
+def _text_of(request: web.Request) -> str:
+    """The code of the path in upper case. Raises a problem for what cannot be one."""
+    text = request.match_info["code"]
+    if not text.isascii() or not CODE.fullmatch(text.upper()):
+        raise _unknown()
+    return text.upper()
+
+
+def _owner(me: Identity) -> str | None:
+    """Whose codes the caller may edit; None means anybody's."""
+    return None if me.is_admin else me.user_id
+
+
+async def _refusal(conn: Connection, text: str, me: Identity) -> Problem:
+    """Why a code could not be edited or ended."""
+    found = await codes.find_code(conn, text)
+    if found is None:
+        return _unknown()
+    if found.referrer_id != me.user_id and not me.is_admin:
+        return Problem("forbidden", "The code belongs to somebody else.")
+    return Problem("code-ended", "The code has ended and cannot be edited.")
+
+
+@routes.patch(CODE_PATH)
+@docs(
+    tags=["Codes"],
+    operationId="updateCode",
+    summary="Edit a code",
+    description="For its owner, and for an admin. An expired code that was not replaced comes back with a new expiry.",
+    access=SIGNED_IN,
+    problems=("not-found", "forbidden", "code-ended"),
+)
+@json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
+@response_schema(CodeSchema, 200, description="The code as it is now")
+async def update_code(request: web.Request) -> web.Response:
+    app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
+    change = _change(request[BODY], moment, app[CONFIG])
+    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+        with translated(_impossible(request[BODY])):
+            edited = await codes.update_code(conn, text, _owner(me), change)
+        if edited is None:
+            raise await _refusal(conn, text, me)
+        await record(request, conn, "code-edited", user=edited.referrer_id, **_facts(edited.code))
+        await changes.add(conn, text)
+    return answer(code_view(edited.code, moment))
+
+
+@routes.delete(CODE_PATH)
+@docs(
+    tags=["Codes"],
+    operationId="deleteCode",
+    summary="End a code",
+    description="For its owner, and for an admin. Ending a code that has ended changes nothing.",
+    access=SIGNED_IN,
+    responses={204: {"description": "The code has ended"}},
+    problems=("not-found", "forbidden"),
+)
+async def delete_code(request: web.Request) -> web.Response:
+    app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
+    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+        ended = await codes.revoke_code(conn, text, _owner(me), moment)
+        if ended is None:
+            raise await _refusal(conn, text, me)
+        if ended.code.revoked_at == moment:
+            await record(request, conn, "code-ended", user=ended.referrer_id, code=text)
+        await changes.add(conn, text)
+    return web.Response(status=204)

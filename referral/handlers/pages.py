@@ -1,0 +1,112 @@
+"""The pages that mailed links lead to, and those that explain problems. They work without scripts.
+
+A GET shows a form and uses nothing up: mail programs and virus scanners follow links.
+"""
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp_apispec import docs
+
+from referral.accounts import confirm_email, confirm_reset
+from referral.bodies import read_form
+from referral.keys import CONFIG
+from referral.pages import html, html_response, page_docs
+from referral.problems import CATALOGUE, Problem
+from referral.rate_limits import EXEMPT
+
+routes = web.RouteTableDef()
+
+TOKEN_PARAMETER = {
+    "in": "query",
+    "name": "token",
+    "required": False,
+    "description": "The token of the mailed link",
+    "schema": {"type": "string"},
+}
+
+
+def _form_docs(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {
+        "tags": ["Pages"],
+        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}},
+        "responses": {200: html_response("Done"), 422: html_response("The token or the password is not valid")},
+        "problems": ("payload-too-large", "request-timeout", "overloaded", "bad-request"),
+    }
+
+
+@routes.get("/account/verify")
+@docs(
+    operationId="getVerifyPage",
+    summary="The page of the verification mail",
+    parameters=[TOKEN_PARAMETER],
+    **page_docs("Pages"),
+)
+async def get_verify_page(request: web.Request) -> web.Response:
+    return html("verify.html", token=request.query.get("token", ""))
+
+
+@routes.post("/account/verify")
+@docs(operationId="submitVerifyPage", summary="Its button", **_form_docs({"token": {"type": "string"}}))
+async def submit_verify_page(request: web.Request) -> web.Response:
+    form = await read_form(request)
+    try:
+        await confirm_email(request, form.get("token", ""))
+    except Problem as problem:
+        return _refused(problem)
+    return html("message.html", title="Thank you", text="Your e-mail address is confirmed.")
+
+
+@routes.get("/account/reset")
+@docs(
+    operationId="getResetPage", summary="The page of the password mail", parameters=[TOKEN_PARAMETER], **page_docs("Pages")
+)
+async def get_reset_page(request: web.Request) -> web.Response:
+    return _reset_form(request, request.query.get("token", ""))
+
+
+def _reset_form(request: web.Request, token: str, error: str | None = None) -> web.Response:
+    least = request.app[CONFIG].auth.password_min_length
+    return html("reset.html", 422 if error else 200, token=token, least=least, error=error)
+
+
+@routes.post("/account/reset")
+@docs(
+    operationId="submitResetPage",
+    summary="Its button",
+    **_form_docs({"token": {"type": "string"}, "new_password": {"type": "string", "format": "password"}}),
+)
+async def submit_reset_page(request: web.Request) -> web.Response:
+    form = await read_form(request)
+    token = form.get("token", "")
+    try:
+        await confirm_reset(request, token, form.get("new_password", ""))
+    except Problem as problem:
+        if problem.kind.name == "validation-error":
+            return _reset_form(request, token, problem.members["errors"][0]["detail"])
+        return _refused(problem)
+    return html(
+        "message.html", title="Your password is set", text="Sign in with the new one. You have been signed out everywhere."
+    )
+
+
+def _refused(problem: Problem) -> web.Response:
+    return html("message.html", problem.kind.status, title=problem.kind.title, text=problem.detail)
+
+
+@routes.get("/problems/{problem}")
+@docs(
+    tags=["Pages"],
+    operationId="getProblemPage",
+    summary="What a problem means",
+    responses={200: html_response("The page")},
+    problems=("not-found",),
+    touches_database=False,
+    limit=EXEMPT,
+)
+async def get_problem_page(request: web.Request) -> web.Response:
+    kind = CATALOGUE.get(request.match_info["problem"])
+    if kind is None:
+        raise Problem("not-found", "There is no such problem.")
+    return html("problem.html", kind=kind)

@@ -1,0 +1,172 @@
+"""Documentation, health and metrics."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+
+import openapi_ui_bundles
+import orjson
+from aiohttp import web
+from aiohttp_apispec import docs, response_schema
+
+from referral.database import DatabaseUnavailable
+from referral.keys import CACHE, CONFIG, DATABASE, METRICS
+from referral.openapi import build_openapi
+from referral.pages import html, page_docs
+from referral.problems import Problem
+from referral.queries import service
+from referral.rate_limits import EXEMPT
+from referral.schemas import HealthSchema
+from referral.views import answer
+
+routes = web.RouteTableDef()
+
+# A database that takes longer to say that it is there is not ready.
+READY_TIMEOUT = 2.0
+
+OWN_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SWAGGER_UI = openapi_ui_bundles.swagger_ui.static_path
+REDOC = openapi_ui_bundles.redoc.static_path
+
+ASSETS = {
+    "page.css": (OWN_ASSETS / "page.css", "text/css"),
+    "docs.css": (OWN_ASSETS / "docs.css", "text/css"),
+    "docs.js": (OWN_ASSETS / "docs.js", "text/javascript"),
+    "redoc.js": (OWN_ASSETS / "redoc.js", "text/javascript"),
+    "swagger-ui.css": (SWAGGER_UI / "swagger-ui.css", "text/css"),
+    "swagger-ui-bundle.js": (SWAGGER_UI / "swagger-ui-bundle.js", "text/javascript"),
+    "favicon.png": (SWAGGER_UI / "favicon-32x32.png", "image/png"),
+    "redoc.standalone.js": (REDOC / "redoc.standalone.js", "text/javascript"),
+    "logo-mini.svg": (REDOC / "logo-mini.svg", "image/svg+xml"),
+}
+# ReDoc would fetch its maker's logo from elsewhere, although the package has it.
+ELSEWHERE, HERE = b"https://cdn.redoc.ly/redoc/", b"/assets/"
+
+# Swagger UI styles elements through the DOM and shows images of its own as data: URLs; the calls go to this service.
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+# ReDoc searches in a worker that it makes of a blob.
+REDOC_POLICY = f"{DOCS_POLICY}; worker-src blob:"
+
+
+@routes.get("/")
+@docs(
+    tags=["Service"],
+    operationId="getRoot",
+    summary="To the documentation",
+    responses={302: {"description": "To /docs", "headers": {}}},
+    response_headers={302: {"Location": "/docs"}},
+    touches_database=False,
+    limit=EXEMPT,
+)
+async def get_root(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "/docs"})
+
+
+@routes.get("/docs")
+@docs(operationId="getDocs", summary="Swagger UI", **page_docs("Service"))
+async def get_docs(request: web.Request) -> web.Response:
+    return html("docs.html", policy=DOCS_POLICY)
+
+
+@routes.get("/redoc")
+@docs(operationId="getRedoc", summary="ReDoc", **page_docs("Service"))
+async def get_redoc(request: web.Request) -> web.Response:
+    return html("redoc.html", policy=REDOC_POLICY)
+
+
+@routes.get("/assets/{asset}")
+@docs(
+    tags=["Service"],
+    operationId="getAsset",
+    summary="A file of the pages",
+    responses={200: {"description": "The file", "content": {"*/*": {}}}},
+    problems=("not-found",),
+    touches_database=False,
+    limit=EXEMPT,
+)
+async def get_asset(request: web.Request) -> web.StreamResponse:
+    found = ASSETS.get(request.match_info["asset"])
+    if found is None:
+        raise Problem("not-found", "There is no such file.")
+    path, kind = found
+    headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600"}
+    if path.name == "redoc.standalone.js":
+        return web.Response(body=_redoc(), headers=headers)
+    if "Range" in request.headers:
+        # RFC 9110 section 14.2 allows to ignore it. aiohttp would answer one that cannot be met without a problem.
+        return web.Response(body=await asyncio.to_thread(path.read_bytes), headers=headers)
+    return web.FileResponse(path, headers=headers)
+
+
+@cache
+def _redoc() -> bytes:
+    bundle: bytes = (REDOC / "redoc.standalone.js").read_bytes()
+    return bundle.replace(ELSEWHERE, HERE)
+
+
+@routes.get("/openapi.json")
+@docs(
+    tags=["Service"],
+    operationId="getOpenapi",
+    summary="This document",
+    responses={200: {"description": "OpenAPI 3.1", "content": {"application/json": {"schema": {"type": "object"}}}}},
+    touches_database=False,
+    limit=EXEMPT,
+)
+async def get_openapi(request: web.Request) -> web.Response:
+    return web.Response(body=_openapi_bytes(request.app), content_type="application/json")
+
+
+@cache
+def _openapi_bytes(app: web.Application) -> bytes:
+    # Built when it is first asked for: a start need not wait for it.
+    return orjson.dumps(build_openapi(app, app[CONFIG]))
+
+
+@routes.get("/health/live")
+@docs(tags=["Service"], operationId="getLive", summary="Is the process alive?", touches_database=False, limit=EXEMPT)
+@response_schema(HealthSchema, 200, description="It is")
+async def get_live(request: web.Request) -> web.Response:
+    return answer({"status": "ok", "checks": {}}, headers={"Cache-Control": "no-store"})
+
+
+@routes.get("/health/ready")
+@docs(
+    tags=["Service"],
+    operationId="getReady",
+    summary="Can requests be answered?",
+    description="`degraded` when they can, but more slowly, because the cache is out.",
+    touches_database=False,
+    limit=EXEMPT,
+)
+@response_schema(HealthSchema, 200, description="They can: `ok` or `degraded`")
+@response_schema(HealthSchema, 503, description="They cannot; `checks` names the part that failed")
+async def get_ready(request: web.Request) -> web.Response:
+    checks = {"database": "ok", "cache": "ok" if await request.app[CACHE].healthy() else "unavailable"}
+    status = "ok" if checks["cache"] == "ok" else "degraded"
+    try:
+        async with asyncio.timeout(READY_TIMEOUT), request.app[DATABASE].reader() as conn:
+            await service.ping(conn)
+    except (DatabaseUnavailable, TimeoutError):
+        checks["database"] = status = "unavailable"
+    return answer(
+        {"status": status, "checks": checks}, 503 if status == "unavailable" else 200, {"Cache-Control": "no-store"}
+    )
+
+
+@routes.get("/metrics")
+@docs(
+    tags=["Service"],
+    operationId="getMetrics",
+    summary="Prometheus metrics",
+    responses={200: {"description": "The text format", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    touches_database=False,
+    limit=EXEMPT,
+)
+async def get_metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=request.app[METRICS].text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    )

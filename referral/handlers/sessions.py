@@ -1,0 +1,73 @@
+"""Where an account is signed in: its sessions, listed and ended by their owner."""
+
+import uuid
+
+from aiohttp import web
+from aiohttp_apispec import docs, querystring_schema, response_schema
+
+from referral.audit import record
+from referral.clock import now
+from referral.handlers import API
+from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
+from referral.openapi import SIGNED_IN
+from referral.paging import page, read_cursor
+from referral.problems import Problem
+from referral.queries import sessions
+from referral.schemas import PageQuerySchema, SessionPageSchema
+from referral.views import answer, session_view
+
+routes = web.RouteTableDef()
+
+
+@routes.get(f"{API}/auth/sessions")
+@docs(
+    tags=["Authentication"],
+    operationId="listSessions",
+    summary="Where I am signed in",
+    description="The sessions of the account that have not ended, newest first: since when, last refreshed when, from which "
+    "address and by which client.",
+    access=SIGNED_IN,
+    response_headers={200: {"Link": 'The next page, rel="next"'}},
+)
+@querystring_schema(PageQuerySchema)
+@response_schema(SessionPageSchema, 200, description="A page of sessions")
+async def list_sessions(request: web.Request) -> web.Response:
+    me, query, moment = request[IDENTITY], request[QUERY], now()
+    before, limit = read_cursor(query), query["limit"]
+    async with request.app[DATABASE].reader() as conn:
+        total = await sessions.count_sessions(conn, me.user_id, moment)
+        found = await sessions.list_sessions(conn, me.user_id, moment, before, limit + 1)
+    document, headers = page(
+        request,
+        found,
+        limit,
+        total,
+        key=lambda session: (session.created_at, session.id),
+        view=lambda session: session_view(session, me.session_id),
+    )
+    return answer(document, headers=headers)
+
+
+@routes.delete(f"{API}/auth/sessions/{{session_id}}")
+@docs(
+    tags=["Authentication"],
+    operationId="deleteSession",
+    summary="End one of my sessions",
+    description="Its access and refresh tokens stop working at once. It may be the session of this very request.",
+    access=SIGNED_IN,
+    responses={204: {"description": "The session is over"}},
+    problems=("not-found",),
+)
+async def delete_session(request: web.Request) -> web.Response:
+    gone = Problem("not-found", "You have no such session.")
+    try:
+        session_id = str(uuid.UUID(request.match_info["session_id"]))
+    except ValueError:
+        raise gone from None
+    app = request.app
+    async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
+        ended.add(session_id)
+        if not await sessions.delete_own_session(conn, request[IDENTITY].user_id, session_id):
+            raise gone
+        await record(request, conn, "session-ended", session_id=session_id)
+    return web.Response(status=204)

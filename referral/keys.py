@@ -1,0 +1,51 @@
+"""What the parts of the application share, by typed key."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from referral.cache import Cache
+from referral.config import Config
+from referral.database import Database
+from referral.enrichment import Enricher
+from referral.hunter import EmailVerifier
+from referral.live_sessions import LiveSessions
+from referral.mail import Mailer
+from referral.metrics import Metrics
+from referral.passwords import PasswordHasher
+from referral.rate_limits import Networks, RateLimiter
+from referral.tokens import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who makes the request, as the live session of its access token says."""
+
+    user_id: str
+    role: str
+    session_id: str
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+
+CONFIG = web.AppKey("config", Config)
+DATABASE = web.AppKey("database", Database)
+CACHE = web.AppKey("cache", Cache)
+PASSWORDS = web.AppKey("passwords", PasswordHasher)
+SIGNER = web.AppKey("signer", Signer)
+LIMITER = web.AppKey("limiter", RateLimiter)
+PROXIES: web.AppKey[Networks] = web.AppKey("proxies", tuple)
+LIVE_SESSIONS = web.AppKey("live_sessions", LiveSessions)
+MAILER = web.AppKey("mailer", Mailer)
+EMAIL_VERIFIER = web.AppKey("email_verifier", EmailVerifier)
+ENRICHER = web.AppKey("enricher", Enricher)
+METRICS = web.AppKey("metrics", Metrics)
+
+IDENTITY = web.RequestKey("identity", Identity)
+BODY = web.RequestKey("body", dict[str, Any])
+QUERY = web.RequestKey("query", dict[str, Any])
+ADDRESS = web.RequestKey("address", str)
+REQUEST_ID = web.RequestKey("request_id", str)

@@ -1,0 +1,65 @@
+"""What `/metrics` tells Prometheus. One registry an application: two of them in one process do not add up."""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# From a cached look-up to a login that waits for bcrypt, in seconds.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The counters of one application; labels take values of a known few only, for each is kept for ever."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.requests = Counter(
+            "referral_requests_total", "Answered requests.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "referral_request_seconds",
+            "Time from a request's head to its answer.",
+            ("method", "route"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.in_progress = Gauge(
+            "referral_requests_in_progress",
+            "Requests being answered now.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.cache = Counter(
+            "referral_cache_lookups_total", "Look-ups of active codes.", ("result",), registry=self.registry
+        )
+        self.mail = Counter("referral_mail_total", "Mail by what became of it.", ("kind", "result"), registry=self.registry)
+        self.registrations = Counter(
+            "referral_registrations_total", "Accounts made.", ("by_referral",), registry=self.registry
+        )
+
+        self.email_checks = Counter(
+            "referral_email_checks_total", "Checks of addresses at registrations.", ("result",), registry=self.registry
+        )
+        self.enrichments = Counter(
+            "referral_enrichments_total", "Look-ups of profiles by what became of them.", ("result",), registry=self.registry
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count and time one request."""
+        # The library's own look-up of labelled children costs more than both counts.
+        children = self._children.get((method, route, status))
+        if children is None:
+            children = self.requests.labels(method, route, status), self.seconds.labels(method, route)
+            self._children[method, route, status] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def text(self) -> bytes:
+        """The Prometheus text format, version 0.0.4; summed over the workers where there are several (`workers.py`)."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        summed = CollectorRegistry()
+        MultiProcessCollector(summed)  # type: ignore[no-untyped-call]
+        return generate_latest(summed)

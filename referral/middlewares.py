@@ -1,0 +1,251 @@
+"""Around every handler: request id, log and metrics; problems; authentication, limits and validation."""
+
+import asyncio
+import logging
+import random
+import re
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from aiohttp import HttpVersion11, web
+from aiohttp.typedefs import Handler
+
+from referral.bodies import load, load_query, read_json
+from referral.clock import now
+from referral.database import DatabaseUnavailable, TransactionConflict
+from referral.keys import (
+    ADDRESS,
+    BODY,
+    CONFIG,
+    DATABASE,
+    IDENTITY,
+    LIMITER,
+    LIVE_SESSIONS,
+    METRICS,
+    PROXIES,
+    QUERY,
+    REQUEST_ID,
+    SIGNER,
+    Identity,
+)
+from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
+from referral.passwords import Overloaded
+from referral.problems import BY_STATUS, Problem
+from referral.queries import sessions
+from referral.rate_limits import EXEMPT, client_address
+from referral.tokens import InvalidToken, new_id
+
+log = logging.getLogger("referral.requests")
+errors = logging.getLogger("referral.errors")
+
+# What another program's log can take without harm.
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+# RFC 3986 section 3.2.2: a name or an address, and a port. RFC 9112 section 3.2 wants everything else refused.
+HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(:\d*)?")
+# The label of requests that match no route: their paths are anybody's, and labels are kept for ever.
+NO_ROUTE = "(none)"
+METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"))
+REALM = 'Bearer realm="referral"'
+# Seconds after which a client should try again: a database that restarts, a queue of passwords that drains.
+RETRY_AFTER = "2"
+# How often a request is made before a conflict is the client's to retry.
+ATTEMPTS = 5
+
+# For everything that is not a page: nothing in an answer may be run or framed, and no browser guesses its type.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    # Answers hold personal data, or what is true for a moment; those that may be kept say so themselves.
+    "Cache-Control": "no-store",
+}
+# In place of the versions of aiohttp and Python.
+SERVER = "referral"
+# A year, in seconds: what OWASP ASVS asks for. Subdomains are the operator's to speak for.
+TRANSPORT_SECURITY = "max-age=31536000"
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """On every answer, those of errors and static files included (signal `on_response_prepare`)."""
+    headers = response.headers
+    # aiohttp refuses an unknown `Expect` at an unknown address before any middleware has run.
+    headers["X-Request-ID"] = request.get(REQUEST_ID) or new_id()
+    headers["Server"] = SERVER
+    if request.app[CONFIG].server.public_url.startswith("https:"):
+        headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+
+
+def meeting_expectations(route: web.AbstractRouteDef) -> web.RouteDef:
+    """The route with `Expect` (RFC 9110 section 10.1.1) answered by a problem where aiohttp's own handler knows none."""
+    assert isinstance(route, web.RouteDef)
+    return web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _meet_expectation})
+
+
+async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
+    if request.headers["Expect"].lower() == "100-continue":
+        if request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # By this aiohttp tells whether the answer has begun.
+            request.writer.output_size = 0
+        return None
+    request[REQUEST_ID] = new_id()
+    problem = Problem("expectation-failed", "Expect can only be 100-continue.", headers={"Connection": "close"})
+    return problem.response(request, request[REQUEST_ID])
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, count it, time it and log it."""
+    given = request.headers.get("X-Request-ID", "")
+    request[REQUEST_ID] = given if SANE_REQUEST_ID.fullmatch(given) else new_id()
+    request[ADDRESS] = client_address(request, request.app[PROXIES])
+    metrics = request.app[METRICS]
+    started = time.perf_counter()
+    status = 499  # the client hung up, as nginx counts it
+    metrics.in_progress.inc()
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        seconds = time.perf_counter() - started
+        metrics.in_progress.dec()
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else NO_ROUTE
+        method = request.method if request.method in METHODS else "(other)"
+        metrics.answered(method, route, status, seconds)
+        if log.isEnabledFor(logging.INFO):
+            identity = request.get(IDENTITY)
+            log.info(
+                "%s %s %d",
+                method,
+                route,
+                status,
+                extra={
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "request_id": request[REQUEST_ID],
+                    "milliseconds": round(seconds * 1000, 1),
+                    "user_id": identity.user_id if identity else None,
+                },
+            )
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever goes wrong below becomes a problem document; what nobody foresaw is logged and masked."""
+    try:
+        if not HOST.fullmatch(request.headers.get("Host", "")):
+            raise Problem("bad-request", "The header Host names no host.", headers={"Connection": "close"})
+        return await handler(request)
+    except Problem as problem:
+        found = problem
+    except web.HTTPRequestEntityTooLarge:
+        found = Problem("payload-too-large", "The body is larger than 64 KiB.", headers={"Connection": "close"})
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        found = _of_aiohttp(error)
+    except DatabaseUnavailable as error:
+        errors.error("database unavailable: %s", error, extra={"request_id": request[REQUEST_ID]})
+        found = Problem("unavailable", "The database cannot be reached at the moment.", headers={"Retry-After": RETRY_AFTER})
+    except Overloaded:
+        found = Problem("overloaded", "Too many passwords are being checked.", headers={"Retry-After": RETRY_AFTER})
+    except Exception:
+        errors.exception("unforeseen error", extra={"request_id": request[REQUEST_ID]})
+        found = Problem("internal-error", "The service failed; the fault was logged under this request's id.")
+    return found.response(request, request[REQUEST_ID])
+
+
+def _of_aiohttp(error: web.HTTPException) -> Problem:
+    if error.status == 404:
+        return Problem("not-found", "There is nothing at this address.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(
+            "method-not-allowed", f"This address answers {allowed} only.", headers={"Allow": error.headers["Allow"]}
+        )
+    return Problem(BY_STATUS.get(error.status, "bad-request"), f"{error.reason}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a handler's documentation says must be seen to before it is called."""
+
+    access: str | None
+    limit: str
+    schemas: tuple[dict[str, Any], ...]
+
+
+@cache
+def needs_of(handler: Any) -> Needs:
+    """Read off the decorators once, not at each request."""
+    return Needs(access_of(handler), limit_of(handler), tuple(getattr(handler, "__schemas__", ())))
+
+
+@web.middleware
+async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Authenticate, limit and validate as the handler's documentation says, and call it.
+
+    One middleware for the four: each further one costs every request as much as a look-up in the cache. A request whose
+    transaction was undone by another one, or by the loss of a connection, is made again: whatever it did was rolled back,
+    and the body that was read is kept by the request.
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return await _prepared(request, handler)
+        except TransactionConflict as conflict:
+            log.info("attempt %d: %s", attempt, conflict, extra={"request_id": request[REQUEST_ID]})
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+    return await _prepared(request, handler)
+
+
+async def _prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
+    app, needs = request.app, needs_of(request.match_info.handler)
+    identity = None
+    if needs.access == SIGNED_IN or (needs.access == PUBLIC_LOOKUP and not app[CONFIG].codes.public_lookup):
+        identity = request[IDENTITY] = await _identify(request)
+    if needs.limit != EXEMPT:
+        # By user or, if nobody is signed in, by address.
+        if identity:
+            await app[LIMITER].hit(f"{needs.limit}_by_user", identity.user_id)
+        else:
+            await app[LIMITER].hit(f"{needs.limit}_by_address", request[ADDRESS])
+    for described in needs.schemas:
+        # aiohttp-apispec's own middleware does this through webargs, which costs a look-up half its rate, knows neither 415
+        # nor JSON Pointers, and leaves its results under untyped keys.
+        if described["location"] == "json":
+            request[BODY] = load(described["schema"], await read_json(request))
+        else:
+            request[QUERY] = load_query(described["schema"], request.rel_url.raw_query_string)
+    return await handler(request)
+
+
+async def _identify(request: web.Request) -> Identity:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        # RFC 6750 section 3.1: no error code for a request that did not try.
+        raise Problem("unauthorized", "Send an access token: Authorization: Bearer …", headers={"WWW-Authenticate": REALM})
+    try:
+        session_id = request.app[SIGNER].session_of(token.strip())
+    except InvalidToken:
+        raise _refused("The access token is malformed or has expired") from None
+
+    async def load() -> sessions.LiveSession | None:
+        async with request.app[DATABASE].reader() as conn:
+            return await sessions.find_live_session(conn, session_id, now())
+
+    session = await request.app[LIVE_SESSIONS].find(session_id, load)
+    if session is None:
+        raise _refused("The access token's session has ended")
+    return Identity(session.user_id, session.role, session.id)
+
+
+def _refused(reason: str) -> Problem:
+    challenge = f'{REALM}, error="invalid_token", error_description="{reason}"'
+    return Problem("unauthorized", f"{reason}. Refresh it, or sign in again.", headers={"WWW-Authenticate": challenge})

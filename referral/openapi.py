@@ -1,0 +1,317 @@
+"""OpenAPI 3.1, built with apispec out of what aiohttp-apispec's decorators left at the handlers.
+
+Beside aiohttp-apispec's own words, a handler's `@docs` says:
+- `access`: SIGNED_IN, PUBLIC_LOOKUP, or absent for everybody; the authentication middleware goes by the same word;
+- `limit`: LOOKUP, EXEMPT, or absent for REQUEST (`rate_limits.py`);
+- `problems`: the names of the problems it can answer with, beyond those every route of its sort has;
+- `response_headers`: {status: {header: description}}.
+"""
+
+import copy
+from typing import Any
+
+from aiohttp import web
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema
+
+from referral import __version__, schemas
+from referral.config import Config
+from referral.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
+from referral.rate_limits import EXEMPT, REQUEST
+
+SIGNED_IN = "signed-in"
+PUBLIC_LOOKUP = "public-lookup"
+
+TOKEN_URL = "/api/v1/auth/token"
+
+# What any address can answer, before a handler is asked.
+TRANSPORT_PROBLEMS = ("bad-request", "method-not-allowed", "expectation-failed")
+
+TAGS = {
+    "Authentication": "Register, sign in, stay signed in, and get back in.",
+    "Me": "The user's own account, referrer and referrals.",
+    "Codes": "Make, edit, share and end codes; look one up.",
+    "Service": "Documentation, health, metrics and discovery.",
+    "Pages": "The small pages that mailed links lead to, and those that explain problems.",
+}
+
+DESCRIPTION = f"""\
+A referral programme as a service: users make a code, share it, and see who came by it.
+
+Register, press **Authorize** with the e-mail (or username) and password, and try the calls.
+
+- Bodies are JSON in UTF-8 of at most 64 KiB; an unknown member is refused. Times are RFC 3339 in UTC, ids are UUIDs.
+- Every error but those of the two OAuth endpoints is a [problem document](https://www.rfc-editor.org/rfc/rfc9457), whose
+  `type` leads to a page that explains it. Beside what is listed at a call, any address can answer
+  {", ".join(f"[`{name}`](/problems/{name})" for name in TRANSPORT_PROBLEMS)}, and one that does not exist
+  [`not-found`](/problems/not-found).
+- A list comes in pages, newest first: the next one by `next_cursor`, until it is null, or by the `Link` header.
+- Mails are written in the language of the `Accept-Language` of the request that causes them: English or Russian.
+- A new member may appear in any answer; a client ignores those it does not know.
+"""
+
+
+def access_of(handler: Any) -> str | None:
+    """SIGNED_IN, PUBLIC_LOOKUP, or None for a handler that anybody may call."""
+    documented = getattr(handler, "__apispec__", None)
+    return documented.get("access") if documented else None
+
+
+def limit_of(handler: Any) -> str:
+    """LOOKUP, EXEMPT, or REQUEST, also for an address that does not exist."""
+    documented = getattr(handler, "__apispec__", None)
+    return str(documented.get("limit", REQUEST)) if documented else REQUEST
+
+
+def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
+    """The document of all routes of the application that carry `@docs`."""
+    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    spec = APISpec(
+        title="Referral service",
+        version=__version__,
+        openapi_version="3.1.0",
+        plugins=[plugin],
+        info={"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        servers=[{"url": config.server.public_url}],
+    )
+    assert plugin.converter is not None
+    for field in (schemas.Timestamp, schemas.Email, schemas.Username, schemas.CodeText):
+        plugin.map_to_openapi_type(field, "string", None)
+    spec.components.security_scheme(
+        "OAuth2",
+        {
+            "type": "oauth2",
+            "description": "Sign in with the e-mail or the username, and the password. Leave the client id empty.",
+            "flows": {"password": {"tokenUrl": TOKEN_URL, "refreshUrl": TOKEN_URL, "scopes": {}}},
+        },
+    )
+    for name, header in HEADERS.items():
+        spec.components.header(name, {"required": True, **header})
+    spec.components.schema("Problem", schema=schemas.ProblemSchema)
+    for route in app.router.routes():
+        documented = getattr(route.handler, "__apispec__", None)
+        if documented and route.method != "HEAD" and route.resource:
+            spec.path(
+                path=route.resource.canonical,
+                operations={route.method.lower(): _operation(plugin, route, copy.deepcopy(documented), config)},
+            )
+    document: dict[str, Any] = spec.to_dict()
+    _finish_answers(document)
+    _name_one_expiry(document)
+    _apply_settings(document, config)
+    return document
+
+
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "The request's id: the caller's own, if it sent a sane one",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$"},
+        "example": schemas.EXAMPLE_ID,
+    },
+    "WWW-Authenticate": {
+        "description": "RFC 6750: whether a token is missing, or why it was refused",
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="referral"',
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before another try",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 2,
+    },
+    "RateLimit": {
+        "description": "Requests that remain, and seconds until there are more (draft-ietf-httpapi-ratelimit-headers)",
+        "schema": {"type": "string"},
+        "example": '"lookup_by_address";r=0;t=42',
+    },
+    "RateLimit-Policy": {
+        "description": "How many requests are allowed in how many seconds",
+        "schema": {"type": "string"},
+        "example": '"lookup_by_address";q=300;w=60',
+    },
+}
+# Headers of single responses that are not on each of them.
+OPTIONAL_HEADERS = ("Link",)
+PROBLEM_HEADERS = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+
+
+def _schema_name(schema: Any) -> str:
+    kind = schema if isinstance(schema, type) else type(schema)
+    return kind.__name__.removesuffix("Schema")
+
+
+def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[str, Any], config: Config) -> dict[str, Any]:
+    access, problems = docs.pop("access", None), list(docs.pop("problems", ()))
+    response_headers = {str(status): texts for status, texts in docs.pop("response_headers", {}).items()}
+    docs.pop("produces", None)
+    assert route.resource is not None
+    path, invalid = route.resource.canonical, None
+    parameters = [*docs.pop("parameters"), *_path_parameters(path)]
+    for request_schema in docs.pop("schemas"):
+        if request_schema["location"] == "json":
+            example = {key: value for key, value in request_schema["example"].items() if key != "add_to_refs"}
+            media = {"schema": request_schema["schema"], **({"example": example} if example else {})}
+            invalid = _invalid_example(request_schema["schema"])
+            docs["requestBody"] = {"required": True, "content": {"application/json": media}}
+            problems += [
+                "malformed-json",
+                "payload-too-large",
+                "unsupported-media-type",
+                "request-timeout",
+                "validation-error",
+            ]
+        else:
+            assert plugin.converter is not None
+            parameters += plugin.converter.schema2parameters(request_schema["schema"], location="query")
+            problems.append("validation-error")
+            invalid = _invalid_example(request_schema["schema"])
+    if access == SIGNED_IN or (access == PUBLIC_LOOKUP and not config.codes.public_lookup):
+        docs["security"] = [{"OAuth2": []}]
+        problems.append("unauthorized")
+    if docs.pop("touches_database", True):
+        problems.append("unavailable")
+    if docs.pop("limit", REQUEST) != EXEMPT:
+        problems.append("rate-limited")
+    problems.append("internal-error")
+    responses = {str(status): _response(response) for status, response in docs.pop("responses").items()}
+    for status, response in responses.items():
+        texts = response_headers.get(status, {})
+        response["headers"] = {name: _header(name, text) for name, text in texts.items()}
+    for name in dict.fromkeys(problems):
+        _add_problem(responses, name, _example(name, path, invalid))
+    for response in responses.values():
+        response["headers"]["X-Request-ID"] = "X-Request-ID"
+    if parameters:
+        docs["parameters"] = parameters
+    return {**docs, "responses": dict(sorted(responses.items()))}
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    kind = {"type": "string", "format": "uri-reference"} if name == "Location" else {"type": "string"}
+    return {"description": description, "required": name not in OPTIONAL_HEADERS, "schema": kind}
+
+
+def _invalid_example(schema: Schema) -> Problem:
+    """What the schema says of an empty body or, where that will do, of a wrong first member."""
+    first = next(iter(schema.fields))
+    messages = schema.validate({}) or schema.validate({first: []})
+    return invalid_members([(f"/{name}", texts[0]) for name, texts in messages.items()])
+
+
+PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "code": {
+        "description": "The code, in any case",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{4,32}$"},
+        "example": schemas.EXAMPLE_CODE,
+    },
+    "user_id": {
+        "description": "The user's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": schemas.EXAMPLE_ID,
+    },
+    "session_id": {
+        "description": "The session's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": schemas.EXAMPLE_ID,
+    },
+    "problem": {
+        "description": "The problem's name",
+        "schema": {"type": "string", "enum": list(CATALOGUE)},
+        "example": "not-found",
+    },
+    "asset": {
+        "description": "The file's name",
+        "schema": {"type": "string"},
+        "example": "page.css",
+    },
+}
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {"in": "path", "name": name, "required": True, **described}
+        for name, described in PATH_PARAMETERS.items()
+        if f"{{{name}}}" in path
+    ]
+
+
+def _response(documented: dict[str, Any]) -> dict[str, Any]:
+    if "schema" not in documented:
+        return {"headers": {}, **documented}
+    return {
+        "description": documented["description"],
+        "content": {"application/json": {"schema": documented["schema"]}},
+        "headers": {},
+    }
+
+
+def _add_problem(responses: dict[str, Any], name: str, example: dict[str, Any]) -> None:
+    """One response a status, with an example of each problem that has it."""
+    kind = CATALOGUE[name]
+    headers = {header: header for header in PROBLEM_HEADERS.get(kind.status, ())}
+    response = responses.setdefault(str(kind.status), {"description": "", "headers": headers})
+    separator = "; or " if response["description"] and not response["description"].endswith(".") else " "
+    response["description"] = f"{response['description']}{separator}`{name}`: {kind.title}.".strip()
+    content = response.setdefault("content", {}).setdefault(CONTENT_TYPE, {"schema": "Problem", "examples": {}})
+    content["examples"][name] = {"summary": kind.title, "value": example}
+
+
+def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
+    kind = CATALOGUE[name]
+    for parameter, described in PATH_PARAMETERS.items():
+        path = path.replace(f"{{{parameter}}}", described["example"])
+    example: dict[str, Any] = {
+        "type": f"/problems/{name}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.explanation.partition(". ")[0].rstrip(".") + ".",
+        "instance": path,
+        "request_id": schemas.EXAMPLE_ID,
+    }
+    if name == "validation-error" and invalid:
+        example |= {"detail": invalid.detail, **invalid.members}
+    if name == "referral-code-invalid":
+        example |= {"detail": "The referral code has expired.", "reason": "expired"}
+    return example
+
+
+def _finish_answers(document: dict[str, Any]) -> None:
+    """Answers have all their members, null where there is nothing; only these come and go.
+
+    What a client reads may grow: only bodies of requests are closed to unknown members.
+    """
+    optional = {"Problem": {"errors", "reason"}, "Referral": {"email"}, "OAuthError": {"error_description"}}
+    outgoing = {
+        _schema_name(kind)
+        for kind in vars(schemas).values()
+        if isinstance(kind, type) and issubclass(kind, Schema) and not issubclass(kind, schemas.InputSchema)
+    }
+    for name, schema in document["components"]["schemas"].items():
+        if name in outgoing:
+            schema["required"] = [member for member in schema["properties"] if member not in optional.get(name, set())]
+            schema.pop("additionalProperties", None)
+
+
+def _name_one_expiry(document: dict[str, Any]) -> None:
+    """A new code has one of the two, a change at most one: rules of the schemas' code that marshmallow does not tell."""
+    bodies = document["components"]["schemas"]
+    bodies["NewCode"]["oneOf"] = [{"required": ["expires_at"]}, {"required": ["ttl_days"]}]
+    bodies["CodeChange"]["not"] = {"required": ["expires_at", "ttl_days"]}
+
+
+def _apply_settings(document: dict[str, Any], config: Config) -> None:
+    """Limits that are settings of this installation."""
+    bodies = document["components"]["schemas"]
+    for name, member in (
+        ("Registration", "password"),
+        ("PasswordChange", "new_password"),
+        ("PasswordReset", "new_password"),
+    ):
+        bodies[name]["properties"][member]["minLength"] = config.auth.password_min_length
+    for name in ("NewCode", "CodeChange"):
+        bodies[name]["properties"]["ttl_days"]["maximum"] = config.codes.max_ttl_days

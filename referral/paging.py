@@ -1,0 +1,53 @@
+"""Keyset paging: an opaque cursor names the last item of a page, and the next one starts behind it."""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+from yarl import URL
+
+from referral.problems import invalid
+
+T = TypeVar("T")
+Key = tuple[int, str]
+
+# Sorts behind every real item: before the first page.
+_BEGINNING: Key = (2**62, "~")
+
+
+def read_cursor(query: dict[str, Any]) -> Key:
+    """The key (time in ms, text) behind which the page starts. Raises a problem for a cursor this service did not make."""
+    cursor = query.get("cursor")
+    if cursor is None:
+        return _BEGINNING
+    try:
+        time, text = orjson.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+        if type(time) is int and 0 <= time <= _BEGINNING[0] and type(text) is str and len(text) <= 64 and text.isprintable():
+            return time, text
+    except (ValueError, TypeError):
+        pass
+    raise invalid("/cursor", "Must be the next_cursor of a page before, unchanged.")
+
+
+def encode_cursor(key: Key) -> str:
+    """The cursor of a page that starts behind this key."""
+    return base64.b64encode(orjson.dumps(key), altchars=b"-_").decode()
+
+
+def page(
+    request: web.Request,
+    found: Sequence[T],
+    limit: int,
+    total: int,
+    key: Callable[[T], Key],
+    view: Callable[[T], dict[str, Any]],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The Page document of up to `limit` of the items found (ask for one more), and its Link header (RFC 8288)."""
+    items, headers, next_cursor = found[:limit], {}, None
+    if len(found) > limit:
+        next_cursor = encode_cursor(key(items[-1]))
+        url = URL(request.path).with_query(limit=limit, cursor=next_cursor)
+        headers["Link"] = f'<{url}>; rel="next"'
+    return {"items": [view(item) for item in items], "total": total, "next_cursor": next_cursor}, headers

@@ -1,0 +1,70 @@
+"""Password hashing: bcrypt in a bounded thread pool of its own, off the event loop."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import bcrypt
+
+T = TypeVar("T")
+
+# bcrypt takes 72 bytes at most and stops at a null byte. Its input is therefore the base64 of an HMAC-SHA-256, 44 bytes
+# in which every character of the password counts; the key only separates these hashes from other uses of the password.
+_DOMAIN = b"referral.passwords.v1"
+
+# Longer ones are refused when chosen (`schemas.py`); nothing is cut.
+MAX_LENGTH = 1024
+
+# With all cores busy at 12 rounds a password takes about 0.25 s: whoever would wait longer than some seconds is better
+# told to come back.
+MAX_WAITING_PER_CORE = 32
+
+
+class Overloaded(Exception):
+    """Too many passwords are waiting to be hashed or checked."""
+
+
+class PasswordHasher:
+    """Hashes and checks passwords; `close()` ends its threads."""
+
+    def __init__(self, rounds: int) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self._rounds = rounds
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
+        self._limit = MAX_WAITING_PER_CORE * cores
+        self._waiting = 0
+        # No password has this hash; checking against it costs what checking against a real one does.
+        self._nobody = f"$2b${rounds:02}${'.' * 53}"
+
+    async def hash(self, password: str) -> str:
+        """The bcrypt hash of a password of any length and script. Raises Overloaded."""
+        return await self._run(lambda: bcrypt.hashpw(_prepared(password), bcrypt.gensalt(self._rounds)).decode())
+
+    async def check(self, password: str, password_hash: str | None) -> bool:
+        """Whether the password has this hash; for None, an unknown user, False after the same work. Raises Overloaded."""
+        known = password_hash or self._nobody
+        return await self._run(lambda: bcrypt.checkpw(_prepared(password), known.encode())) and password_hash is not None
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._waiting >= self._limit:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepared(password: str) -> bytes:
+    # RFC 8265 section 4.2: the same characters typed on another keyboard are the same password.
+    normal = unicodedata.normalize("NFC", password)
+    return base64.b64encode(hmac.digest(_DOMAIN, normal.encode(), hashlib.sha256))

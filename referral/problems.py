@@ -1,0 +1,247 @@
+"""The catalogue of errors: one name, one status, one title, and what a client can do about it (RFC 9457)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+from yarl import URL
+
+from referral.database import ConstraintViolation
+
+CONTENT_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One entry of the catalogue; `explanation` is the text of its page `/problems/NAME`."""
+
+    name: str
+    status: int
+    title: str
+    explanation: str
+
+
+CATALOGUE: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "malformed-json",
+            400,
+            "The body is not JSON",
+            "The request's body is not well-formed JSON in UTF-8, or is nested absurdly deep. Nothing was done.",
+        ),
+        Kind(
+            "bad-request",
+            400,
+            "The request is malformed",
+            "The request does not follow HTTP, or an address in it cannot be decoded. Nothing was done.",
+        ),
+        Kind(
+            "unauthorized",
+            401,
+            "Authentication is required",
+            "The call needs a valid access token in the header `Authorization: Bearer TOKEN`. An access token stops working "
+            "when it expires and when its session ends: by revocation, a password change or reset, or the account's end. "
+            "Get another one with the refresh token, or sign in again.",
+        ),
+        Kind("forbidden", 403, "This is not yours", "The thing exists but belongs to somebody else, and you are no admin."),
+        Kind(
+            "wrong-password",
+            403,
+            "The password is wrong",
+            "The call asks for the account's current password, and the one given is not it. Nothing was changed.",
+        ),
+        Kind("not-found", 404, "There is no such thing", "Nothing is at this address, or it is no longer active."),
+        Kind(
+            "method-not-allowed",
+            405,
+            "The method is not allowed here",
+            "The address exists but does not answer this method. The `Allow` header lists those it does answer.",
+        ),
+        Kind(
+            "request-timeout",
+            408,
+            "The body did not arrive in time",
+            "The request's body stalled half-way and the service stopped waiting for it. Send the request again.",
+        ),
+        Kind("email-taken", 409, "The e-mail address is taken", "There is an account with this address. Sign in instead."),
+        Kind("username-taken", 409, "The username is taken", "Somebody has this username; letter case does not matter."),
+        Kind(
+            "active-code-exists",
+            409,
+            "You have an active code",
+            "A user has one code at a time. End the current one first, or send `replace: true` to end it in the same step.",
+        ),
+        Kind(
+            "code-taken",
+            409,
+            "The code is taken",
+            "This text is or was somebody's code. A code's text is taken for good, also after its end. Choose another.",
+        ),
+        Kind("code-ended", 409, "The code has ended", "A code that was ended cannot be edited any more. Make a new one."),
+        Kind(
+            "referrer-already-set",
+            409,
+            "You have a referrer",
+            "A user comes by one referrer at most, and for good: a second code cannot be used.",
+        ),
+        Kind(
+            "referral-cycle",
+            409,
+            "Your referral cannot refer you",
+            "The code's owner came by you, directly or through others, so you cannot have come by them.",
+        ),
+        Kind(
+            "payload-too-large",
+            413,
+            "The body is too large",
+            "The service takes bodies of up to 64 KiB. Nothing was done.",
+        ),
+        Kind(
+            "unsupported-media-type",
+            415,
+            "The body's media type is not supported",
+            "The call takes JSON in UTF-8: send the header `Content-Type: application/json`.",
+        ),
+        Kind("expectation-failed", 417, "The expectation cannot be met", "The only `Expect` supported is `100-continue`."),
+        Kind(
+            "validation-error",
+            422,
+            "The input is not valid",
+            "Some member of the body or of the query is missing, unknown or not allowed. `errors` lists each: `pointer` is "
+            "the JSON Pointer of the member, `detail` says what is wrong with it. Nothing was done.",
+        ),
+        Kind(
+            "referral-code-invalid",
+            422,
+            "The referral code cannot be used",
+            "`reason` says why: `unknown`, `expired`, `revoked` (ended by its owner) or `exhausted` (used as often as it "
+            "may be). Nothing was done: at a registration, no account was made.",
+        ),
+        Kind(
+            "email-undeliverable",
+            422,
+            "The e-mail address cannot be used",
+            "Mail to this address would not arrive, or the address is not to be used here. No account was made. Give "
+            "another address.",
+        ),
+        Kind("own-code", 422, "The code is your own", "Nobody can be their own referrer."),
+        Kind(
+            "token-invalid",
+            422,
+            "The link is not valid",
+            "The token of the mailed link is unknown, was used already or has expired. Ask for another mail.",
+        ),
+        Kind(
+            "rate-limited",
+            429,
+            "Too many requests",
+            "There were too many requests of this sort from one address, for one account or with one code. Nothing was "
+            "done; try again after `Retry-After` seconds. `RateLimit-Policy` says how many are allowed in how many seconds.",
+        ),
+        Kind(
+            "internal-error",
+            500,
+            "The service failed",
+            "This is a fault of the service, not of the request; it was logged under the request's id.",
+        ),
+        Kind(
+            "unavailable",
+            503,
+            "The service is unavailable",
+            "The database cannot be reached at the moment. Try again after `Retry-After` seconds. When it went away while "
+            "something was being saved, that may have been done all the same.",
+        ),
+        Kind(
+            "email-check-unavailable",
+            503,
+            "The e-mail address cannot be checked now",
+            "The service that checks addresses gave no verdict in time. No account was made; try again after `Retry-After` "
+            "seconds.",
+        ),
+        Kind(
+            "overloaded",
+            503,
+            "The service is overloaded",
+            "Too many passwords are being checked at once. Nothing was done; try again after `Retry-After` seconds.",
+        ),
+    )
+}
+
+# What aiohttp itself raises, by status.
+BY_STATUS = {
+    400: "bad-request",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "payload-too-large",
+    415: "unsupported-media-type",
+    417: "expectation-failed",
+}
+
+
+class Problem(Exception):
+    """Raised anywhere below the error middleware, which answers with it.
+
+    `members` are further members of the document, such as `errors` or `reason`. Raises KeyError for a name that is not
+    in the catalogue.
+    """
+
+    def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(name, detail)
+        self.kind = CATALOGUE[name]
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def response(self, request: web.BaseRequest, request_id: str) -> web.Response:
+        """The problem document (RFC 9457), not to be kept by any cache."""
+        document = {
+            "type": f"/problems/{self.kind.name}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            # RFC 9457: a URI reference, which a decoded path is not.
+            "instance": URL.build(path=request.path).raw_path,
+            "request_id": request_id,
+            **self.members,
+        }
+        response = web.Response(
+            status=self.kind.status,
+            body=orjson.dumps(document),
+            headers={"Cache-Control": "no-store", **self.headers},
+            content_type=CONTENT_TYPE,
+        )
+        if "Connection" in self.headers:
+            # aiohttp does not go by the header: it would answer requests that the client takes for lost.
+            response.force_close()
+        return response
+
+
+def invalid(pointer: str, detail: str) -> Problem:
+    """A `validation-error` of one member; `pointer` is its JSON Pointer (RFC 6901)."""
+    return invalid_members([(pointer, detail)])
+
+
+def invalid_members(errors: list[tuple[str, str]]) -> Problem:
+    """A `validation-error` of several members, each with its JSON Pointer."""
+    first = f"{errors[0][0].removeprefix('/')}: {errors[0][1]}" if errors[0][0] else errors[0][1]
+    more = f" And {len(errors) - 1} more, see errors." if len(errors) > 1 else ""
+    return Problem(
+        "validation-error", first + more, errors=[{"pointer": pointer, "detail": detail} for pointer, detail in errors]
+    )
+
+
+@contextmanager
+def translated(violations: Mapping[str, Problem]) -> Iterator[None]:
+    """Turn the violation of a rule of the schema into the problem it means to a client."""
+    try:
+        yield
+    except ConstraintViolation as error:
+        if error.constraint in violations:
+            raise violations[error.constraint] from None
+        raise

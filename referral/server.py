@@ -1,0 +1,139 @@
+"""The HTTP server of one process: how long a connection may take its time, how many there may be, and how it ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+from aiohttp.web_protocol import RequestHandler
+
+from referral.problems import Problem
+from referral.tokens import new_id
+
+log = logging.getLogger("referral.requests")
+
+# Seconds in which a request's head must have arrived from its first byte on; `bodies.py` has the body's.
+HEAD_TIMEOUT = 20.0
+# Seconds that an idle connection is kept: longer than proxies keep theirs, that they never write to one that is closing.
+KEEPALIVE = 75
+# Connections that may wait to be accepted. The system's own bound may be lower (net.core.somaxconn).
+BACKLOG = 1024
+# Seconds in which requests that were accepted are answered after the stop.
+SHUTDOWN_TIMEOUT = 60
+
+
+class Connection(RequestHandler):
+    """aiohttp's, but a head that stalls half-way is cut; aiohttp itself would wait as long as for an idle connection."""
+
+    __slots__ = ("_head_timer",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # A handler that still waits for its first or next request after data came has got a part of a head.
+        if self._waiter is not None and not self._waiter.done():
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(HEAD_TIMEOUT, self.force_close)
+        elif self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        super().connection_lost(error)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """A problem document for what aiohttp's parser refuses, before any middleware, and the end of the connection: nobody
+        knows where the next request would begin."""
+        # Imported here: it imports prometheus_client, and the master of several workers sets the environment for that first.
+        from referral.middlewares import HEADERS, SERVER
+
+        request_id = new_id()
+        if isinstance(exc, HttpProcessingError):
+            # The lines behind the first one repeat what was sent.
+            reason = exc.message.strip().partition("\n")[0].partition(":")[0].rstrip(".")
+            if isinstance(exc, InvalidURLError):
+                reason = "Invalid address"
+            problem = Problem("bad-request", f"The request does not follow HTTP: {reason}.")
+            facts = {"method": "(other)", "route": "(none)", "status": 400, "request_id": request_id}
+            log.info("(other) (none) 400", extra=facts)
+        else:
+            # Logs what nobody foresaw, and raises when the answer has begun.
+            super().handle_error(request, status, exc, message)
+            problem = Problem("internal-error", "The service failed; the fault was logged.")
+        response = problem.response(request, request_id)
+        response.headers.update({"X-Request-ID": request_id, "Server": SERVER, **HEADERS})
+        response.force_close()
+        return response
+
+    def log_exception(self, *arguments: Any, **options: Any) -> None:
+        """Logs what went wrong, but not that the rest of a malformed body, read to be thrown away, is malformed, too."""
+        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*arguments, **options)
+
+
+class Server(web.Server):
+    """Makes a Connection for everybody who connects."""
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """An application with the connections of this module."""
+
+    def __init__(
+        self, app: web.Application, *, shutdown_timeout: float = SHUTDOWN_TIMEOUT, last_requests: float = 0.0
+    ) -> None:
+        """The requests of connections that were accepted up to `last_requests` seconds before the stop are answered, too."""
+        super().__init__(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=shutdown_timeout)
+        self._last_requests = last_requests
+
+    async def cleanup(self) -> None:
+        for site in self.sites:
+            await site.stop()
+        await asyncio.sleep(self._last_requests)
+        await super().cleanup()
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        # aiohttp has no way to name another class; this one adds no state.
+        server.__class__ = Server
+        return server
+
+
+async def serve_until_stopped(app: web.Application, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Serve on the listening socket until SIGINT or SIGTERM, then answer what was accepted; `announce` is called when it
+    listens."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # A second SIGTERM, as make passes one on beside the one that it got, must not break off what the first began.
+        # A second Ctrl+C is meant to; nothing that was acknowledged is lost by it.
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        loop.add_signal_handler(signal.SIGINT, os._exit, 130)
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    runner = Runner(app)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        announce()
+        await stopped.wait()
+    finally:
+        await runner.cleanup()

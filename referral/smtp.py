@@ -1,0 +1,219 @@
+"""Mail over SMTP: `mail.url` read into a server, and the transport that hands messages to it."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from email import policy
+from email.message import EmailMessage
+from typing import cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiosmtplib
+
+from referral.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
+
+# In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step; a server that hangs must not hold the queue up that
+# long, and a mail that was given up on too early is only sent again. Longest is the wait after the last line, when a server
+# may be looking for viruses: giving up there is what makes a mail arrive twice.
+CONNECT_TIMEOUT = 10.0  # the connection, TLS, the greeting and the login together
+ENVELOPE_TIMEOUT = 10.0
+DATA_TIMEOUT = 60.0
+QUIT_TIMEOUT = 2.0
+# What one message can take at the most: a connection found to be dead, another one, the message itself and the goodbye.
+LONGEST_SEND = 2 * ENVELOPE_TIMEOUT + CONNECT_TIMEOUT + DATA_TIMEOUT + QUIT_TIMEOUT
+
+# Refusals of a recipient or a message that are about us: commands out of order and, by RFC 4954 section 6, the login.
+OUR_FAULT = (503, 530, 534, 535, 538)
+SHUTTING_DOWN = 421
+
+DEFAULT_PORTS = {"none": 25, "starttls": 587, "implicit": 465}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust."""
+
+    host: str
+    port: int
+    tls: str
+    username: str | None
+    password: str | None = field(repr=False)
+    ca: str | None
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Verifies certificates and host names. Raises OSError (ssl.SSLError included) when `ca` cannot be read."""
+        return None if self.tls == "none" else ssl.create_default_context(cafile=self.ca)
+
+
+def parse_server(url: str) -> Server:
+    """The server of `smtp://[user:password@]host[:port][?tls=starttls|none][&ca=FILE]` or `smtps://...`.
+
+    Raises ValueError with what is wrong, in words that give nothing of the URL away: a password may be anywhere in it.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    except ValueError:
+        raise ValueError("is no URL; special characters of the user and the password must be percent-encoded") from None
+    given = dict(options)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path not in ("", "/") or parts.fragment:
+        raise ValueError(
+            "must be smtp://user:password@host:port?tls=starttls or smtps://user:password@host:port; "
+            "special characters of the user and the password must be percent-encoded"
+        )
+    if len(given) < len(options) or given.keys() - {"tls", "ca"}:
+        raise ValueError("has an option other than tls and ca, or one of them twice")
+    if parts.scheme == "smtps" and "tls" in given:
+        raise ValueError("needs no tls option: smtps:// is TLS from the start")
+    tls = "implicit" if parts.scheme == "smtps" else given.get("tls", "none")
+    if tls not in DEFAULT_PORTS or (tls == "implicit" and parts.scheme == "smtp"):
+        raise ValueError("must have tls=starttls or tls=none; for TLS from the start, use smtps://")
+    if bool(parts.username) != bool(parts.password):
+        raise ValueError("must have both a user and a password, or neither")
+    if parts.password and tls == "none" and "tls" not in given:
+        raise ValueError("would send the password unencrypted: add ?tls=starttls, or ?tls=none if that is meant")
+    if tls == "none" and "ca" in given:
+        raise ValueError("has ca without TLS")
+    server = Server(
+        host=parts.hostname,
+        port=port or DEFAULT_PORTS[tls],
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        ca=given.get("ca"),
+    )
+    try:
+        server.tls_context()
+    except OSError:
+        raise ValueError("has a ca that is no readable file of certificates") from None
+    return server
+
+
+class SMTPTransport:
+    """Hands messages to one server, over one connection a batch."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._tls_context = server.tls_context()
+        self._local_hostname: str | None = None
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[Send]:
+        smtp = aiosmtplib.SMTP(
+            hostname=self._server.host,
+            port=self._server.port,
+            username=self._server.username,
+            password=self._server.password,
+            use_tls=self._server.tls == "implicit",
+            start_tls=self._server.tls == "starttls",
+            tls_context=self._tls_context,
+            # The time limits are ours, over several commands.
+            timeout=None,
+        )
+
+        async def send(message: EmailMessage) -> None:
+            if not await _is_ready(smtp):
+                await self._connect(smtp)
+            await _hand_over(smtp, message)
+
+        try:
+            yield send
+        finally:
+            await _quit(smtp)
+
+    async def _connect(self, smtp: aiosmtplib.SMTP) -> None:
+        if self._local_hostname is None:
+            # May ask a slow name server, which is no reason to call the mail server unreachable.
+            self._local_hostname = await asyncio.to_thread(socket.getfqdn)
+        smtp.local_hostname = self._local_hostname
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await smtp.connect()
+                if smtp.is_ehlo_or_helo_needed:
+                    await smtp.ehlo()
+        except aiosmtplib.SMTPResponseException as error:
+            raise TransportFailure(_reply(error), misconfigured=error.code >= 500) from error
+        except TimeoutError as error:
+            raise TransportFailure(f"the mail server was not ready within {CONNECT_TIMEOUT:g} s") from error
+        except (OSError, aiosmtplib.SMTPException) as error:
+            # What is neither an answer nor a lost connection is a server without the STARTTLS or the login we insist on.
+            ours = not isinstance(error, OSError) or any(isinstance(e, ssl.SSLError) for e in (error, error.__cause__))
+            raise TransportFailure(_printable(str(error)), misconfigured=ours) from error
+
+
+async def _is_ready(smtp: aiosmtplib.SMTP) -> bool:
+    """Whether the connection takes another message. Some servers end it after a number of messages, or when idle."""
+    if not smtp.is_connected:
+        return False
+    try:
+        async with asyncio.timeout(ENVELOPE_TIMEOUT):
+            await smtp.rset()
+    except (OSError, aiosmtplib.SMTPException):
+        _abort(smtp)
+        return False
+    return True
+
+
+async def _hand_over(smtp: aiosmtplib.SMTP, message: EmailMessage) -> None:
+    international = is_international(message)
+    if international and not (smtp.supports_extension("smtputf8") and smtp.supports_extension("8bitmime")):
+        raise PermanentFailure("the mail server does not take international addresses (SMTPUTF8)")
+    encoding, options = ("utf-8", ["SMTPUTF8", "BODY=8BITMIME"]) if international else ("ascii", [])
+    content = message.as_bytes(policy=policy.SMTPUTF8 if international else policy.SMTP)
+    sender, recipient = (message[name].addresses[0].addr_spec for name in ("From", "To"))
+    try:
+        async with asyncio.timeout(ENVELOPE_TIMEOUT):
+            await smtp.mail(sender, options=options, encoding=encoding)
+            await smtp.rcpt(recipient, encoding=encoding)
+        async with asyncio.timeout(DATA_TIMEOUT):
+            await smtp.data(content)
+    except (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError) as error:
+        raise _refusal(error) from error
+    except aiosmtplib.SMTPResponseException as error:
+        # The sender was refused, or the answer is not SMTP: the next message would fare no better.
+        raise TransportFailure(_reply(error), misconfigured=error.code >= 500) from error
+    except TimeoutError as error:
+        _abort(smtp)
+        raise TransportFailure("the mail server did not answer in time", midway=True) from error
+    except OSError as error:
+        raise TransportFailure(_printable(str(error)), midway=True) from error
+
+
+def _refusal(error: aiosmtplib.SMTPResponseException) -> Exception:
+    if error.code in OUR_FAULT:
+        return TransportFailure(_reply(error), misconfigured=True)
+    if 500 <= error.code < 600:
+        return PermanentFailure(_reply(error))
+    if 400 <= error.code < 500 and error.code != SHUTTING_DOWN:
+        return TemporaryFailure(_reply(error))
+    return TransportFailure(_reply(error))
+
+
+async def _quit(smtp: aiosmtplib.SMTP) -> None:
+    with suppress(OSError, aiosmtplib.SMTPException):
+        if smtp.is_connected:
+            async with asyncio.timeout(QUIT_TIMEOUT):
+                await smtp.quit()
+    _abort(smtp)
+
+
+def _abort(smtp: aiosmtplib.SMTP) -> None:
+    # Closing a TLS connection waits for the other side, which may be the one that hangs.
+    # Cast, not checked: uvloop's transports are no subclasses of asyncio's.
+    transport = cast("asyncio.WriteTransport | None", smtp.transport)
+    smtp.close()
+    if transport is not None:
+        transport.abort()
+
+
+def _reply(error: aiosmtplib.SMTPResponseException) -> str:
+    return f"the mail server answered {error.code} {_printable(error.message)}".rstrip()
+
+
+def _printable(text: str) -> str:
+    # A server may answer anything; this goes to the log, to the database and to a terminal.
+    return " ".join("".join(character if character.isprintable() else " " for character in text[:300]).split())

@@ -1,0 +1,131 @@
+"""Access tokens (JWT, RFC 9068) and opaque tokens (refresh tokens, one-time links)."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import jwt
+import uuid_utils
+from cachetools import LRUCache
+
+from referral.clock import SECOND
+from referral.config import Config, ConfigError
+from referral.signing_keys import Key, open_keys
+
+AUDIENCE = "referral"
+# RFC 9068 section 2.1: keeps an ID token or any other JWT of the same key from being taken for an access token.
+TYPE = "at+jwt"
+
+# Seconds by which the clocks of two machines may differ. A token from further in the future was signed while a clock was
+# wrong, and may be good for years.
+LEEWAY = 60
+
+# Seconds between two looks for a new key: anybody can send tokens of unknown ones.
+READ_PAUSE = 5.0
+
+# Tokens whose signature was checked. Checking one costs more than the rest of a look-up; about 10 MB when full.
+VERIFIED_TOKENS = 10_000
+
+
+class InvalidToken(Exception):
+    """The access token is malformed, not ours, or expired."""
+
+
+class Signer:
+    """Signs access tokens with the first of its keys and verifies those of any; `ttl` is in seconds.
+
+    `read_keys` is asked for keys that are not among them: at a rotation, workers with the new one sign tokens for those that
+    still have the old one.
+    """
+
+    def __init__(self, keys: list[Key], issuer: str, ttl: int, read_keys: Callable[[], list[Key]]) -> None:
+        self.keys = keys
+        self.issuer = issuer
+        self.ttl = ttl
+        self._by_id = {key.id: key for key in keys}
+        self._read_keys = read_keys
+        self._read_again_at = 0.0
+        self._verified: LRUCache[str, tuple[str, int]] = LRUCache(VERIFIED_TOKENS)
+
+    def sign(self, user_id: str, session_id: str, role: str, now: int, ttl: int | None = None) -> str:
+        """An access token of a session that was live at `now` (ms), good for `ttl` seconds, or the usual time."""
+        issued_at = now // SECOND
+        claims = {
+            "iss": self.issuer,
+            "aud": AUDIENCE,
+            "sub": user_id,
+            "sid": session_id,
+            "role": role,
+            "jti": new_id(),
+            "iat": issued_at,
+            "exp": issued_at + (self.ttl if ttl is None else ttl),
+        }
+        key = self.keys[0]
+        return jwt.encode(claims, key.private, key.algorithm, headers={"typ": TYPE, "kid": key.id})
+
+    def session_of(self, token: str, *, expired: bool = False) -> str:
+        """The id of the session an access token belongs to. Raises InvalidToken; an expired one passes if `expired`."""
+        session_id, expires_at = self._verified.get(token) or self._verify(token)
+        if expires_at <= time.time() and not expired:
+            raise InvalidToken("expired")
+        return session_id
+
+    def _verify(self, token: str) -> tuple[str, int]:
+        # RFC 8725: the key says the algorithm, never the token; the type, the issuer and the audience must be ours.
+        try:
+            header = jwt.get_unverified_header(token)
+            key = self._key(header.get("kid", ""))
+            if key is None or header.get("typ") != TYPE:
+                raise InvalidToken("not an access token of this service")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key.public,
+                algorithms=[key.algorithm],
+                audience=AUDIENCE,
+                issuer=self.issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iat", "sub", "sid", "jti"], "verify_exp": False},
+            )
+        except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
+            # UnicodeEncodeError: bytes of the header that are no UTF-8 arrive as lone surrogates.
+            raise InvalidToken(str(error)) from None
+        session_id, expires_at = claims["sid"], claims["exp"]
+        if not isinstance(session_id, str) or not isinstance(expires_at, int):
+            raise InvalidToken("claims of a wrong type")
+        self._verified[token] = session_id, expires_at
+        return session_id, expires_at
+
+    def _key(self, key_id: str) -> Key | None:
+        if key_id not in self._by_id and time.monotonic() >= self._read_again_at:
+            self._read_again_at = time.monotonic() + READ_PAUSE
+            with suppress(ConfigError):
+                self._by_id |= {key.id: key for key in self._read_keys()}
+        return self._by_id.get(key_id)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys as a JWK Set (RFC 7517); empty for HS256, whose key is nobody else's."""
+        return {"keys": [key.jwk for key in self.keys if key.jwk]}
+
+
+def open_signer(config: Config) -> Signer:
+    """The signer of the configured keys. Raises ConfigError when they cannot be read or made."""
+    keys = open_keys(config.auth)
+    return Signer(keys, config.server.public_url, config.auth.access_token_ttl, lambda: open_keys(config.auth))
+
+
+def new_id() -> str:
+    """A UUIDv7: unique, and later ones of a process sort after earlier ones."""
+    return str(uuid_utils.uuid7())
+
+
+def new_token() -> str:
+    """An opaque token of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_token(token: str) -> str:
+    """What is kept of an opaque token. It is random, so a plain hash tells nothing and needs no salt."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,108 @@
+"""What hands mail over: the one interface of the transports, its failures, and the folder of `.eml` files."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from email import policy
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import getaddresses
+from pathlib import Path
+from typing import Protocol
+
+import idna
+
+
+class PermanentFailure(Exception):
+    """The transport will never take this message."""
+
+
+class TemporaryFailure(Exception):
+    """The transport may take this message later; others it may take now."""
+
+
+class TransportFailure(Exception):
+    """The transport takes no message now, through no fault of the message.
+
+    `midway`: the message was being handed over, so that it might be the cause after all. `misconfigured`: the other side
+    will not have us as we are set up, and somebody has to see to it.
+    """
+
+    def __init__(self, reason: str, *, midway: bool = False, misconfigured: bool = False) -> None:
+        super().__init__(reason)
+        self.midway = midway
+        self.misconfigured = misconfigured
+
+
+Send = Callable[[EmailMessage], Awaitable[None]]
+
+
+class Transport(Protocol):
+    def batch(self) -> AbstractAsyncContextManager[Send]:
+        """A function that hands a message over, durably, to be called for one message after the other.
+
+        It raises PermanentFailure, TemporaryFailure or TransportFailure. What the messages share, such as a connection, is
+        opened for the first one and closed with the block.
+        """
+        ...
+
+
+class FileTransport:
+    """`file:FOLDER`: one `.eml` file a message, readable by any mail program."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[Send]:
+        yield self._send
+
+    async def _send(self, message: EmailMessage) -> None:
+        name = message["Message-ID"].strip("<>").partition("@")[0]
+        content = message.as_bytes(policy=policy.SMTPUTF8 if is_international(message) else policy.default)
+        try:
+            await asyncio.to_thread(self._write, f"{name}.eml", content)
+        except OSError as error:
+            raise TemporaryFailure(str(error)) from error
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Mailed links are secrets of their addressee: nobody else on the machine reads them.
+        aside = self._folder / f".{name}"
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.rename(self._folder / name)
+
+
+def mailbox_of(text: str) -> Address:
+    """The mailbox of `alice@example.com` or `Alice <alice@example.com>`, its domain in the form of the DNS.
+
+    That way most international addresses can be written to through any server. Raises ValueError for anything else.
+    """
+    # parseaddr would do, but older Pythons take the first of several.
+    found = getaddresses([text])
+    if len(found) != 1:
+        raise ValueError("not one mailbox")
+    ((name, address),) = found
+    local, _, domain = address.rpartition("@")
+    if not domain.isascii():
+        domain = idna.encode(domain, uts46=True).decode()
+    if not local or not domain or not text.isprintable():
+        raise ValueError("no mailbox")
+    try:
+        # Address checks the grammar of RFC 5322, which knows ASCII only; RFC 6532 adds every other character.
+        Address(addr_spec=f"{re.sub(r'[^ -~]', 'x', local)}@{domain}")
+        return Address(name, local, domain)
+    except HeaderParseError as error:
+        raise ValueError(str(error)) from None
+
+
+def is_international(message: EmailMessage) -> bool:
+    """Whether an address of the message can only be written in UTF-8 (RFC 6532)."""
+    addresses = [address.addr_spec for header in ("From", "To") for address in message[header].addresses]
+    return not "".join(addresses).isascii()

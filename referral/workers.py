@@ -1,0 +1,138 @@
+"""Several worker processes under gunicorn, with aiohttp's uvloop worker.
+
+The master migrates, holds the listening socket and restarts what dies. SIGTERM answers what was accepted and ends with 0;
+SIGHUP reads the settings again, all but `server.host` and `server.port`, and replaces the workers, while the socket stays
+open: what arrives meanwhile waits in its queue.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import GunicornUVLoopWebWorker, web
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from referral.config import Config, ConfigError
+from referral.database import DatabaseUnavailable
+from referral.log import configure_logging
+
+log = logging.getLogger(__name__)
+
+# Seconds in which a worker that is told to stop answers what it has accepted.
+GRACEFUL_TIMEOUT = 30
+# Seconds without a sign of life after which a worker is replaced.
+DEAD_AFTER = 60
+# Seconds between a worker's last accepted connection and the closing of the idle ones: the request of a connection that has
+# just been accepted is still on its way.
+LAST_REQUESTS = 0.5
+# Seconds before a worker that could not start for want of the database is replaced.
+RESTART_PAUSE = 1.0
+
+
+class Workers(BaseApplication):  # type: ignore[misc]
+    """gunicorn, told what it must know."""
+
+    def __init__(
+        self, config: Config, listener: socket.socket, read_config: Callable[[], Config], announce: Callable[[], None]
+    ) -> None:
+        self._announce = announce
+        self._config = config
+        self._listener = listener
+        self._read_config = read_config
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings: dict[str, Any] = {
+            "bind": f"fd://{self._listener.fileno()}",
+            "workers": self._config.server.workers,
+            "worker_class": "referral.workers.Worker",
+            "graceful_timeout": GRACEFUL_TIMEOUT,
+            "timeout": DEAD_AFTER,
+            # A socket for remote control in the working directory is nobody's wish here.
+            "control_socket_disable": True,
+            "child_exit": _forget_metrics,
+            "when_ready": lambda arbiter: self._announce(),
+            "logger_class": "referral.workers.Log",
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def reload(self) -> None:
+        # Read by the master, before any worker goes: a slip in the settings must not stop what runs.
+        try:
+            self._config = self._read_config()
+        except ConfigError as error:
+            log.error("the settings stay as they were: %s", error)
+        configure_logging(self._config.log)
+        super().reload()
+
+    def load(self) -> Callable[[], Any]:
+        # In the worker: neither an event loop nor a connection is shared between processes.
+        from referral.app import create_app
+        from referral.server import Runner
+
+        async def make() -> web.AppRunner:
+            # gunicorn kills what is not gone by then.
+            return Runner(create_app(self._config), shutdown_timeout=0.9 * GRACEFUL_TIMEOUT, last_requests=LAST_REQUESTS)
+
+        return make
+
+
+class Worker(GunicornUVLoopWebWorker):
+    """A worker that finds the database out when it starts is replaced; gunicorn would stop the whole service."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except DatabaseUnavailable as error:
+            log.error("worker %d cannot start: %s", os.getpid(), error)
+            time.sleep(RESTART_PAUSE)
+            sys.exit(1)
+
+
+class Log(Logger):  # type: ignore[misc]
+    """gunicorn's messages through the service's own log, one format for all; requests are logged by the middleware."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self.error_log = self.access_log = logging.getLogger("gunicorn")
+
+    def access(self, *arguments: Any) -> None:
+        return None
+
+    def reopen_files(self) -> None:
+        return None
+
+    def close_on_exec(self) -> None:
+        return None
+
+
+def _forget_metrics(arbiter: Arbiter, worker: Any) -> None:
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def serve_workers(
+    config: Config, listener: socket.socket, read_config: Callable[[], Config], announce: Callable[[], None]
+) -> None:
+    """Serve on the listening socket until SIGINT or SIGTERM, and end by SystemExit; `announce` is called when it listens."""
+    # Before anything imports prometheus_client, which looks for it then: the workers' metrics are summed by way of files.
+    folder = tempfile.mkdtemp(prefix="referral-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    listener.set_inheritable(True)
+    master = os.getpid()
+    try:
+        Workers(config, listener, read_config, announce).run()
+    finally:
+        # Workers leave through here, too.
+        if os.getpid() == master:
+            shutil.rmtree(folder, ignore_errors=True)

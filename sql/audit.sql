@@ -1,0 +1,33 @@
+-- name: insert_event(id, at, event, actor_id, user_id, email, address, request_id, detail)!
+INSERT INTO audit_events (id, at, event, actor_id, user_id, email, address, request_id, detail)
+VALUES (:id, :at, :event, :actor_id, :user_id, :email, :address, :request_id, :detail);
+
+-- name: find_events(event, since, page_size)
+-- Newest first, of one kind or, with null, of all.
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+WHERE at >= :since AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
+-- name: find_events_of_user(user_id, email_key, event, since, page_size)
+-- What a user did, what befell their account, and what was tried with their address while no account was known by it.
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+WHERE (actor_id = :user_id OR user_id = :user_id OR email = :email_key)
+  AND at >= :since AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
+-- name: erase_addresses(user_id)!
+-- With the account, from where it was used and tried. The events stay, and so does the address of an admin who had to do
+-- with it.
+UPDATE audit_events SET address = NULL WHERE actor_id = :user_id OR (user_id = :user_id AND actor_id IS NULL);
+
+-- name: erase_email(email_key)!
+-- With the account, what was tried with its e-mail address. Apart from the above: most events have none, and a plan for both
+-- would read them all.
+UPDATE audit_events SET email = NULL, address = NULL WHERE email = :email_key;
+
+-- name: delete_old_events(before, batch_size)
+-- So many at a time: a shorter retention must not hold everybody's writes up while a year goes.
+DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE at < :before ORDER BY at LIMIT :batch_size)
+RETURNING id;

@@ -1,0 +1,46 @@
+-- name: insert_mail(id, kind, user_id, recipient, language, params, now)!
+INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at)
+VALUES (:id, :kind, :user_id, :recipient, :language, :params, :now, :now);
+
+-- name: claim_mail(now, lease_until, batch_size)
+-- Takes what is due by moving it to the end of a lease: another worker finds it due again only when this one died. The
+-- outer condition is checked again on a row that another worker has just taken.
+UPDATE outbox SET next_attempt_at = :lease_until, attempts = attempts + 1
+WHERE failed_at IS NULL AND next_attempt_at <= :now AND id IN (
+    SELECT id FROM outbox WHERE failed_at IS NULL AND next_attempt_at <= :now
+    ORDER BY next_attempt_at LIMIT :batch_size
+)
+RETURNING id, kind, user_id, recipient, language, params, created_at, attempts;
+
+-- name: delete_mail(id)!
+DELETE FROM outbox WHERE id = :id;
+
+-- name: postpone_mail(id, next_attempt_at, attempts, error)!
+UPDATE outbox SET next_attempt_at = :next_attempt_at, attempts = :attempts, last_error = :error WHERE id = :id;
+
+-- name: fail_mail(id, now, error)!
+UPDATE outbox SET failed_at = :now, last_error = :error WHERE id = :id;
+
+-- name: find_next_mail_time()^
+-- When the worker must wake up at the latest.
+SELECT min(next_attempt_at) FROM outbox WHERE failed_at IS NULL;
+
+-- name: delete_mail_of_user(user_id, email_key)!
+-- With the account, whatever waits for it; password resets are kept by address.
+DELETE FROM outbox WHERE user_id = :user_id OR recipient = :email_key;
+
+-- name: find_mail()
+-- All that waits and all that failed, oldest first, for the operator.
+SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox ORDER BY created_at, id;
+
+-- name: retry_mail(id, now)^
+-- From the beginning: it has all its attempts and all the time before it is given up again.
+UPDATE outbox SET failed_at = NULL, attempts = 0, created_at = :now, next_attempt_at = :now WHERE id = :id RETURNING id;
+
+-- name: retry_failed_mail(now)
+UPDATE outbox SET failed_at = NULL, attempts = 0, created_at = :now, next_attempt_at = :now
+WHERE failed_at IS NOT NULL
+RETURNING id;
+
+-- name: delete_failed_mail(before)!
+DELETE FROM outbox WHERE failed_at < :before;

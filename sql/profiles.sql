@@ -1,0 +1,29 @@
+-- name: insert_lookup(user_id, now)!
+INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES (:user_id, :now, :now);
+
+-- name: claim_lookups(now, lease_until, batch_size)
+-- Takes what is due by moving it to the end of a lease: another worker finds it due again only when this one died. The
+-- outer condition is checked again on a row that another worker has just taken.
+UPDATE profile_lookups SET next_attempt_at = :lease_until, attempts = attempts + 1
+WHERE next_attempt_at <= :now AND user_id IN (
+    SELECT user_id FROM profile_lookups WHERE next_attempt_at <= :now ORDER BY next_attempt_at LIMIT :batch_size
+)
+RETURNING user_id, created_at, attempts;
+
+-- name: postpone_lookup(user_id, next_attempt_at)!
+UPDATE profile_lookups SET next_attempt_at = :next_attempt_at WHERE user_id = :user_id;
+
+-- name: delete_lookup(user_id)^
+-- Whoever deletes the row decides what becomes of the profile: a worker stores it in the same transaction, the account's
+-- end deletes it. The row's lock keeps them apart, so that no answer on its way is stored for an erased account.
+DELETE FROM profile_lookups WHERE user_id = :user_id RETURNING user_id;
+
+-- name: find_next_lookup_time()^
+-- When the worker must wake up at the latest.
+SELECT min(next_attempt_at) FROM profile_lookups;
+
+-- name: insert_profile(user_id, provider, profile, now)!
+INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES (:user_id, :provider, :profile, :now);
+
+-- name: delete_profile(user_id)!
+DELETE FROM profiles WHERE user_id = :user_id;

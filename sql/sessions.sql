@@ -1,0 +1,66 @@
+-- name: insert_session(id, user_id, password_hash, now, expires_at, address, client)^
+-- Conditional on the password hash that was checked: no row when the password has just been changed or the account erased.
+INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client)
+SELECT :id, u.id, cast(:now as bigint), cast(:now as bigint), cast(:expires_at as bigint), cast(:address as text),
+       cast(:client as text)
+FROM users u WHERE u.id = :user_id AND u.password_hash = :password_hash AND u.erased_at IS NULL
+RETURNING id;
+
+-- name: find_live_session(session_id, now)^
+-- On every authenticated request: a session that ended, or an account that did, ends its access tokens.
+SELECT s.user_id, u.role, s.id, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE s.id = :session_id AND s.expires_at > :now AND u.erased_at IS NULL;
+
+-- name: extend_session(token_hash, now, idle_ttl, session_ttl, address, client)^
+-- By a refresh token, and before that is used: whatever changes both takes the session first, as a session's end does, so that
+-- two transactions never wait for each other. However often it is refreshed, it ends `session_ttl` after the sign-in.
+UPDATE sessions SET last_used_at = :now, address = :address, client = :client,
+    expires_at = CASE WHEN cast(:now as bigint) + cast(:idle_ttl as bigint) < created_at + cast(:session_ttl as bigint)
+        THEN cast(:now as bigint) + cast(:idle_ttl as bigint) ELSE created_at + cast(:session_ttl as bigint) END
+WHERE id = (SELECT t.session_id FROM refresh_tokens t WHERE t.token_hash = :token_hash)
+    AND expires_at > :now AND created_at + cast(:session_ttl as bigint) > :now
+RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id), id, expires_at;
+
+-- name: list_sessions(user_id, now, before_time, before_id, page_size)
+-- Newest first, from the cursor on.
+SELECT id, created_at, last_used_at, expires_at, address, client FROM sessions
+WHERE user_id = :user_id AND expires_at > :now AND (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: count_sessions(user_id, now)^
+SELECT count(*) FROM sessions WHERE user_id = :user_id AND expires_at > :now;
+
+-- name: delete_session(session_id)^
+DELETE FROM sessions WHERE id = :session_id
+RETURNING user_id;
+
+-- name: delete_own_session(user_id, session_id)^
+DELETE FROM sessions WHERE id = :session_id AND user_id = :user_id
+RETURNING id;
+
+-- name: delete_sessions_of_user(user_id)
+DELETE FROM sessions WHERE user_id = :user_id
+RETURNING id;
+
+-- name: delete_other_sessions(user_id, session_id)
+DELETE FROM sessions WHERE user_id = :user_id AND id <> :session_id
+RETURNING id;
+
+-- name: delete_expired_sessions(now)!
+DELETE FROM sessions WHERE expires_at <= :now;
+
+-- name: insert_refresh_token(token_hash, session_id, now)!
+INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (:token_hash, :session_id, :now);
+
+-- name: use_refresh_token(token_hash, now)^
+-- The first use sets the time; a repeated one finds it.
+UPDATE refresh_tokens SET used_at = coalesce(used_at, :now) WHERE token_hash = :token_hash
+RETURNING session_id, used_at;
+
+-- name: delete_used_refresh_tokens(before)!
+-- Housekeeping: what was used so long ago is refused as unknown from now on; while it is kept, its reuse ends the session.
+DELETE FROM refresh_tokens WHERE used_at <= :before;
+
+-- name: find_session_of_refresh_token(token_hash)^
+SELECT session_id FROM refresh_tokens WHERE token_hash = :token_hash;

@@ -1,0 +1,73 @@
+-- name: insert_user(id, email, email_key, username, username_key, password_hash, role, created_at)!
+-- Uniqueness of the e-mail and of the username is the indexes' business.
+INSERT INTO users (id, email, email_key, username, username_key, password_hash, role, created_at)
+VALUES (:id, :email, :email_key, :username, :username_key, :password_hash, :role, :created_at);
+
+-- name: find_account(user_id, now)^
+-- A user's own view in one round trip. The code is the current one: unrevoked and unexpired.
+SELECT u.id, u.email, u.email_verified_at, u.username, u.role, u.created_at, u.referral_count,
+       r.referrer_id, w.username,
+       c.code, c.created_at, c.expires_at, c.revoked_at, c.max_uses, c.uses,
+       p.profile
+FROM users u
+LEFT JOIN referrals r ON r.user_id = u.id
+LEFT JOIN users w ON w.id = r.referrer_id
+LEFT JOIN codes c ON c.referrer_id = u.id AND c.revoked_at IS NULL AND c.expires_at > :now
+LEFT JOIN profiles p ON p.user_id = u.id
+WHERE u.id = :user_id AND u.erased_at IS NULL;
+
+-- name: find_credentials_by_email(email_key)^
+-- For a sign-in: what a password is checked against.
+SELECT id, role, password_hash FROM users WHERE email_key = :email_key;
+
+-- name: find_credentials_by_username(username_key)^
+SELECT id, role, password_hash FROM users WHERE username_key = :username_key;
+
+-- name: find_credentials_by_id(user_id)^
+SELECT id, role, password_hash FROM users WHERE id = :user_id AND erased_at IS NULL;
+
+-- name: find_contact(user_id)^
+-- Where to write to a user.
+SELECT id, email, username, email_verified_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+
+-- name: find_contact_by_email(email_key)^
+SELECT id, email, username, email_verified_at FROM users WHERE email_key = :email_key;
+
+-- name: find_referral_count(user_id)^
+-- The total of a list of referrals, without counting.
+SELECT referral_count FROM users WHERE id = :user_id AND erased_at IS NULL;
+
+-- name: update_username(user_id, username, username_key)!
+UPDATE users SET username = :username, username_key = :username_key
+WHERE id = :user_id AND erased_at IS NULL;
+
+-- name: update_password(user_id, old_hash, new_hash)^
+-- Conditional on the hash that was checked: of two changes at once, one finds the password changed under it.
+UPDATE users SET password_hash = :new_hash
+WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
+RETURNING id;
+
+-- name: reset_password(user_id, new_hash, now)^
+-- A link that reached the mailbox proves the address, too.
+UPDATE users SET password_hash = :new_hash, email_verified_at = coalesce(email_verified_at, :now)
+WHERE id = :user_id AND erased_at IS NULL
+RETURNING id;
+
+-- name: verify_email(user_id, now)^
+UPDATE users SET email_verified_at = coalesce(email_verified_at, :now)
+WHERE id = :user_id AND erased_at IS NULL
+RETURNING id;
+
+-- name: increment_referral_count(code)^
+-- In the transaction that inserts the referral, so that the count always equals the rows. Before the code itself is used:
+-- whatever changes both takes the user first, so that two transactions never wait for each other.
+UPDATE users SET referral_count = referral_count + 1
+WHERE id = (SELECT c.referrer_id FROM codes c WHERE c.code = :code)
+RETURNING id;
+
+-- name: erase_user(user_id, old_hash, now)^
+-- The row stays, nameless, for the referrer's history. Conditional on the password hash that was checked.
+UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
+    username = NULL, username_key = NULL, password_hash = NULL
+WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
+RETURNING id;

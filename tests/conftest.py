@@ -1,0 +1,190 @@
+"""The fixtures: a migrated database a test, an application in the test's own loop, and people who use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from referral.app import create_app
+from referral.config import Config, load_config
+from referral.database import Database, open_database
+from referral.database.migrate import migrate
+from tests.people import PASSWORD, SECRETS, Person
+from tests.servers import PostgresServer
+
+# Everything a test's service needs to differ in from the shipped defaults; a test may override more.
+SETTINGS = {
+    "REFERRAL_AUTH_SECRET": "a secret of the tests, of more than 32 characters",
+    "REFERRAL_AUTH_BCRYPT_ROUNDS": "4",
+    "REFERRAL_LOG_LEVEL": "debug",
+    # On in tests/test_rate_limits.py; elsewhere one address makes more requests than a person does.
+    "REFERRAL_LIMITS_ENABLED": "false",
+}
+
+MakeConfig = Callable[..., Config]
+MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
+Client = TestClient[web.Request, web.Application]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A freshly migrated SQLite file to copy: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "referral.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL with a migrated database, `migrated`, that tests' own databases are copies of."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    try:
+        server.execute("CREATE DATABASE migrated")
+        migrate(server.url("migrated"))
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The dialect: whatever uses a database runs on both. A module about one of them overrides this."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a migrated, empty database of the test's own."""
+    if engine == "sqlite":
+        path = tmp_path / "referral.db"
+        shutil.copy(request.getfixturevalue("migrated_database"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = f"test_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    yield server.url(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The test's database, opened beside the application's own connections."""
+    opened = await open_database(database_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def mail_folder(tmp_path: Path) -> Path:
+    return tmp_path / "mail"
+
+
+@pytest.fixture
+def make_config(database_url: str, mail_folder: Path) -> MakeConfig:
+    """`make_config(codes_length="10")`: the tests' settings, with some overridden as by the environment."""
+
+    def make(**overrides: str) -> Config:
+        environ = {
+            **SETTINGS,
+            "REFERRAL_DATABASE_URL": database_url,
+            "REFERRAL_MAIL_URL": f"file:{mail_folder}",
+            **{f"REFERRAL_{name.upper()}": value for name, value in overrides.items()},
+        }
+        return load_config(environ=environ)
+
+    return make
+
+
+@pytest.fixture
+async def make_client(make_config: MakeConfig) -> AsyncIterator[MakeClient]:
+    """`await make_client(codes_length="10")`: a client of an application with these settings, on the test's database."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(**overrides: str) -> Client:
+            client = TestClient(TestServer(create_app(make_config(**overrides))))
+            return await stack.enter_async_context(client)
+
+        yield make
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> Client:
+    return await make_client()
+
+
+@pytest.fixture
+def person(client: Client) -> Callable[..., Awaitable[Person]]:
+    """`await person("alice", referral_code=...)`: registers somebody new and returns them, signed in."""
+    numbers = itertools.count(1)
+
+    async def make(name: str | None = None, **registration: Any) -> Person:
+        name = name or f"person{next(numbers)}"
+        return await Person.register(client, name, **registration)
+
+    return make
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """`await eventually(check)`: the first true thing that `check()` returns, for up to ten seconds."""
+
+    async def wait(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+        async with asyncio.timeout(seconds):
+            while True:
+                found = check()
+                if asyncio.iscoroutine(found):
+                    found = await found
+                if found:
+                    return found
+                await asyncio.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test leaves in relative paths (`var/`) goes to its own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+class _Logged(logging.Handler):
+    """Everything that is logged, with tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # aiohttp's own access log, which the service turns off, has the addresses of pages with their tokens.
+        if record.name != "aiohttp.access":
+            self.lines.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(tmp_path: Path) -> Iterator[None]:
+    """No test's password or token is in what it logged, at any level of the service's own, or a service it started."""
+    SECRETS.clear()
+    SECRETS.update((PASSWORD, PASSWORD.replace(" ", "+"), PASSWORD.replace(" ", "%20")))
+    handler, root, ours = _Logged(), logging.getLogger(), logging.getLogger("referral")
+    level = ours.level
+    root.addHandler(handler)
+    ours.setLevel(logging.DEBUG)
+    yield
+    ours.setLevel(level)
+    root.removeHandler(handler)
+    files = (tmp_path / "service.log", Path(f"{tmp_path}.log"))
+    text = "\n".join([*handler.lines, *(file.read_text(errors="replace") for file in files if file.exists())])
+    assert not [secret for secret in SECRETS if secret in text], text

@@ -1,0 +1,63 @@
+"""A look into a test's database past the service, and changes that only time or an operator would make."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import psycopg
+
+from referral.database import is_postgres, sqlite_path
+
+TABLES = (
+    "users",
+    "codes",
+    "referrals",
+    "sessions",
+    "refresh_tokens",
+    "one_time_tokens",
+    "outbox",
+    "profiles",
+    "profile_lookups",
+    "audit_events",
+)
+
+
+async def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Run one statement in a transaction of its own, in a thread, and return its rows."""
+    return await asyncio.to_thread(_run, url, statement)
+
+
+def _run(url: str, statement: str) -> list[tuple[Any, ...]]:
+    if is_postgres(url):
+        with psycopg.connect(url, autocommit=True) as server:
+            cursor = server.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+    with closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as file:
+        return file.execute(statement).fetchall()
+
+
+async def count(url: str, table: str, where: str = "1 = 1") -> int:
+    """How many rows of the table there are."""
+    return int((await sql(url, f"SELECT count(*) FROM {table} WHERE {where}"))[0][0])
+
+
+async def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables that requests write to."""
+    return {table: sorted(await sql(url, f"SELECT * FROM {table}"), key=repr) for table in TABLES}
+
+
+async def make_admin(url: str, user_id: str) -> None:
+    """Give the role of an admin, as `createsuperuser` does."""
+    await sql(url, f"UPDATE users SET role = 'admin' WHERE id = '{user_id}'")
+
+
+async def expire(url: str, code: str) -> None:
+    """Let the code's time have come a second ago."""
+    await sql(
+        url,
+        "UPDATE codes SET created_at = created_at - 10 * (expires_at - created_at), expires_at = created_at - 1000 "
+        f"WHERE code = '{code}'",
+    )

@@ -1,0 +1,50 @@
+"""What schemathesis checks beside its own: valid-looking data is refused only for what no JSON Schema can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+# Why an operation may answer 422 to data that its schema admits: beginnings of `POINTER DETAIL` or of a problem's name.
+REFUSALS = {
+    # A username is of letters and digits of any script, for which patterns have no word that all dialects share; an e-mail
+    # address may have a reserved domain; a password is neither a common one nor made of the account's names.
+    "register": {"/username", "/email", "/password", "referral-code-invalid"},
+    "changePassword": {"/new_password"},
+    "updateMe": {"/username"},
+    "requestPasswordReset": {"/email"},
+    "findCodeByEmail": {"/email"},
+    # An expiry is in the future, and not too far off; limits of uses are not below what was used.
+    "createCode": {"/expires_at Must be"},
+    "updateCurrentCode": {"/expires_at Must be", "/max_uses"},
+    "updateCode": {"/expires_at Must be", "/max_uses"},
+    # A cursor is of a page before, a code of somebody, a token of a mail.
+    "listCodes": {"/cursor"},
+    "listSessions": {"/cursor"},
+    "listMyReferrals": {"/cursor"},
+    "listReferrals": {"/cursor"},
+    "setReferrer": {"referral-code-invalid", "own-code"},
+    "verifyEmail": {"token-invalid"},
+    "resetPassword": {"/new_password", "token-invalid"},
+    "submitVerifyPage": {"text/html"},
+    "submitResetPage": {"text/html"},
+}
+
+
+@schemathesis.check
+def valid_data_refusal(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
+) -> None:
+    """Fails when valid data gets a 422 for another reason than the operation's REFUSALS."""
+    if response.status_code != 422 or case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if response.headers["content-type"][0].startswith("text/html"):
+        reasons = {"text/html"}
+    else:
+        problem = response.json()
+        errors = problem.get("errors", ())
+        reasons = {f"{error['pointer']} {error['detail']}" for error in errors} or {problem["type"].rpartition("/")[2]}
+    name = case.operation.definition.raw["operationId"]
+    unforeseen = {reason for reason in reasons if not reason.startswith(tuple(REFUSALS.get(name, ())))}
+    assert not unforeseen, f"{name} refuses what its schema admits: {', '.join(sorted(unforeseen))}"

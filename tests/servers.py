@@ -1,0 +1,234 @@
+"""Real servers on free ports, started by the tests: they can be stopped, hung and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def program(name: str, package: str, *folders: Path) -> str:
+    """The path of a program. Raises with the Debian package to install when it is missing: no test is skipped for it."""
+    found = shutil.which(name) or next((str(folder / name) for folder in folders if (folder / name).exists()), None)
+    if found is None:
+        raise RuntimeError(f"{name} is missing: run tests/install-servers, or install Debian's {package}")
+    return found
+
+
+def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Poll until `check()`; raises TimeoutError when it stays false."""
+    end = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > end:
+            raise TimeoutError("the server did not get ready")
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Server:
+    """A server process; `stop`, `hang`, `resume` and `kill` do to it what befalls real ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise RuntimeError("each server says how it is started")
+
+    def ready(self) -> bool:
+        return listens(self.port)
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            # A session of its own: a signal to the tests' terminal is not one to the server.
+            self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_until(self.ready)
+        except TimeoutError:
+            raise RuntimeError(f"no start: {(self.folder / 'server.log').read_text()[-2000:]}") from None
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
+    def hang(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """As by kill -9; twice is no harm."""
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    stop = kill
+
+
+class RedisServer(Server):
+    def __init__(self, folder: Path, *options: str) -> None:
+        super().__init__(folder)
+        self.options = options
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        return [
+            program("redis-server", "redis-server"),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)),
+            *self.options,
+        ]
+
+
+class PostgresServer(Server):
+    """PostgreSQL without fsync: a test that kills it starts one of its own with `fsync=True`."""
+
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:
+            # initdb and the server refuse to run as root, and no other user may enter pytest's folders.
+            self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            folder = Path(tempfile.mkdtemp(prefix="referral-postgres-"))
+            shutil.chown(folder, "postgres", "postgres")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(folder)
+        self.fsync = fsync
+        self._binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        self._run(
+            "initdb", "--pgdata", "data", "--username", "referral", "--auth", "trust", "--no-sync", "--locale", "C.UTF-8"
+        )
+
+    def _binary(self, name: str) -> str:
+        return program(name, "postgresql", *self._binaries)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run([*self._as_user, self._binary(name), *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def command(self) -> list[str]:
+        settings = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "on" if self.fsync else "off",
+            "max_connections": "200",
+            "shared_buffers": "64MB",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [*self._as_user, self._binary("postgres"), "-D", "data", *options]
+
+    def ready(self) -> bool:
+        probe = [self._binary("pg_isready"), "--host", "127.0.0.1", "--port", str(self.port), "--quiet"]
+        return subprocess.run(probe, check=False).returncode == 0
+
+    def url(self, database: str) -> str:
+        return f"postgresql://referral@127.0.0.1:{self.port}/{database}"
+
+    def signal(self, number: int) -> None:
+        # Each of its processes leads a group of its own.
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop(self) -> None:
+        """A fast shutdown, as by an administrator."""
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGINT)
+            self.process.wait()
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run one statement as the superuser."""
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+class Proxy:
+    """A TCP proxy in the test's event loop: `async with Proxy(port) as proxy`, then use `proxy.port`.
+
+    `cut` drops what is connected and refuses what comes, `mend` ends that; `target` may be changed at any time.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        # How often something came from a client's side.
+        self.requests = 0
+        self._server: asyncio.Server | None = None
+        self._pipes: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.cut()
+
+    async def mend(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for pipe in self._pipes:
+            pipe.cancel()
+        if self._pipes:
+            await asyncio.wait(self._pipes)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._pipes.add(task)
+        beyond: asyncio.StreamWriter | None = None
+        try:
+            back, beyond = await asyncio.open_connection("127.0.0.1", self.target)
+            answers = asyncio.create_task(self._pump(back, writer))
+            try:
+                await self._pump(reader, beyond, count=True)
+            finally:
+                answers.cancel()
+                await asyncio.wait([answers])
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._pipes.discard(task)
+            for stream in (writer, beyond):
+                if stream is not None:
+                    stream.transport.abort()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, count: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                self.requests += count
+                sink.write(data)
+                await sink.drain()
+        sink.transport.abort()

@@ -1,0 +1,361 @@
+"""Settings: defaults, the four places they come from, and every wrong value told in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from referral.config import DEFAULTS, ROOT, Config, ConfigError, Limits, load_config
+
+# What the contract says a setting is when nobody sets it. A new setting needs its line here and below.
+EXPECTED: dict[str, Any] = {
+    "server.host": "127.0.0.1",
+    "server.port": 8000,
+    "server.workers": 1,
+    "server.public_url": "http://127.0.0.1:8000",
+    "server.trusted_proxies": (),
+    "server.cors_origins": (),
+    "database.url": "sqlite:///var/referral.db",
+    "cache.url": "memory://",
+    "auth.algorithm": "HS256",
+    "auth.secret": "",
+    "auth.previous_secret": "",
+    "auth.key_file": "",
+    "auth.access_token_ttl": 900,
+    "auth.refresh_token_ttl": 30 * 86_400,
+    "auth.session_ttl": 180 * 86_400,
+    "auth.bcrypt_rounds": 12,
+    "auth.password_min_length": 8,
+    "codes.length": 8,
+    "codes.max_ttl_days": 3650,
+    "codes.public_lookup": False,
+    "mail.url": "file:var/mail",
+    "mail.sender": "Referrals <referrals@localhost>",
+    "mail.link_base": "",
+    "hunter.api_key": "",
+    "hunter.base_url": "https://api.hunter.io/v2",
+    "hunter.refuse": ("invalid", "disposable"),
+    "hunter.on_unavailable": "accept",
+    "hunter.timeout": 3.0,
+    "enrichment.provider": "",
+    "enrichment.api_key": "",
+    "enrichment.base_url": "",
+    "limits.enabled": True,
+    "limits.login_by_address": "30/minute",
+    "limits.login_by_account": "10/15 minutes",
+    "limits.registration_by_address": "30/hour",
+    "limits.registration_by_code": "500/hour",
+    "limits.mail_by_account": "5/hour",
+    "limits.lookup_by_user": "1000/minute",
+    "limits.lookup_by_address": "300/minute",
+    "limits.request_by_user": "600/minute",
+    "limits.request_by_address": "300/minute",
+    "audit.keep_days": 365,
+    "log.level": "info",
+    "log.format": "text",
+}
+
+RATES = [item.name for item in fields(Limits) if item.name != "enabled"]
+
+# Texts, as the environment gives them: another good value, and values that must stop the start.
+GOOD: dict[str, tuple[str, Any]] = {
+    "server.host": ("::", "::"),
+    "server.port": ("0", 0),
+    "server.workers": ("1", 1),
+    "server.public_url": ("https://example.com/referrals", "https://example.com/referrals"),
+    "server.trusted_proxies": ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
+    "server.cors_origins": (
+        "https://app.example.com, http://localhost:3000",
+        ("https://app.example.com", "http://localhost:3000"),
+    ),
+    "database.url": ("sqlite:////data/50%20off?.db", "sqlite:////data/50%20off?.db"),
+    "cache.url": ("none://", "none://"),
+    "auth.algorithm": ("EdDSA", "EdDSA"),
+    "auth.secret": ("s" * 32, "s" * 32),
+    "auth.previous_secret": ("t" * 32, "t" * 32),
+    "auth.key_file": ("keys/sign in.pem", "keys/sign in.pem"),
+    "auth.access_token_ttl": ("10", 10),
+    "auth.refresh_token_ttl": ("3600", 3600),
+    "auth.session_ttl": ("86400", 86_400),
+    "auth.bcrypt_rounds": ("4", 4),
+    "auth.password_min_length": ("12", 12),
+    "codes.length": ("32", 32),
+    "codes.max_ttl_days": ("1", 1),
+    "codes.public_lookup": ("Yes", True),
+    "mail.url": ("file:/data/mail", "file:/data/mail"),
+    "mail.sender": ("Рефералы <a@example.com>", "Рефералы <a@example.com>"),
+    "mail.link_base": ("https://example.com/account", "https://example.com/account"),
+    "hunter.api_key": ("key-of-hunter", "key-of-hunter"),
+    "hunter.base_url": ("http://127.0.0.1:9/v2", "http://127.0.0.1:9/v2"),
+    "hunter.refuse": ("invalid, webmail", ("invalid", "webmail")),
+    "hunter.on_unavailable": ("reject", "reject"),
+    "hunter.timeout": ("2", 2.0),
+    "enrichment.provider": ("", ""),
+    "enrichment.api_key": ("key-of-provider", "key-of-provider"),
+    "enrichment.base_url": ("http://127.0.0.1:9", "http://127.0.0.1:9"),
+    "limits.enabled": ("false", False),
+    **{f"limits.{name}": ("7/15 minutes", "7/15 minutes") for name in RATES},
+    "audit.keep_days": ("0", 0),
+    "log.level": ("debug", "debug"),
+    "log.format": ("json", "json"),
+}
+BAD: dict[str, tuple[str, ...]] = {
+    "server.host": ("", "two\nlines", "nul\0byte"),
+    "server.port": ("-1", "65536", "http", "", "80.5"),
+    "server.workers": ("0", "65", "many", "2"),
+    "server.public_url": (
+        "",
+        "example.com",
+        "ftp://example.com",
+        "http://",
+        "http://[::1",
+        "http://host:port",
+        "http://h?q=1",
+    ),
+    "server.trusted_proxies": ("proxy", "10.0.0.1/8", "10.0.0.0/33"),
+    "server.cors_origins": (
+        "*",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://App.example.com",
+        "https://*.example.com",
+        "https://a@example.com",
+        "ftp://example.com",
+        "https://",
+    ),
+    "database.url": (
+        "",
+        "mysql://host/name",
+        "sqlite://referral.db",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "referral.db",
+        "postgresql://[::1/name",
+        "sqlite:///nul\0byte",
+    ),
+    "cache.url": ("", "memcached://host", "redis://[::1", "redis://host:port"),
+    "auth.algorithm": ("", "none", "HS512", "hs256"),
+    "auth.secret": ("s" * 31, "only a short one"),
+    "auth.previous_secret": ("s" * 31, "only a short one"),
+    "auth.key_file": ("two\nlines", "nul\0byte"),
+    "auth.access_token_ttl": ("0", "9", "86401", "15m", "nan"),
+    "auth.refresh_token_ttl": ("59", "31536001", "30d"),
+    "auth.session_ttl": ("59", "315360001", "180d"),
+    "auth.bcrypt_rounds": ("3", "32", "twelve"),
+    "auth.password_min_length": ("0", "129", "long"),
+    "codes.length": ("5", "33", "8.0"),
+    "codes.max_ttl_days": ("0", "36501", "forever"),
+    "codes.public_lookup": ("maybe", "", "2"),
+    "mail.url": ("", "file:", "http://host", "var/mail", "smtp://"),
+    "mail.sender": ("", "nobody", "Referrals", "a@b\r\nBcc: c@d", "@example.com", "a@"),
+    "mail.link_base": ("/account", "https://", "https://example.com/?page="),
+    "hunter.api_key": ("with space", "ключ"),
+    "hunter.base_url": ("", "api.hunter.io"),
+    "hunter.refuse": ("valid", "invalid,nonsense"),
+    "hunter.on_unavailable": ("", "ignore"),
+    "hunter.timeout": ("0", "31", "nan", "inf", "soon"),
+    "enrichment.provider": ("somebody", "clearbit"),
+    "enrichment.api_key": ("with space",),
+    "enrichment.base_url": ("example.com",),
+    "limits.enabled": ("maybe",),
+    **{f"limits.{name}": ("", "10", "0/minute", "10/fortnight", "ten/minute", "1/minute;5/hour") for name in RATES},
+    "audit.keep_days": ("-1", "36501", "forever"),
+    "log.level": ("", "loud", "INFO"),
+    "log.format": ("", "xml"),
+}
+
+SETTINGS = [f"{section.name}.{item.name}" for section in fields(Config) for item in fields(section.type)]  # type: ignore[arg-type]
+
+
+def get(config: Config, setting: str) -> Any:
+    section, _, key = setting.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def variable(setting: str) -> str:
+    return f"REFERRAL_{setting.replace('.', '_').upper()}"
+
+
+def hidden(setting: str) -> bool:
+    section, _, key = setting.partition(".")
+    kind = next(item.type for item in fields(Config) if item.name == section)
+    return bool(next(item.metadata["hidden"] for item in fields(kind) if item.name == key))  # type: ignore[arg-type]
+
+
+def test_every_setting_is_tested_here() -> None:
+    for table in (EXPECTED, GOOD, BAD):
+        assert list(table) == SETTINGS
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    config = load_config(environ={})
+    assert {setting: get(config, setting) for setting in SETTINGS} == EXPECTED
+
+
+def test_the_environment_sets_each_setting() -> None:
+    environ = {variable(setting): text for setting, (text, _) in GOOD.items()}
+    config = load_config(environ=environ)
+    for setting, (_, value) in GOOD.items():
+        assert get(config, setting) == value
+        assert type(get(config, setting)) is type(EXPECTED[setting])
+
+
+def test_a_file_named_by_the_environment_sets_each_setting(tmp_path: Path) -> None:
+    environ = {}
+    for setting, (text, _) in GOOD.items():
+        file = tmp_path / setting
+        # As editors and `echo` leave it.
+        file.write_text(f"{text}\n")
+        environ[f"{variable(setting)}_FILE"] = str(file)
+    config = load_config(environ=environ)
+    assert {setting: get(config, setting) for setting in SETTINGS} == {
+        setting: value for setting, (_, value) in GOOD.items()
+    }
+
+
+def write_toml(file: Path, setting: str, value: str) -> Path:
+    section, _, key = setting.partition(".")
+    file.write_text(f"[{section}]\n{key} = {value}\n")
+    return file
+
+
+def test_another_config_file_is_laid_over_the_defaults_and_the_environment_over_both(tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('[server]\nport = 9000\nhost = "0.0.0.0"\n[hunter]\nrefuse = []\ntimeout = 1\n')
+    config = load_config(other, {"REFERRAL_SERVER_PORT": "9001"})
+    assert (config.server.port, config.server.host, config.codes.length) == (9001, "0.0.0.0", 8)
+    assert (config.hunter.refuse, config.hunter.timeout) == ((), 1.0)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_each_wrong_value_is_told_in_one_line_with_setting_problem_and_source(setting: str, tmp_path: Path) -> None:
+    for text in BAD[setting]:
+        with pytest.raises(ConfigError) as caught:
+            load_config(environ={variable(setting): text})
+        line = str(caught.value)
+        assert "\n" not in line
+        source = f"(read from environment variable {variable(setting)})"
+        if (setting, text) == ("enrichment.provider", "clearbit"):
+            setting, source = "enrichment.api_key", f"(read from {DEFAULTS})"
+        assert line.startswith(f"{setting}: ")
+        assert line.endswith(source)
+        assert re.search(r": (must|may|has|is) .+ \(", line), line
+        if hidden(setting) and len(text) > 10:
+            assert text not in line
+
+
+def test_a_wrong_value_in_a_file_is_told_with_the_file(tmp_path: Path) -> None:
+    for setting, value, problem in (
+        ("server.port", '"8000"', "must be a whole number"),
+        ("server.port", "true", "must be a whole number"),
+        ("server.port", "70000", "must be between 0 and 65535, not 70000"),
+        ("server.host", "1", "must be a text"),
+        ("codes.public_lookup", "1", "must be true or false"),
+        ("hunter.timeout", '"3"', "must be a number"),
+        ("hunter.refuse", '"invalid"', "must be a list of texts"),
+        ("hunter.refuse", "[1]", "must be a list of texts"),
+        ("log.level", '"loud"', "must be one of debug, info, warning, error, not 'loud'"),
+    ):
+        file = write_toml(tmp_path / "other.toml", setting, value)
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, {})
+        assert str(caught.value) == f"{setting}: {problem} (read from {file})"
+
+
+def test_what_is_no_setting_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    for content, name in (
+        ("[server]\nprot = 1\n", "server.prot"),
+        ("[servers]\nport = 1\n", "servers.port"),
+        ("port = 1\n", "port"),
+    ):
+        file = tmp_path / "other.toml"
+        file.write_text(content)
+        with pytest.raises(ConfigError, match=f"^{re.escape(name)}: "):
+            load_config(file, {})
+    for name in ("REFERRAL_SERVER_PROT", "REFERRAL_PROT", "REFERRAL_SERVR_PORT", "REFERRAL_SERVER_PROT_FILE", "REFERRAL_"):
+        with pytest.raises(ConfigError, match=f"^{name}: is no setting of this service"):
+            load_config(environ={name: "9000"})
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for content, problem in ((None, "cannot be read"), (b"[server", "is not TOML"), (b"# \xff", "is not TOML")):
+        file = tmp_path / "other.toml"
+        if content:
+            file.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, {})
+        assert str(caught.value).startswith(f"--config: {problem}")
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="--config: cannot be read"):
+        load_config(tmp_path, {})
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ConfigError, match=r"^auth.secret: its file cannot be read: .*REFERRAL_AUTH_SECRET_FILE"):
+            load_config(environ={"REFERRAL_AUTH_SECRET_FILE": str(path)})
+
+
+def test_secrets_are_in_no_repr() -> None:
+    secrets = {
+        "auth.secret": "a secret of more than thirty-two characters",
+        "auth.previous_secret": "a secret of more than thirty-two characters",
+        "database.url": "postgresql://referral:a-password@host/name",
+        "cache.url": "redis://:a-password@host:6379/0",
+        "hunter.api_key": "a-key-of-hunter",
+        "enrichment.api_key": "a-key-of-the-provider",
+    }
+    assert all(hidden(setting) for setting in (*secrets, "mail.url"))
+    config = load_config(environ={variable(setting): value for setting, value in secrets.items()})
+    for value in ("a secret of", "a-password", "a-key-of"):
+        assert value not in repr(config)
+    assert "8000" in repr(config)
+
+
+def test_what_kubernetes_sets_beside_a_service_is_no_setting() -> None:
+    services: dict[str, str] = {}
+    for service in ("REFERRAL", "REFERRAL_SERVER", "REFERRAL_REDIS"):
+        services |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "8000",
+            f"{service}_SERVICE_PORT_HTTP": "8000",
+            f"{service}_PORT": "tcp://10.0.0.1:8000",
+            f"{service}_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+            f"{service}_PORT_8000_TCP_PROTO": "tcp",
+            f"{service}_PORT_8000_TCP_PORT": "8000",
+            f"{service}_PORT_8000_TCP_ADDR": "10.0.0.1",
+        }
+    assert load_config(environ=services) == load_config(environ={})
+
+
+def test_config_toml_has_exactly_the_settings_each_with_a_comment() -> None:
+    document = tomllib.loads(DEFAULTS.read_text())
+    assert [f"{section}.{key}" for section, members in document.items() for key in members] == SETTINGS
+    lines = DEFAULTS.read_text().splitlines()
+    for number, line in enumerate(lines):
+        key = re.match(r"(\w+) = ", line)
+        if key:
+            before = lines[number - 1]
+            assert re.search(r"\s# \w.{10}", line) or before.startswith("# "), f"{key[1]} says nothing of itself"
+
+
+def test_a_wrong_setting_stops_a_start_with_one_line(tmp_path: Path) -> None:
+    started = subprocess.run(
+        [sys.executable, str(ROOT / "run.py")],
+        env={"REFERRAL_SERVER_PORT": "eighty"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode == 2
+    assert started.stderr == (
+        "run.py: server.port: must be a number, not 'eighty' (read from environment variable REFERRAL_SERVER_PORT)\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,135 @@
+"""Sessions at hand: kept where the process is alone, never longer than they live, and never against an ending."""
+
+import asyncio
+
+import pytest
+
+from referral.clock import now
+from referral.live_sessions import LiveSessions
+from referral.queries.sessions import LiveSession
+from tests.conftest import MakeClient
+from tests.people import Person
+
+FAR = 2**60
+
+
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
+
+
+class Asked:
+    """Stands for the database: what it has, and how often it was asked. A look-up waits while `held`."""
+
+    def __init__(self, session: LiveSession | None) -> None:
+        self.session = session
+        self.times = 0
+        self.held = asyncio.Event()
+        self.held.set()
+        self.begun = asyncio.Event()
+
+    async def load(self) -> LiveSession | None:
+        self.times += 1
+        found = self.session
+        self.begun.set()
+        await self.held.wait()
+        return found
+
+
+async def test_a_live_session_is_asked_for_once() -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    for _ in range(3):
+        assert await sessions.find("one", asked.load) == asked.session
+    assert asked.times == 1
+
+
+async def test_where_there_are_other_workers_it_is_asked_for_each_time() -> None:
+    sessions, asked = LiveSessions(alone=False), Asked(LiveSession("user", "user", "one", FAR))
+    for _ in range(3):
+        assert await sessions.find("one", asked.load) == asked.session
+    assert asked.times == 3
+
+
+async def test_one_that_has_expired_is_asked_for_again() -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
+    await sessions.find("one", asked.load)
+    await asyncio.sleep(0.06)
+    asked.session = None
+    assert await sessions.find("one", asked.load) is None
+
+
+async def test_none_is_not_kept() -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(None)
+    assert await sessions.find("one", asked.load) is None
+    asked.session = LiveSession("user", "user", "one", FAR)
+    assert await sessions.find("one", asked.load) == asked.session
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["committed", "not known"])
+async def test_one_that_was_ended_is_asked_for_anew(failing: bool) -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    await sessions.find("one", asked.load)
+    try:
+        async with sessions.ending() as ended:
+            ended.add("one")
+            asked.session = None
+            if failing:
+                raise ConnectionError
+    except ConnectionError:
+        pass
+    assert await sessions.find("one", asked.load) is None
+
+
+async def test_what_was_read_before_an_ending_is_not_kept_after_it() -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    asked.held.clear()
+    reader = asyncio.create_task(sessions.find("one", asked.load))
+    await asked.begun.wait()
+    async with sessions.ending() as ended:
+        ended.add("one")
+        asked.session = None
+    asked.held.set()
+    # This request began before the end and may still be answered; the next one may not.
+    assert await reader is not None
+    assert await sessions.find("one", asked.load) is None
+
+
+async def test_nothing_ended_leaves_the_others_at_hand() -> None:
+    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    await sessions.find("one", asked.load)
+    async with sessions.ending():
+        pass
+    async with sessions.ending() as ended:
+        ended.add("another")
+    await sessions.find("one", asked.load)
+    assert asked.times == 1
+
+
+async def test_every_way_of_ending_a_session_reaches_its_access_tokens(make_client: MakeClient) -> None:
+    client = await make_client()
+    alice = await Person.register(client, "alice")
+
+    async def signed_in() -> Person:
+        other = Person(client, alice.email, password=alice.password)
+        assert (await other.sign_in()).status == 200
+        assert (await other.get("/users/me")).status == 200
+        return other
+
+    revoked = await signed_in()
+    await revoked.post("/auth/revoke", {"token": revoked.tokens["refresh_token"]})
+    listed = await signed_in()
+    sessions = (await listed.get("/auth/sessions")).body["items"]
+    (current,) = (session["id"] for session in sessions if session["current"])
+    assert (await alice.delete(f"/auth/sessions/{current}")).status == 204
+    changed = await signed_in()
+    new = "another long password"
+    assert (
+        await alice.post("/auth/password/change", {"current_password": alice.password, "new_password": new})
+    ).status == 204
+    for ended in (revoked, listed, changed):
+        assert (await ended.get("/users/me")).status == 401
+    alice.password = new
+    erased = await signed_in()
+    assert (await alice.delete("/users/me", {"password": new})).status == 204
+    assert (await erased.get("/users/me")).status == 401
+    assert (await alice.get("/users/me")).status == 401
