@@ -8,6 +8,7 @@ open: what arrives meanwhile waits in its queue.
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -33,6 +34,7 @@ DEAD_AFTER = 60
 # Seconds between a worker's last accepted connection and the closing of the idle ones: the request of a connection that has
 # just been accepted is still on its way.
 LAST_REQUESTS = 0.5
+STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 # Seconds before a worker that could not start for want of the database is replaced.
 RESTART_PAUSE = 1.0
 
@@ -58,6 +60,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
             "timeout": DEAD_AFTER,
             # A socket for remote control in the working directory is nobody's wish here.
             "control_socket_disable": True,
+            "pre_fork": _hold_signals,
             "child_exit": _forget_metrics,
             "when_ready": lambda arbiter: self._announce(),
             "logger_class": "referral.workers.Log",
@@ -80,6 +83,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
         from referral.server import Runner
 
         async def make() -> web.AppRunner:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             # gunicorn kills what is not gone by then.
             return Runner(create_app(self._config), shutdown_timeout=0.9 * GRACEFUL_TIMEOUT, last_requests=LAST_REQUESTS)
 
@@ -115,6 +119,11 @@ class Log(Logger):  # type: ignore[misc]
         return None
 
 
+def _hold_signals(arbiter: Arbiter, worker: Any) -> None:
+    # A worker does not hear these before its event loop runs, and the master would wait in vain for it to end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+
 def _forget_metrics(arbiter: Arbiter, worker: Any) -> None:
     from prometheus_client import multiprocess
 
@@ -130,6 +139,7 @@ def serve_workers(
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     listener.set_inheritable(True)
     master = os.getpid()
+    os.register_at_fork(after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING))
     try:
         Workers(config, listener, read_config, announce).run()
     finally:

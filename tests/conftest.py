@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from referral.config import Config, load_config
 from referral.database import Database, open_database
 from referral.database.migrate import migrate
 from tests.people import PASSWORD, SECRETS, Person
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, SpareDatabases
 
 # Everything a test's service needs to differ in from the shipped defaults; a test may override more.
 SETTINGS = {
@@ -58,6 +57,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def spare_databases(postgres_server: PostgresServer) -> SpareDatabases:
+    return SpareDatabases(postgres_server)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def engine(request: pytest.FixtureRequest) -> str:
     """The dialect: whatever uses a database runs on both. A module about one of them overrides this."""
@@ -72,11 +76,10 @@ def database_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) ->
         shutil.copy(request.getfixturevalue("migrated_database"), path)
         yield f"sqlite:///{path}"
         return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    name = f"test_{uuid.uuid4().hex}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
-    yield server.url(name)
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    spare: SpareDatabases = request.getfixturevalue("spare_databases")
+    name = spare.take()
+    yield request.getfixturevalue("postgres_server").url(name)
+    spare.give_back(name)
 
 
 @pytest.fixture

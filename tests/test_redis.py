@@ -17,6 +17,7 @@ import pytest
 import uvloop
 from redis import asyncio as aioredis
 
+from referral import redis_cache
 from referral.cache import Cache, Load, changing
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
@@ -679,17 +680,14 @@ async def test_look_ups_that_wait_for_a_connection_wait_for_one_outage_only(
     assert 0 < _failures(metrics) <= CONNECTIONS
 
 
-async def test_many_look_ups_at_once_are_no_outage(make_cache: MakeCache) -> None:
+async def test_many_look_ups_at_once_are_no_outage(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    # They wait for the pool's few connections, and a busy machine's slowness is not what this is about.
+    monkeypatch.setattr(redis_cache, "TIMEOUT", 5.0)
     metrics = Metrics()
     cache = make_cache(metrics=metrics)
-    # Connects as often as it may; a slow machine may take that for an outage, but not for long.
-    await asyncio.gather(*(cache.by_code("ALICE1", loading(active())) for _ in range(40)))
-    while not await cache.healthy():
-        await asyncio.sleep(0.01)
-    before = _failures(metrics)
     found = await asyncio.gather(*(cache.by_code("ALICE1", loading(active())) for _ in range(300)))
     assert [one and one.code for one in found] == ["ALICE1"] * 300
-    assert _failures(metrics) == before
+    assert _failures(metrics) == 0
 
 
 def _failures(metrics: Metrics) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,8 @@ LIVES = (5, 15, 86_400)
 # Seconds that the clock moves on at a time, and in all: access tokens, which go by another clock, hold out that long.
 TICK, MOST_TICKS = 10, 5
 PEOPLE, CODES = 6, 8
-EXAMPLES, STEPS = 50, 40
+# A longer search: `STATE_MACHINE_EXAMPLES=1000 make test ARGS=tests/test_state_machine.py`.
+EXAMPLES, STEPS = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30")), 40
 
 
 @dataclass(frozen=True)

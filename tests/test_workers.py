@@ -195,6 +195,7 @@ def running(
 
 @pytest.fixture
 def service(running: Service) -> Iterator[Service]:
+    wait_until(lambda: len(running.workers()) == 2)
     yield running
     running.disconnect()
 
@@ -309,6 +310,17 @@ def test_sighup_reads_the_settings_again_and_no_request_fails_meanwhile(service:
     for connection in service.one_of_each():
         connection.token = owner.token
         assert len(connection.call("POST", "/codes", {"ttl_days": 1, "replace": True})[1]["code"]) == 10
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3])
+def test_sigterm_is_heard_while_the_workers_start(tmp_path: Path, seconds: float) -> None:
+    service = Service(tmp_path, REFERRAL_CACHE_URL="none://")
+    time.sleep(seconds)
+    service.process.terminate()
+    # A worker that did not hear it would be killed after thirty seconds.
+    assert service.process.wait(20) == 0
+    assert service.end() == 0
+    assert "Traceback" not in service.log()
 
 
 def test_a_slip_in_the_settings_is_reported_at_sighup_and_what_was_stays(service: Service) -> None:

@@ -80,7 +80,7 @@ class SQLiteDatabase:
     @classmethod
     async def open(cls, path: Path) -> "SQLiteDatabase":
         """Open the migrated file. Raises DatabaseUnavailable when it is missing or is no database."""
-        statements = load_statements("sqlite")
+        statements = dict(load_statements("sqlite"))
         opened: list[aiosqlite.Connection] = []
         try:
             opened.append(await _connect(path, "rw"))
