@@ -446,8 +446,9 @@ def start(folder: Path, setting: Setting) -> Iterator[Figure]:
     yield Figure("start to first answer", statistics.median(times), "s", "under 0.6 s", times, {})
 
 
-def redis(folder: Path, setting: Setting) -> Iterator[Figure]:
-    """The look-ups through a Redis on the load's core."""
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """A Redis on the load's core; its URL."""
     port = free_port()
     server = subprocess.Popen(
         ["taskset", "-c", LOAD_CORE, "redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
@@ -455,10 +456,88 @@ def redis(folder: Path, setting: Setting) -> Iterator[Figure]:
     )
     try:
         time.sleep(0.5)
-        yield from lookups(folder, setting, REFERRAL_CACHE_URL=f"redis://127.0.0.1:{port}/0")
+        yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.kill()
         server.wait()
+
+
+def redis(folder: Path, setting: Setting) -> Iterator[Figure]:
+    """The look-ups through a Redis on the load's core."""
+    with redis_server() as url:
+        yield from lookups(folder, setting, REFERRAL_CACHE_URL=url)
+
+
+def workers(folder: Path, setting: Setting) -> Iterator[Figure]:
+    """Two workers on both cores, which the load generator shares, against one worker with a core of its own.
+
+    Without a cache: each look-up is the service's own work alone, not Redis's, which would want a third core.
+    """
+    both = f"{SERVER_CORE},{LOAD_CORE}"
+    with (
+        service(folder, REFERRAL_CACHE_URL="none://") as one,
+        service(folder, both, REFERRAL_CACHE_URL="none://", REFERRAL_SERVER_WORKERS="2") as two,
+    ):
+        ratios, rates, shares, ones = [], [], [], []
+        for _ in range(setting.rounds):
+            alone = wrk(f"{one.url}/codes/{one.code}", setting.seconds, core=LOAD_CORE)
+            load = wrk(f"{two.url}/codes/{two.code}", setting.seconds)
+            # What the load generator leaves of two cores is what two workers can have.
+            ratios.append(load.rate / alone.rate / (2 - load.load_share))
+            rates.append(load.rate)
+            ones.append(alone.rate)
+            shares.append(load.load_share)
+    notes = {
+        "requests_per_second": statistics.median(rates),
+        "one_worker_per_second": statistics.median(ones),
+        "load_generator_cores": statistics.median(shares),
+    }
+    unit = "of one worker's rate for each core that the load left"
+    yield Figure("two workers on two cores", statistics.median(ratios), unit, "1", ratios, notes)
+
+
+def timing(folder: Path, setting: Setting) -> Iterator[Figure]:
+    """The time of an answer for an account that exists, against one that does not: a stranger must not tell them apart."""
+    with service(folder) as running:
+
+        async def measure() -> dict[str, tuple[list[float], list[float]]]:
+            caller = Caller(running.port)
+            await caller.call("POST", f"{API}/auth/register", {"email": "known@example.com", "password": PASSWORD})
+
+            def login(email: str) -> tuple[str, dict[str, Any], int]:
+                return "token", {"grant_type": "password", "username": email, "password": "a wrong password"}, 400
+
+            def reset(email: str) -> tuple[str, dict[str, Any], int]:
+                return "password/reset", {"email": email}, 202
+
+            def register(email: str) -> tuple[str, dict[str, Any], int]:
+                return "register", {"email": email, "password": PASSWORD}, 409 if email.startswith("known") else 201
+
+            kinds = {"login": (login, 10), "password reset": (reset, 40), "registration": (register, 10)}
+            times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in kinds}
+            for number in range(setting.rounds * 40):
+                for name, (ask, every) in kinds.items():
+                    if number % (40 // every):
+                        continue
+                    for known in (0, 1) if number % 2 else (1, 0):
+                        email = "known@example.com" if known else f"nobody{time.time_ns()}@example.com"
+                        path, body, expected = ask(email)
+                        began = time.perf_counter()
+                        status, document = await caller.call("POST", f"{API}/auth/{path}", body)
+                        times[name][known].append((time.perf_counter() - began) * 1000)
+                        assert status == expected, document
+            return times
+
+        for name, (unknown, known) in asyncio.run(measure()).items():
+            quarters = statistics.quantiles(unknown, n=4)
+            notes = {
+                "known_ms": statistics.median(known),
+                "unknown_ms": statistics.median(unknown),
+                "quartiles_apart_ms": quarters[2] - quarters[0],
+                "requests": float(len(known) + len(unknown)),
+            }
+            ratio = statistics.median(known) / statistics.median(unknown)
+            yield Figure(f"{name}: known against unknown account", ratio, "of the time", "1", [ratio], notes)
 
 
 PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
@@ -468,6 +547,8 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "passwords": passwords,
     "memory": memory,
     "start": start,
+    "workers": workers,
+    "timing": timing,
 }
 
 

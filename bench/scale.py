@@ -1,8 +1,7 @@
 """The same work at ten thousand users and at millions: `python -m bench.scale [--engine sqlite|postgres] [--referrers N]`.
 
 Fills two databases, runs the service on both at once, and asks them in turns, so that a machine that drifts slows both.
-Writes `bench/results/scale-ENGINE.json`. For PostgreSQL, REFERRAL_BENCH_POSTGRES names a server on which
-databases may be made.
+Writes `bench/results/scale-ENGINE.json`. PostgreSQL is one of its own, as Debian installs it, on the load's core.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Any
 from bench.fill import Population, code_of, fill
 from bench.load import CONNECTIONS, Caller, in_turns, wrk
 from bench.run import API, LOAD_CORE, PASSWORD, RESULTS, Service, service
+from tests.servers import PostgresServer
 
 SMALL = (2_000, 8_000)
 
@@ -43,7 +43,7 @@ def place(engine: str, folder: Path, referrers: int, referrals: int) -> Iterator
     url = f"sqlite:///{folder / 'bench.db'}"
     with contextlib.ExitStack() as stack:
         if engine == "postgres":
-            url = stack.enter_context(_postgres_database(f"bench_{referrers}"))
+            url = stack.enter_context(_postgres(folder))
         began = time.perf_counter()
         population = fill(url, referrers, referrals)
         seconds = time.perf_counter() - began
@@ -52,15 +52,16 @@ def place(engine: str, folder: Path, referrers: int, referrals: int) -> Iterator
 
 
 @contextlib.contextmanager
-def _postgres_database(name: str) -> Iterator[str]:
-    import psycopg
-
-    server = os.environ["REFERRAL_BENCH_POSTGRES"]
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield f"{server}/{name}"
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+def _postgres(folder: Path) -> Iterator[str]:
+    server = PostgresServer(folder, fsync=True)
+    server.start()
+    assert server.process
+    os.sched_setaffinity(server.process.pid, {int(LOAD_CORE)})
+    try:
+        server.execute("CREATE DATABASE bench")
+        yield server.url("bench")
+    finally:
+        server.kill()
 
 
 def last_cursor(there: Place) -> str:

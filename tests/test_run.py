@@ -120,7 +120,9 @@ def test_serve_answers_and_a_second_start_keeps_secret_and_data(tmp_path: Path) 
         status, alice = first.register("alice")
         assert status == 201
         secret = tmp_path / "var" / "secret"
-        assert secret.stat().st_mode & 0o777 == 0o600
+        # The database's log beside it, too.
+        for name in ("secret", "referral.db", "referral.db-wal"):
+            assert (tmp_path / "var" / name).stat().st_mode & 0o777 == 0o600
         kept = secret.read_text()
         assert len(kept) >= 32
         assert first.end() == 0

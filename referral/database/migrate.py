@@ -110,6 +110,9 @@ def connect(url: str) -> yoyo.backends.DatabaseBackend:
     uri = DatabaseURI("sqlite", "", "", "", None, quote(str(path)), {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            # It holds everybody's e-mail address; SQLite gives the files beside it the same mode.
+            path.touch(mode=0o600)
         backend = _SQLiteBackend(uri, "_yoyo_migration")
         backend.init_database()
     except (OSError, sqlite3.Error) as error:
