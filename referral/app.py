@@ -66,7 +66,7 @@ def create_app(config: Config) -> web.Application:
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))
-    app.cleanup_ctx.extend([_passwords, _database, _cache, _limits, _mailer, _vendors, _housekeeping])
+    app.cleanup_ctx.extend([_passwords, _database, _cache, _mailer, _vendors, _housekeeping])
     return app
 
 
@@ -83,15 +83,17 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
-    app[CACHE] = open_cache(app[CONFIG].cache.url, app[METRICS], app[DATABASE])
-    yield
-    await app[CACHE].close()
+    config, redis = app[CONFIG], None
+    if config.cache.url.startswith(("redis:", "rediss:")):
+        # Imported here: redis-py takes longer to load than the default start can spare.
+        from referral.redis_client import RedisClient
 
-
-async def _limits(app: web.Application) -> AsyncIterator[None]:
-    app[LIMITER] = RateLimiter(app[CONFIG].limits, app[CONFIG].cache.url)
+        redis = RedisClient(config.cache.url, app[METRICS])
+    app[CACHE] = open_cache(config.cache.url, app[METRICS], app[DATABASE], redis)
+    app[LIMITER] = RateLimiter(config.limits, redis)
     yield
-    await app[LIMITER].close()
+    if redis:
+        await redis.close()
 
 
 async def _mailer(app: web.Application) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
@@ -17,6 +17,9 @@ from referral.clock import now
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, settle
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
+
+if TYPE_CHECKING:
+    from referral.redis_client import RedisClient
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
 
@@ -45,8 +48,6 @@ class Cache(Protocol):
     async def healthy(self) -> bool:
         """Whether the cache can be reached; look-ups are answered either way."""
         ...
-
-    async def close(self) -> None: ...
 
 
 class Changes:
@@ -103,9 +104,6 @@ class NoCache:
     async def healthy(self) -> bool:
         return True
 
-    async def close(self) -> None:
-        return None
-
 
 class MemoryCache:
     """`memory://`: in this process, the least recently used dropped first."""
@@ -153,17 +151,11 @@ class MemoryCache:
     async def healthy(self) -> bool:
         return True
 
-    async def close(self) -> None:
-        return None
 
-
-def open_cache(url: str, metrics: Metrics, database: Database) -> Cache:
+def open_cache(url: str, metrics: Metrics, database: Database, redis: RedisClient | None) -> Cache:
     """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
-    if url.startswith("memory:"):
-        return MemoryCache(metrics)
-    if url.startswith("none:"):
-        return NoCache()
-    # Imported here: redis-py takes longer to load than the default start can spare.
-    from referral.redis_cache import RedisCache
+    if redis is not None:
+        from referral.redis_cache import RedisCache
 
-    return RedisCache(url, metrics, database)
+        return RedisCache(redis, metrics, database)
+    return NoCache() if url.startswith("none:") else MemoryCache(metrics)

@@ -7,13 +7,15 @@ Counted in Redis when there is one, so that all workers count together; in this 
 out: a limit that cannot be shared is better than none, and than no service.
 """
 
+from __future__ import annotations
+
 import ipaddress
-import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from cachetools import LRUCache
@@ -25,7 +27,8 @@ from limits.errors import StorageError
 from referral.config import Limits
 from referral.problems import Problem
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from referral.redis_client import RedisClient
 
 LOOKUP = "lookup"
 REQUEST = "request"
@@ -41,9 +44,12 @@ WINDOWS = 100_000
 TOLD = parse("1 per minute")
 # Characters of an X-Forwarded-For whose address is kept at hand: longer ones are somebody's attempt to fill the memory.
 KEPT_HOPS = 200
-# Seconds that Redis may take, and that it is left alone after a failure.
-TIMEOUT = 0.075
-PAUSE = 2.0
+# Counts a hit, and lets the window that it opens end in ARGV[2] seconds.
+INCREMENT = """
+local count = redis.call('INCRBY', KEYS[1], ARGV[1])
+if count == tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return count
+"""
 
 
 class BoundedMemory(Storage):
@@ -86,10 +92,53 @@ class BoundedMemory(Storage):
         return ValueError
 
 
-class RateLimiter:
-    """Counts hits; `close()` ends its connections to Redis."""
+class SharedWindows(Storage):
+    """Fixed windows in Redis, over the connection that the cache uses, too: limits' own storage makes each hit a round trip
+    of its own. Raises StorageError while Redis is out."""
 
-    def __init__(self, config: Limits, cache_url: str) -> None:
+    STORAGE_SCHEME = ["async+shared"]  # noqa: RUF012 # so declared by the library
+
+    def __init__(self, redis: RedisClient) -> None:
+        super().__init__()
+        self._redis = redis
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        return int(await self._ask("EVAL", INCREMENT, 1, _name(key), amount, expiry))
+
+    async def get(self, key: str) -> int:
+        return int(await self._ask("GET", _name(key)) or 0)
+
+    async def get_expiry(self, key: str) -> float:
+        return time.time() + max(0, int(await self._ask("PTTL", _name(key)))) / 1000
+
+    async def check(self) -> bool:
+        return await self._redis.healthy()
+
+    async def reset(self) -> int | None:
+        raise NotImplementedError("windows in Redis end by themselves")
+
+    async def clear(self, key: str) -> None:
+        await self._ask("DEL", _name(key))
+
+    async def _ask(self, *command: Any) -> Any:
+        reply = await self._redis.ask(*command)
+        if reply is None:
+            raise StorageError(RuntimeError("Redis is out"))
+        return reply.value
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return StorageError
+
+
+def _name(key: str) -> str:
+    return f"referral:limit:{key}"
+
+
+class RateLimiter:
+    """Counts hits, in Redis if there is one."""
+
+    def __init__(self, config: Limits, redis: RedisClient | None) -> None:
         self._enabled = config.enabled
         self._items: dict[str, RateLimitItem] = {
             item.name: parse(getattr(config, item.name).replace("/", " per "))
@@ -97,8 +146,7 @@ class RateLimiter:
             if item.name != "enabled"
         } | {"told": TOLD}
         self._local = FixedWindowRateLimiter(BoundedMemory())
-        self._shared = _shared(cache_url)
-        self._shared_again_at = 0.0
+        self._shared = FixedWindowRateLimiter(SharedWindows(redis)) if redis else None
 
     async def is_first(self, event: str, address: str) -> bool:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
@@ -113,17 +161,15 @@ class RateLimiter:
         if not self._enabled:
             return None
         item = self._items[group]
-        limiter = self._local
-        if self._shared is not None and time.monotonic() >= self._shared_again_at:
-            limiter = self._shared
-        try:
-            if await limiter.hit(item, group, *key):
-                return None
-            ends_at, _ = await limiter.get_window_stats(item, group, *key)
-        except StorageError as error:
-            log.warning("limits are counted in this process for now: %s", error.storage_error)
-            self._shared_again_at = time.monotonic() + PAUSE
-            return await self.hit(group, *key)
+        if self._shared is not None:
+            with suppress(StorageError):
+                return await self._count(self._shared, item, group, *key)
+        return await self._count(self._local, item, group, *key)
+
+    async def _count(self, limiter: FixedWindowRateLimiter, item: RateLimitItem, group: str, *key: str) -> None:
+        if await limiter.hit(item, group, *key):
+            return
+        ends_at, _ = await limiter.get_window_stats(item, group, *key)
         seconds = max(1, round(ends_at - time.time()))
         raise Problem(
             "rate-limited",
@@ -135,27 +181,6 @@ class RateLimiter:
                 "RateLimit-Policy": f'"{group}";q={item.amount};w={item.get_expiry()}',
             },
         )
-
-    async def close(self) -> None:
-        if self._shared is not None:
-            client: Any = self._shared.storage
-            await client.bridge.get_connection().aclose()
-
-
-def _shared(cache_url: str) -> FixedWindowRateLimiter | None:
-    if not cache_url.startswith(("redis:", "rediss:")):
-        return None
-    from limits.aio.storage import RedisStorage
-
-    from referral.redis_cache import read_address
-
-    address, authority = read_address(cache_url)
-    options: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, **authority}
-    return FixedWindowRateLimiter(
-        RedisStorage(
-            f"async+{address}", wrap_exceptions=True, implementation="redispy", key_prefix="referral:limit", **options
-        )
-    )
 
 
 def client_address(request: web.BaseRequest, trusted: Networks) -> str:

@@ -17,20 +17,12 @@ the workers is no shared cache.
 
 import asyncio
 import hashlib
-import logging
 import secrets
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
+from typing import Any, NamedTuple
 
 import orjson
-from redis import asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from referral.cache import Load
 from referral.clock import SECOND, now
@@ -38,18 +30,8 @@ from referral.database import Connection, Database, DatabaseUnavailable, Transac
 from referral.metrics import Metrics
 from referral.queries import cache_epoch
 from referral.queries.codes import ActiveCode
+from referral.redis_client import RedisClient
 
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-# Seconds. What Redis does takes well under a millisecond: one that needs longer than this is as good as out, and the
-# database is asked. A look-up makes three calls at most.
-TIMEOUT = 0.05
-# Turns of the event loop from the arrival of an answer to its reader.
-LATE_TURNS = 4
-# While Redis is out nobody waits for it; it is asked this often whether it is back.
-PROBE_INTERVAL = 0.5
 # How long a worker trusts an epoch that it read, and what a change waits when it could not reach Redis: longer, because
 # timers may go off early by a clock's grain.
 EPOCH_LEASE = 0.1
@@ -62,7 +44,6 @@ ENTRY_TTL = 600 * SECOND
 LEASE_TTL = 15 * SECOND
 # Longer than any transaction takes, in ms.
 TOMBSTONE_TTL = 60 * SECOND
-CONNECTIONS = 32
 
 # A key holds an entry (era and JSON), a lease ("?" and a random word) or a tombstone ("-" and the number of changes).
 # Nothing is sent to Redis but these scripts and GET, and no script is longer than it is worth loading beforehand.
@@ -109,13 +90,6 @@ for _, key in ipairs(KEYS) do
     end
 end
 """
-# A write, and by a script, as all that matters is: a full or read-only Redis is out, too.
-PROBE = ("EVAL", BURY, 1, "referral:probe", SECOND)
-
-
-class _Reply(NamedTuple):
-    run_id: str
-    value: Any
 
 
 class _Look(NamedTuple):
@@ -137,32 +111,16 @@ class _Look(NamedTuple):
 
 
 class RedisCache:
-    """`redis://user:password@host:port/db`; `rediss:` through TLS, with `?ca=FILE` for an authority of one's own."""
+    """`redis:` and `rediss:`."""
 
-    def __init__(self, url: str, metrics: Metrics, database: Database) -> None:
+    def __init__(self, redis: RedisClient, metrics: Metrics, database: Database) -> None:
+        self._redis = redis
         self._database = database
         self._hit = metrics.cache.labels("hit").inc
         self._miss = metrics.cache.labels("miss").inc
-        self._failure = metrics.cache.labels("failure").inc
         self._epoch = 0
         self._epoch_read_at = float("-inf")
         self._epoch_lock = asyncio.Lock()
-        self._probe: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(CONNECTIONS)
-        address, options = read_address(url)
-        self._pool: Any = aioredis.ConnectionPool.from_url(
-            address,
-            **options,
-            # The probe has no slot.
-            max_connections=CONNECTIONS + 1,
-            socket_timeout=None,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            # Version 2 needs no greeting.
-            protocol=2,
-            driver_info=None,
-            redis_connect_func=_on_connect,
-        )
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         look = await self._look("GET", _name(code))
@@ -187,16 +145,16 @@ class RedisCache:
 
     async def _look(self, *command: Any) -> _Look | None:
         """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
-        if self._is_out:
+        if self._redis.is_out:
             return None
         epoch = await self._trusted_epoch()
-        reply = await self._ask(*command)
+        reply = await self._redis.ask(*command)
         return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
 
     async def _load(self, code: str, load: Load, era: bytes) -> ActiveCode | None:
         """Ask the database under a lease on the code's key, and fill the key if the lease holds."""
         lease = f"?{secrets.token_hex(8)}"
-        reply = await self._ask("EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, era)
+        reply = await self._redis.ask("EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, era)
         active = await load()
         if reply and active and active.code == code:
             digest = _digest(active.email_key)
@@ -204,11 +162,13 @@ class RedisCache:
                 [active.code, active.expires_at, active.referrer_id, active.referrer_username, digest]
             )
             end = min(active.expires_at, now() + ENTRY_TTL)
-            await self._ask("EVAL", FILL, 2, _name(code), _email_name(digest), lease, entry, code, end)
+            await self._redis.ask("EVAL", FILL, 2, _name(code), _email_name(digest), lease, entry, code, end)
         return active
 
     async def _trusted_epoch(self) -> int:
         """The epoch, read no longer than EPOCH_LEASE ago. Raises DatabaseUnavailable."""
+        if time.monotonic() - self._epoch_read_at <= EPOCH_LEASE:
+            return self._epoch
         # One by one: of two reads at once, the one that began earlier could end later.
         async with self._epoch_lock:
             asked = time.monotonic()
@@ -219,13 +179,13 @@ class RedisCache:
             return self._epoch
 
     async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
-        if await self._ask("EVAL", BURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
+        if await self._redis.ask("EVAL", BURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
             return True
         await cache_epoch.advance_epoch(conn)
         return False
 
     async def after_commit(self, codes: set[str], *, told: bool) -> None:
-        if await self._ask("EVAL", UNBURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
+        if await self._redis.ask("EVAL", UNBURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
             return
         if told:
             # Redis went away between the tombstone and here, and may come back without it.
@@ -241,94 +201,8 @@ class RedisCache:
         # Not a conflict any more, after which the request would be made again: its own transaction is committed.
         raise DatabaseUnavailable("the other workers could not be told of a change")
 
-    @property
-    def _is_out(self) -> bool:
-        return self._probe is not None
-
-    async def _ask(self, *command: Any) -> _Reply | None:
-        """The answer; None when Redis is out or fails, which never is the caller's failure."""
-        try:
-            # Who waits for a connection meanwhile learns of an outage as soon as the first one does.
-            async with self._slots:
-                return None if self._is_out else await _in_time(self._send(*command))
-        except Exception as error:
-            # Whatever it is: of a server that is not even a Redis, anything may be expected.
-            self._failure()
-            if self._probe is None:
-                log.warning("Redis is out, the database answers: %s: %s", type(error).__name__, error)
-                self._probe = asyncio.create_task(self._watch_for_return())
-        return None
-
-    async def _send(self, *command: Any) -> _Reply:
-        connection = await self._pool.get_connection()
-        try:
-            await connection.send_command(*command)
-            return _Reply(connection.run_id, await connection.read_response())
-        finally:
-            await self._pool.release(connection)
-
-    async def _watch_for_return(self) -> None:
-        # At once for the first time: it may have been a hiccup.
-        while True:
-            try:
-                await _in_time(self._send(*PROBE))
-            except Exception as error:
-                log.debug("Redis is still out: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(PROBE_INTERVAL)
-            else:
-                break
-        log.warning("Redis is back")
-        self._probe = None
-
     async def healthy(self) -> bool:
-        return await self._ask(*PROBE) is not None
-
-    async def close(self) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
-        with suppress(RedisError):
-            await self._pool.aclose()
-
-
-def read_address(url: str) -> tuple[str, dict[str, str]]:
-    """A `cache.url` as redis-py takes it: without our own `?ca=FILE`, and the option that stands for that."""
-    address, _, authority = url.partition("?ca=")
-    return address, {"ssl_ca_certs": unquote(authority)} if authority else {}
-
-
-async def _on_connect(connection: Any) -> None:
-    """Greet, and learn which process answers: before any command on a connection, its run id is known."""
-    connection.run_id = None
-    await connection.on_connect_check_health(check_health=False)
-    await connection.send_command("INFO", "server", check_health=False)
-    facts = await connection.read_response()
-    words = facts.decode().partition("run_id:")[2].split() if isinstance(facts, bytes) else []
-    if not words:
-        raise RedisConnectionError("the server does not tell its run_id")
-    connection.run_id = words[0]
-
-
-async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. Raises TimeoutError, and ends it, after TIMEOUT seconds.
-
-    Unlike asyncio.timeout it does not take a busy event loop for a late answer: what has arrived by then is read.
-    """
-    task = asyncio.create_task(work)
-    # Fetched in any case: what fails while nobody waits for it any more is no news.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    try:
-        await asyncio.wait([task], timeout=TIMEOUT)
-        for _ in range(LATE_TURNS):
-            if not task.done():
-                await asyncio.sleep(0)
-        if not task.done():
-            raise TimeoutError(f"no answer within {TIMEOUT * 1000:.0f} ms")
-        return task.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+        return await self._redis.healthy()
 
 
 def _name(code: str) -> str:

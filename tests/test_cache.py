@@ -185,4 +185,3 @@ async def test_no_cache_asks_the_database_each_time(database: Database) -> None:
         assert await cache.by_code("ALICE1", loading(found)) is found
         assert await cache.by_email(EMAIL, loading(found)) is found
     await change(cache, database, "ALICE1")
-    await cache.close()

@@ -76,7 +76,7 @@ ONLY_IN = {
     "psycopg": "referral.database",
     "yoyo": "referral.database",
     "aiosql": "referral.database",
-    "redis": "referral.redis_cache",
+    "redis": "referral.redis_client",
     "bcrypt": "referral.passwords",
     "aiosmtplib": "referral.smtp",
     "gunicorn": "referral.workers",
