@@ -574,13 +574,21 @@ def main() -> None:
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    write(f"{arguments.output}.json", setting, figures)
+
+
+def write(name: str, setting: Setting, figures: list[Figure]) -> None:
+    """Put the figures into the file, each in the place of its former one: parts may be measured by themselves."""
     RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / name
+    kept = json.loads(file.read_text())["figures"] if file.exists() else []
+    found = {figure["name"]: figure for figure in kept} | {figure.name: asdict(figure) for figure in figures}
     document: dict[str, Any] = {
         "python": platform.python_version(),
         "setting": asdict(setting),
-        "figures": [asdict(figure) for figure in figures],
+        "figures": list(found.values()),
     }
-    (RESULTS / f"{arguments.output}.json").write_text(json.dumps(document, indent=1) + "\n")
+    file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
