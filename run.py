@@ -87,12 +87,17 @@ def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
     from referral.admin import create_admin
 
     try:
+        if sys.stdin is None:
+            raise EOFError
         if sys.stdin.isatty():
             password = getpass.getpass("Password: ")
             if password != getpass.getpass("Again: "):
                 raise Stop("The passwords are not the same.")
         else:
-            password = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+            line = sys.stdin.buffer.readline()
+            if not line:
+                raise EOFError
+            password = line.decode().rstrip("\r\n")
     except EOFError:
         raise Stop("No password was given.") from None
     except UnicodeDecodeError:
@@ -285,6 +290,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _drop_output() -> None:
+    # Python's own last flush must not fail.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> int:
     arguments = parser().parse_args()
     try:
@@ -298,8 +308,13 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # As in `run.py openapi | head`: whoever read the output has enough of it, and Python's own last flush must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # As in `run.py openapi | head`: whoever read the output has enough of it.
+        _drop_output()
+    except OSError as error:
+        # A full disk behind standard output, for one.
+        _drop_output()
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

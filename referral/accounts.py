@@ -7,10 +7,10 @@ from referral.clock import now
 from referral.common_passwords import is_common
 from referral.config import Config
 from referral.database import Connection, TransactionConflict
-from referral.keys import CONFIG, DATABASE, LIVE_SESSIONS, PASSWORDS
+from referral.keys import ADDRESS, CONFIG, DATABASE, LIMITER, LIVE_SESSIONS, PASSWORDS
 from referral.passwords import MAX_LENGTH
 from referral.problems import Problem, invalid
-from referral.queries import codes, one_time_tokens, sessions, users
+from referral.queries import codes, one_time_tokens, outbox, sessions, users
 from referral.schemas import key_of
 from referral.tokens import hash_token
 
@@ -75,6 +75,8 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
     """
     app = request.app
     check_new_password(new_password, app[CONFIG], "/new_password")
+    # The password is hashed before the token is looked at: whoever sends any token at all makes that work.
+    await app[LIMITER].hit("login_by_address", request[ADDRESS])
     new_hash = await app[PASSWORDS].hash(new_password)
     async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
         moment = now()
@@ -86,5 +88,6 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
         assert contact is not None
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
         await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
+        await outbox.delete_resets(conn, key_of(contact.email))
         ended.update(await sessions.delete_sessions_of_user(conn, user_id))
         await record(request, conn, "password-reset", actor=user_id)

@@ -1,11 +1,16 @@
 """What an operator does from the command line."""
 
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from marshmallow import ValidationError
 
 from referral.accounts import check_new_password, check_not_personal
 from referral.clock import now
 from referral.config import Config, ConfigError
-from referral.database import ConstraintViolation, open_database
+from referral.database import ConstraintViolation, Database, open_database
+from referral.database.migrate import refuse_unmigrated
 from referral.passwords import PasswordHasher
 from referral.problems import Problem
 from referral.queries import audit, outbox, users
@@ -51,42 +56,48 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
     return address
 
 
-async def list_events(config: Config, event: str | None, user: str | None, since: int, limit: int) -> list[audit.Event]:
-    """The latest security events since a time (ms), newest first: of one kind, or of one user by id or e-mail address."""
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Database]:
     database = await open_database(config.database.url)
     try:
-        async with database.reader() as conn:
-            if user is None:
-                return await audit.find_events(conn, event, since, limit)
-            by_email = "@" in user
-            find = users.find_contact_by_email if by_email else users.find_contact
-            contact = await find(conn, key_of(user) if by_email else user)
-            user_id = contact.user_id if contact else None if by_email else user
-            email_key = key_of(contact.email) if contact else key_of(user)
-            return await audit.find_events_of_user(conn, user_id, email_key, event, since, limit)
+        refuse_unmigrated(config.database.url)
+        yield database
     finally:
         await database.close()
+
+
+async def list_events(config: Config, event: str | None, user: str | None, since: int, limit: int) -> list[audit.Event]:
+    """The latest security events since a time (ms), newest first: of one kind, or of one user by id or e-mail address.
+
+    Raises ConfigError for a user that is neither.
+    """
+    if user is not None and "@" not in user:
+        try:
+            user = str(uuid.UUID(user))
+        except ValueError:
+            raise ConfigError("--user", "must be an id or an e-mail address", "the command line") from None
+    async with _opened(config) as database, database.reader() as conn:
+        if user is None:
+            return await audit.find_events(conn, event, since, limit)
+        by_email = "@" in user
+        find = users.find_contact_by_email if by_email else users.find_contact
+        contact = await find(conn, key_of(user) if by_email else user)
+        user_id = contact.user_id if contact else None if by_email else user
+        email_key = key_of(contact.email) if contact else key_of(user)
+        return await audit.find_events_of_user(conn, user_id, email_key, event, since, limit)
 
 
 async def list_mail(config: Config) -> list[outbox.QueuedMail]:
     """All mail that waits or failed, oldest first."""
-    database = await open_database(config.database.url)
-    try:
-        async with database.reader() as conn:
-            return await outbox.find_mail(conn)
-    finally:
-        await database.close()
+    async with _opened(config) as database, database.reader() as conn:
+        return await outbox.find_mail(conn)
 
 
 async def retry_mail(config: Config, mail_id: str | None) -> int:
     """Make one mail, or all that failed, due again and return how many they are. Raises ConfigError for an unknown id."""
-    database = await open_database(config.database.url)
-    try:
-        async with database.transaction() as conn:
-            if mail_id is None:
-                return await outbox.retry_failed_mail(conn, now())
-            if not await outbox.retry_mail(conn, mail_id, now()):
-                raise ConfigError("outbox retry", f"there is no mail {mail_id}", "the command line")
-            return 1
-    finally:
-        await database.close()
+    async with _opened(config) as database, database.transaction() as conn:
+        if mail_id is None:
+            return await outbox.retry_failed_mail(conn, now())
+        if not await outbox.retry_mail(conn, mail_id, now()):
+            raise ConfigError("outbox retry", f"there is no mail {mail_id}", "the command line")
+        return 1

@@ -209,7 +209,12 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     app, needs = request.app, needs_of(request.match_info.handler)
     identity = None
     if needs.access == SIGNED_IN or (needs.access == PUBLIC_LOOKUP and not app[CONFIG].codes.public_lookup):
-        identity = request[IDENTITY] = await _identify(request)
+        try:
+            identity = request[IDENTITY] = await _identify(request)
+        except Problem:
+            # Whoever cannot say who they are is counted, too: each try may cost a look-up of its session.
+            await app[LIMITER].hit("request_by_address", request[ADDRESS])
+            raise
     if needs.limit != EXEMPT:
         # By user or, if nobody is signed in, by address.
         if identity:

@@ -39,8 +39,9 @@ class PasswordHasher:
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
         self._limit = MAX_WAITING_PER_CORE * cores
         self._waiting = 0
+        self._cost = f"$2b${rounds:02}$"
         # No password has this hash; checking against it costs what checking against a real one does.
-        self._nobody = f"$2b${rounds:02}${'.' * 53}"
+        self._nobody = self._cost + "." * 53
 
     async def hash(self, password: str) -> str:
         """The bcrypt hash of a password of any length and script. Raises Overloaded."""
@@ -60,11 +61,16 @@ class PasswordHasher:
         finally:
             self._waiting -= 1
 
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether it was made with other rounds than a new one would be."""
+        return not password_hash.startswith(self._cost)
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _prepared(password: str) -> bytes:
-    # RFC 8265 section 4.2: the same characters typed on another keyboard are the same password.
-    normal = unicodedata.normalize("NFC", password)
+    # RFC 8265 section 4.2: the same characters typed on another keyboard are the same password. Normalising takes time that
+    # grows with the square of the length, and nobody has a password as long as this.
+    normal = unicodedata.normalize("NFC", password) if len(password) <= 2 * MAX_LENGTH else password
     return base64.b64encode(hmac.digest(_DOMAIN, normal.encode(), hashlib.sha256))

@@ -222,6 +222,10 @@ class Problem(Exception):
         return response
 
 
+# Errors of one body that are told one by one.
+MOST_ERRORS = 100
+
+
 def invalid(pointer: str, detail: str) -> Problem:
     """A `validation-error` of one member; `pointer` is its JSON Pointer (RFC 6901)."""
     return invalid_members([(pointer, detail)])
@@ -231,9 +235,9 @@ def invalid_members(errors: list[tuple[str, str]]) -> Problem:
     """A `validation-error` of several members, each with its JSON Pointer."""
     first = f"{errors[0][0].removeprefix('/')}: {errors[0][1]}" if errors[0][0] else errors[0][1]
     more = f" And {len(errors) - 1} more, see errors." if len(errors) > 1 else ""
-    return Problem(
-        "validation-error", first + more, errors=[{"pointer": pointer, "detail": detail} for pointer, detail in errors]
-    )
+    # A body of nothing but unknown members must not be answered by a bigger one.
+    told = [{"pointer": pointer, "detail": detail} for pointer, detail in errors[:MOST_ERRORS]]
+    return Problem("validation-error", first + more, errors=told)
 
 
 @contextmanager

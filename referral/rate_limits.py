@@ -10,6 +10,8 @@ out: a limit that cannot be shared is better than none, and than no service.
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -44,6 +46,7 @@ WINDOWS = 100_000
 TOLD = parse("1 per minute")
 # Characters of an X-Forwarded-For whose address is kept at hand: longer ones are somebody's attempt to fill the memory.
 KEPT_HOPS = 200
+WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 # Counts a hit, and lets the window that it opens end in ARGV[2] seconds.
 INCREMENT = """
 local count = redis.call('INCRBY', KEYS[1], ARGV[1])
@@ -170,7 +173,7 @@ class RateLimiter:
         if await limiter.hit(item, group, *key):
             return
         ends_at, _ = await limiter.get_window_stats(item, group, *key)
-        seconds = max(1, round(ends_at - time.time()))
+        seconds = max(1, math.ceil(ends_at - time.time()))
         raise Problem(
             "rate-limited",
             f"Too many requests of this sort; try again in {seconds} seconds.",
@@ -210,8 +213,10 @@ def _client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    # Some proxies write the client's port, too: 192.0.2.1:5555, [2001:db8::1]:443.
+    with_port = WITH_PORT.fullmatch(text)
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else text)
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

@@ -16,6 +16,10 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 CODE = re.compile(r"[A-Z0-9_-]{4,32}")
 RESERVED_CODES = frozenset({"CURRENT", "BY-EMAIL"})
 USERNAME_LENGTH = (2, 32)
+# RFC 5321 section 4.5.3.1.3, without the angle brackets.
+LONGEST_EMAIL = 254
+# Of what is typed letter by mark; what is longer than that is refused before its normal form is made.
+MOST_CHARACTERS_IN_ONE = 4
 # A limit of uses has to fit a 32-bit client.
 MAX_USES = 2_147_483_647
 # Refresh tokens and link tokens have 43 characters; access tokens, which may be revoked, some hundred.
@@ -66,7 +70,8 @@ class Email(fields.Field[str]):
     """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str):
+        # Normal forms take time that grows with the square of the length: what cannot be short enough is not looked at.
+        if not isinstance(value, str) or len(value) > MOST_CHARACTERS_IN_ONE * LONGEST_EMAIL:
             raise ValidationError("Must be an e-mail address.")
         try:
             return str(validate_email(value, check_deliverability=False).normalized)
@@ -86,8 +91,8 @@ class Username(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise ValidationError("Must be a text.")
-        name = unicodedata.normalize("NFKC", value)
         low, high = USERNAME_LENGTH
+        name = unicodedata.normalize("NFKC", value) if len(value) <= MOST_CHARACTERS_IN_ONE * high else ""
         if not low <= len(name) <= high or not name[0].isalnum() or not all(map(_in_username, name)):
             raise ValidationError(
                 f"Must be {low} to {high} letters and digits, with '.', '_' and '-' allowed after the first."

@@ -63,6 +63,10 @@ def rotate_keys(config: Auth) -> Path:
     )
     with _files_of(setting, file):
         fresh, aside = _write_aside(file, text), _name_aside(file)
+        former = file.stat()
+        if former.st_uid != os.geteuid():
+            # By root, for a service that is not root.
+            os.chown(fresh, former.st_uid, former.st_gid)
         # The old key is in its second place before the new one takes the first: at no moment is one of them missing.
         os.link(file, aside)
         aside.rename(_previous(file))

@@ -24,6 +24,7 @@ from gunicorn.glogging import Logger
 from referral.config import Config, ConfigError
 from referral.database import DatabaseUnavailable
 from referral.log import configure_logging
+from referral.tokens import open_signer
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,10 @@ class Workers(BaseApplication):  # type: ignore[misc]
     def reload(self) -> None:
         # Read by the master, before any worker goes: a slip in the settings must not stop what runs.
         try:
-            self._config = self._read_config()
+            config = self._read_config()
+            # Its keys, too: a worker that cannot read them would take the whole service down.
+            open_signer(config)
+            self._config = config
         except ConfigError as error:
             log.error("the settings stay as they were: %s", error)
         configure_logging(self._config.log)

@@ -29,6 +29,10 @@ SELECT min(next_attempt_at) FROM outbox WHERE failed_at IS NULL;
 -- With the account, whatever waits for it; password resets are kept by address.
 DELETE FROM outbox WHERE user_id = :user_id OR recipient = :email_key;
 
+-- name: delete_resets(kind, email_key)!
+-- Asked for before the password was changed: the link would undo that.
+DELETE FROM outbox WHERE kind = :kind AND recipient = :email_key;
+
 -- name: find_mail()
 -- All that waits and all that failed, oldest first, for the operator.
 SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox ORDER BY created_at, id;

@@ -15,12 +15,14 @@ from typing import Any, get_args
 import pytest
 
 import run
-from referral.admin import create_admin
+from referral.admin import create_admin, list_events
 from referral.clock import DAY, now
+from referral.config import ConfigError
 from referral.database.migrate import MIGRATIONS
 from referral.database.statements import load_statements
 from referral.queries.audit import EventName
 from referral.schemas import rfc_3339
+from referral.tokens import new_id
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Answer, Person, read_mails, token_in
 from tests.rows import count, make_admin, sql
@@ -227,8 +229,8 @@ async def test_a_flood_that_the_limits_hold_off_is_told_once_a_minute(make_clien
     assert statuses == [400, 400, 429, 429, 429, 429] * 2
     found = await events(database_url, "event = 'sign-in-limited'")
     assert [(event["address"], event["email"], event["user_id"]) for event in found] == [
-        ("10.0.0.1", alice.email, None),
-        ("10.0.0.2", alice.email, None),
+        ("10.0.0.1", None, alice.id),
+        ("10.0.0.2", None, alice.id),
     ]
 
 
@@ -413,12 +415,12 @@ async def test_the_command_finds_by_user_by_kind_and_by_time(person: MakePerson,
     assert (await bob.post("/auth/password/reset", {"email": "carol@example.com"})).status == 202
 
     hers = ["reset-requested", "sign-in-refused", "code-ended", "code-made", "registered"]
-    for user in (alice.id, alice.email, "ALICE@EXAMPLE.COM"):
+    for user in (alice.id, alice.id.upper(), alice.email, "ALICE@EXAMPLE.COM"):
         assert names(await audit("--user", user)) == hers, user
     assert names(await audit("--user", root.id)) == ["code-ended", "registered"]
     assert names(await audit("--user", bob.email)) == ["registered"]
     assert names(await audit("--user", "Carol@example.com")) == ["reset-requested"], "no account, and yet something"
-    assert await audit("--user", "nobody") == ["Nothing such was recorded."]
+    assert await audit("--user", new_id()) == ["Nothing such was recorded."]
 
     assert names(await audit("--event", "registered")) == ["registered"] * 3
     assert names(await audit("--event", "registered", "--user", alice.id)) == ["registered"]
@@ -437,6 +439,11 @@ async def test_the_command_finds_by_user_by_kind_and_by_time(person: MakePerson,
     assert (await alice.delete("/users/me", {"password": PASSWORD})).status == 204
     assert names(await audit("--user", alice.id)) == ["account-erased", *hers[1:]], "nameless, but still hers by id"
     assert await audit("--user", alice.email) == ["Nothing such was recorded."]
+
+
+async def test_the_command_refuses_a_user_who_is_neither_an_id_nor_an_address(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"^--user: must be an id or an e-mail address"):
+        await list_events(make_config(), None, "alice", 0, 10)
 
 
 @pytest.mark.parametrize(

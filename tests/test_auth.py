@@ -13,7 +13,9 @@ import jwt
 import pytest
 
 from referral.clock import SECOND, now
+from referral.database import Database
 from referral.keys import DATABASE, SIGNER
+from referral.queries import outbox
 from tests.conftest import Client, MakeClient
 from tests.people import API, PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.rows import TABLES, count, everything, expire, sql
@@ -202,6 +204,31 @@ async def test_a_password_change_ends_the_links_that_were_mailed_before(
     reset = await alice.post("/auth/password/reset/confirm", {"token": token_in(mail), "new_password": "a third password"})
     assert (reset.status, reset.problem) == (422, "token-invalid")
     assert (await alice.sign_in(new)).status == 200
+
+
+async def test_a_password_change_takes_a_reset_that_waits_out_of_the_queue(
+    person: MakePerson, database: Database, make_client: MakeClient
+) -> None:
+    # Nobody answers there, so that the mail waits.
+    client = await make_client(mail_url="smtp://127.0.0.1:9")
+    alice = await Person.register(client, "alice")
+    await alice.post("/auth/password/reset", {"email": alice.email})
+    change = {"current_password": alice.password, "new_password": "another long password"}
+    assert (await alice.post("/auth/password/change", change)).status == 204
+    async with database.reader() as conn:
+        assert [mail.kind for mail in await outbox.find_mail(conn)] == [outbox.VERIFY_EMAIL]
+
+
+async def test_a_sign_in_makes_a_hash_of_other_rounds_anew(make_client: MakeClient, database_url: str) -> None:
+    before = await make_client(auth_bcrypt_rounds="5")
+    alice = await Person.register(before, "alice")
+    there = Person(await make_client(), alice.email, tokens=alice.tokens)
+    assert (await there.sign_in("wrong")).status == 400
+    assert [(await sql(database_url, "SELECT substr(password_hash, 1, 7) FROM users"))[0][0]] == ["$2b$05$"]
+    assert (await there.sign_in()).status == 200
+    assert [(await sql(database_url, "SELECT substr(password_hash, 1, 7) FROM users"))[0][0]] == ["$2b$04$"]
+    assert await works(there)
+    assert (await there.sign_in()).status == 200
 
 
 async def test_the_token_endpoint_refuses_what_is_neither_a_form_nor_a_json_object(

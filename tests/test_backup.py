@@ -371,6 +371,9 @@ def test_what_cannot_be_restored_is_named_in_one_line_and_nothing_changes(
         (file, "is the database itself"),
     ]
     before = files(tmp_path)
+    for name in ("empty.db", "stranger.db"):
+        with pytest.raises(BackupRefused, match="is not a database of this service"):
+            back_up(f"sqlite:///{tmp_path / name}", tmp_path / "backup.db")
     for source, expected in cases:
         with pytest.raises(BackupRefused) as refused:
             restore(database_url, source)

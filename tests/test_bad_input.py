@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -302,6 +303,41 @@ async def test_a_body_of_exactly_64_kib_is_read_and_types_built_upon_json_are_js
     ):
         answer = await alice.patch("/users/me", data=b"{}".ljust(65_536), headers={"Content-Type": kind, **bearer(alice)})
         assert answer.status == 200, kind
+
+
+async def test_marks_without_end_cost_no_time(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a normal form grows with the square of a run of combining marks: 30,000 held the loop for seconds."""
+    lengths: list[int] = []
+    normalize = unicodedata.normalize
+
+    def noting(form: Any, text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", noting)
+    marks = "a" + "\u0315\u0300\u0327" * 1_000
+    calls: list[tuple[str, dict[str, Any], int]] = [
+        ("/auth/token", {"grant_type": "password", "username": marks, "password": "x"}, 400),
+        ("/auth/token", {"grant_type": "password", "username": f"{marks}@example.com", "password": "x"}, 400),
+        ("/auth/token", {"grant_type": "password", "username": "alice", "password": marks}, 400),
+        ("/auth/register", {"email": f"{marks}@example.com", "username": marks, "password": marks}, 422),
+        ("/auth/password/reset", {"email": f"{marks}@example.com"}, 422),
+        ("/auth/password/change", {"current_password": marks, "new_password": PASSWORD + "x"}, 422),
+        ("/auth/password/reset/confirm", {"token": "x", "new_password": marks}, 422),
+    ]
+    for path, body, status in calls:
+        answer = await alice.post(path, body)
+        assert answer.status == status, (path, answer.body)
+    assert (await alice.patch("/users/me", {"username": marks})).status == 422
+    assert lengths
+    assert max(lengths) <= 2_048
+
+
+async def test_an_error_for_every_member_is_not_told_without_end(alice: Person) -> None:
+    answer = await alice.patch("/users/me", {f"unknown{number}": 1 for number in range(3_000)})
+    assert answer.status == 422
+    assert len(answer.body["errors"]) == 100
+    assert "2999 more" in answer.body["detail"]
 
 
 async def test_a_null_byte_is_harmless_wherever_it_may_stand(alice: Person) -> None:

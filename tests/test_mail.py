@@ -337,7 +337,8 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
         text, html = text_of(message), html_of(message)
         assert f'lang="{language}"' in html
         for part in (text, html):
-            assert "alice" in part
+            # What a stranger registers somebody's address with is not to be read in the mail to them.
+            assert ("alice" in part) == (kind != outbox.VERIFY_EMAIL)
             assert bool(re.search("[а-я]", part)) == (language == "ru")
             if kind == outbox.CODE:
                 assert "8ZK4M2QA" in part
@@ -377,8 +378,9 @@ async def test_a_username_adds_nothing_to_the_html_or_the_headers(
         await mailer.send_due()
         message = postbox.taken.pop()
         assert "<img" not in html_of(message)
-        assert "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;&amp;" in html_of(message)
-        assert name in text_of(message)
+        if kind == outbox.CODE:
+            assert "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;&amp;" in html_of(message)
+            assert name in text_of(message)
         assert not any("img" in str(value) for value in message.values())
 
 

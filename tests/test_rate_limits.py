@@ -1,5 +1,6 @@
 """Limits: each group by what it is counted by, in this process and in Redis, behind proxies, and what a refusal says."""
 
+import asyncio
 import ipaddress
 from pathlib import Path
 
@@ -98,9 +99,37 @@ async def test_guessing_a_password_locks_the_guesser_out_and_not_the_owner(make_
     # Other writings of a name are the same name; the second begins with a mathematical capital A, the third with a wide one.
     names = ("alice", "\U0001d400lice", "\uff21LICE", "ALICE")
     assert [await sign_in("192.0.2.1", "a guess", name) for name in names] == [400, 400, 400, 429]
-    assert await sign_in("192.0.2.1", "a guess", alice.email) == 429
+    # The address has a count of its own: one for both would tell anybody that they are the same person's.
+    names = (alice.email, alice.email.upper(), f"\uff21{alice.email[1:]}", alice.email)
+    assert [await sign_in("192.0.2.1", "a guess", name) for name in names] == [400, 400, 400, 429]
     assert await sign_in("192.0.2.1", alice.password) == 429
     assert await sign_in("192.0.2.2", alice.password) == 200
+
+
+async def test_who_cannot_say_who_they_are_is_counted_by_address(make_client: MakeClient) -> None:
+    client = await make_client(**ON, limits_request_by_address="2/minute")
+    nobody = Person(client, "", tokens={"access_token": "nonsense"})
+    assert [(await nobody.get("/users/me")).status for _ in range(3)] == [401, 401, 429]
+
+
+async def test_links_that_are_guessed_are_counted_before_a_password_is_hashed(make_client: MakeClient) -> None:
+    client = await make_client(**ON, limits_login_by_address="2/minute")
+    guess = {"token": "x", "new_password": "a long pass phrase"}
+    nobody = Person(client, "")
+    assert [(await nobody.post("/auth/password/reset/confirm", guess)).status for _ in range(3)] == [422, 422, 429]
+    async with client.post("/account/reset", data=guess) as page:
+        assert page.status == 429
+        assert int(page.headers["Retry-After"]) > 0
+
+
+async def test_whoever_waits_as_long_as_told_is_let_in(make_client: MakeClient) -> None:
+    client = await make_client(**ON, limits_lookup_by_address="1/2 second")
+    nobody = Person(client, "")
+    for _ in range(2):
+        while (answer := await nobody.get("/codes/UNKNOWN1")).status != 429:
+            pass
+        await asyncio.sleep(int(answer.headers["Retry-After"]))
+        assert (await nobody.get("/codes/UNKNOWN1")).status == 404
 
 
 async def test_whoever_holds_a_token_cannot_guess_the_password_by_it(make_client: MakeClient) -> None:
@@ -202,6 +231,10 @@ async def test_two_workers_count_together_in_redis_and_apart_while_it_is_out(
         ("10.0.0.1", "198.51.100.7, 192.0.2.1", "192.0.2.1"),
         ("10.0.0.1", "198.51.100.7, 192.0.2.1, 10.0.0.2", "192.0.2.1"),
         ("10.0.0.1", "nonsense", "10.0.0.1"),
+        # As some proxies write it.
+        ("10.0.0.1", "192.0.2.1:5555", "192.0.2.1"),
+        ("10.0.0.1", "[2001:db8:1:2:3:4:5:6]:443", "2001:db8:1:2::/64"),
+        ("10.0.0.1", "192.0.2.1:", "10.0.0.1"),
         ("10.0.0.1", "192.0.2.1, nonsense", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),

@@ -231,7 +231,8 @@ def test_createsuperuser_takes_the_password_from_standard_input_and_the_admin_si
         (["no address"], PASSWORD.encode(), " @-sign. (read from the command line)"),
         (["a@example.com", "--username", "x y"], PASSWORD.encode(), "after the first. (read from the command line)"),
         (["a@example.com"], b"short", "password: Must have at least 8 characters. (read from standard input)"),
-        (["a@example.com"], b"", "password: Must have at least 8 characters. (read from standard input)"),
+        (["a@example.com"], b"", "No password was given."),
+        (["a@example.com"], b"\n", "password: Must have at least 8 characters. (read from standard input)"),
         (["a@example.com"], b"x" * 2000, "password: Must have at most 1024 characters. (read from standard input)"),
         (["a@example.com"], b"not UTF-8: \xff\xfe", "The password is not UTF-8."),
     ],
@@ -311,6 +312,7 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
     (tmp_path / "broken.toml").write_text("[server")
     (tmp_path / "corrupt.db").write_bytes(b"this is no database" * 100)
     (tmp_path / "file").touch()
+    (tmp_path / "empty.db").touch()
     (tmp_path / "short").mkdir()
     (tmp_path / "short" / "var").mkdir()
     (tmp_path / "short" / "var" / "secret").write_text("short")
@@ -331,12 +333,16 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
         (".", [], {"REFERRAL_SERVER_HOST": "a..b"}, "cannot listen on a..b port 0: "),
         (".", [], {"REFERRAL_SERVER_HOST": 70 * "é"}, "cannot listen on éé"),
         (".", [], {"REFERRAL_SERVRE_PORT": "1"}, "REFERRAL_SERVRE_PORT: is no setting of this service"),
+        (".", ["outbox"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
+        (".", ["audit"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
+        (".", ["createsuperuser", "root@example.com"], {}, "No password was given."),
     ]
     started = [
         subprocess.Popen(
             [*RUN, *arguments],
             env={**ENVIRON, **environ},
             cwd=tmp_path / folder,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

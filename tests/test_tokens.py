@@ -445,6 +445,16 @@ def test_a_rotation_that_was_killed_half_way_leaves_one_whole_key(algorithm: str
     assert [kept.id for kept in open_keys(settings(algorithm))][1:] == [key.id]
 
 
+def test_a_rotation_by_root_leaves_the_key_to_whom_it_belonged(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, int]] = []
+    open_signer(load_config(environ={}))
+    owner = SECRET_FILE.stat()
+    monkeypatch.setattr(os, "geteuid", lambda: owner.st_uid + 1)
+    monkeypatch.setattr(os, "chown", lambda file, user, group: given.append((user, group)))
+    rotate_keys(settings("HS256"))
+    assert given == [(owner.st_uid, owner.st_gid)]
+
+
 def test_a_given_key_file_is_rotated_in_its_place() -> None:
     given = Path("given.pem")
     given.write_bytes(pem(ed25519.Ed25519PrivateKey.generate()))

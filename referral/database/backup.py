@@ -40,6 +40,7 @@ def back_up(url: str, target: Path, *, force: bool = False) -> int:
             raise BackupRefused(f"{target}: exists already; --force replaces it")
     with _aside(target) as aside:
         rows = _copy(path, aside)
+        _refuse_strangers(path, aside)
         aside.chmod(0o600)
         _sync(aside)
         aside.replace(target)

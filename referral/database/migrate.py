@@ -57,6 +57,15 @@ def migrate(url: str) -> list[str]:
             raise DatabaseUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
 
 
+def refuse_unmigrated(url: str) -> None:
+    """Raises MigrationError unless the database, which exists, has this version's schema."""
+    migrations = read_migrations()
+    with connect(url) as backend:
+        if needs_upgrading(backend) or backend.to_apply(migrations):
+            raise MigrationError("the database is not of this version's schema: run `python run.py migrate` on it first")
+        _refuse_newer_schema(backend, migrations)
+
+
 def break_lock(url: str) -> None:
     """Remove the migration lock that a killed process left behind. Raises DatabaseUnavailable."""
     with connect(url) as backend:

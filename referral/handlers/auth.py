@@ -1,6 +1,7 @@
 """Registration, the OAuth 2.0 endpoints, passwords and the verification of e-mail addresses."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -35,6 +36,7 @@ from referral.mail import language_of
 from referral.openapi import SIGNED_IN
 from referral.problems import Problem, translated
 from referral.queries import codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.queries.audit import EventName
 from referral.rate_limits import EXEMPT
 from referral.schemas import (
     Email,
@@ -245,7 +247,7 @@ async def create_token(request: web.Request) -> web.Response:
 async def _oauth_parameters(request: web.Request, *names: str) -> dict[str, str]:
     """These members of the form or the JSON object.
 
-    Empty ones count as omitted, repeated ones are refused, all others are ignored (RFC 6749 section 3.2).
+    Empty ones count as omitted, a form's repeated ones are refused, all others are ignored (RFC 6749 section 3.2).
     """
     body = await read_body(request)
     pairs: list[tuple[Any, Any]]
@@ -281,47 +283,52 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     app, name, password = request.app, given.get("username"), given.get("password")
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
-    email = _email_in(name)
+    email, username = _key_of(Email(), name), _key_of(Username(), name)
     try:
         await app[LIMITER].hit("login_by_address", request[ADDRESS])
-        async with app[DATABASE].reader() as conn:
-            found = await _find_credentials(conn, name, email)
-        # By account, whichever of its names is given, and address: whoever tries passwords must not lock the owner out, who
-        # comes from elsewhere.
-        account = found.user_id if found else hash_token(email or key_of(name))
-        await app[LIMITER].hit("login_by_account", account, request[ADDRESS])
+        # By the name that was given: that two names have one count would tell anybody whose address belongs to which
+        # username. And by address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
+        await app[LIMITER].hit("login_by_account", hash_token(email or username or name), request[ADDRESS])
     except Problem:
         # A flood of requests must not become one of writes.
         if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
-            await record_refusal(request, "sign-in-limited", email=email)
+            await _record_refusal(request, "sign-in-limited", await _find_credentials(app, email, username), email)
         raise
+    found = await _find_credentials(app, email, username)
     # For an unknown name the same work is done: the time of a refusal must not tell which accounts exist.
     if not await app[PASSWORDS].check(password, found.password_hash if found else None) or found is None:
-        known = found.user_id if found else None
-        await record_refusal(request, "sign-in-refused", user=known, email=None if known else email)
+        await _record_refusal(request, "sign-in-refused", found, email)
         raise OAuthError("invalid_grant", "The username or the password is wrong.")
+    # The rounds were changed since: from here on, this password takes as long to check as an unknown user's.
+    fresh = await app[PASSWORDS].hash(password) if app[PASSWORDS].is_outdated(found.password_hash) else None
     async with app[DATABASE].transaction() as conn:
         await locks.lock_user(conn, found.user_id)
+        if fresh and await users.update_password(conn, found.user_id, found.password_hash, fresh):
+            found = replace(found, password_hash=fresh)
         tokens = await _open_session(request, conn, found, now())
         await record(request, conn, "signed-in", actor=found.user_id)
         return tokens
 
 
-def _email_in(name: str) -> str | None:
-    """The key of a name that is an e-mail address. No other is kept of a refused sign-in: people type passwords there."""
+def _key_of(field: Email | Username, name: str) -> str | None:
+    """The key of a name that is such a one. No other is kept of a refused sign-in: people type passwords there."""
     try:
-        return key_of(Email().deserialize(name))
+        return key_of(field.deserialize(name))
     except ValidationError:
         return None
 
 
-async def _find_credentials(conn: Connection, name: str, email: str | None) -> users.Credentials | None:
-    if email:
-        return await users.find_credentials_by_email(conn, email)
-    try:
-        return await users.find_credentials_by_username(conn, key_of(Username().deserialize(name)))
-    except ValidationError:
-        return None
+async def _find_credentials(app: web.Application, email: str | None, username: str | None) -> users.Credentials | None:
+    async with app[DATABASE].reader() as conn:
+        if email:
+            return await users.find_credentials_by_email(conn, email)
+        return await users.find_credentials_by_username(conn, username) if username else None
+
+
+async def _record_refusal(
+    request: web.Request, event: EventName, found: users.Credentials | None, email: str | None
+) -> None:
+    await record_refusal(request, event, user=found.user_id if found else None, email=None if found else email)
 
 
 async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -> dict[str, Any]:
@@ -411,6 +418,8 @@ async def change_password(request: web.Request) -> web.Response:
     async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
         # A link that was mailed before must not undo the change. First, in the order of its use.
         await one_time_tokens.delete_one_time_tokens(conn, me.user_id, one_time_tokens.RESET_PASSWORD)
+        if contact:
+            await outbox.delete_resets(conn, key_of(contact.email))
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):
             raise wrong
         ended.update(await sessions.delete_other_sessions(conn, me.user_id, me.session_id))

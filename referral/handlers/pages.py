@@ -92,7 +92,9 @@ async def submit_reset_page(request: web.Request) -> web.Response:
 
 
 def _refused(problem: Problem) -> web.Response:
-    return html("message.html", problem.kind.status, title=problem.kind.title, text=problem.detail)
+    page = html("message.html", problem.kind.status, title=problem.kind.title, text=problem.detail)
+    page.headers.update(problem.headers)
+    return page
 
 
 @routes.get("/problems/{problem}")

@@ -92,6 +92,11 @@ async def delete_mail_of_user(conn: Connection, user_id: str, email_key: str) ->
     await conn.all("delete_mail_of_user", user_id=user_id, email_key=email_key)
 
 
+async def delete_resets(conn: Connection, email_key: str) -> None:
+    """Forget the password resets that wait to be mailed to this address."""
+    await conn.all("delete_resets", kind=RESET_PASSWORD, email_key=email_key)
+
+
 async def find_mail(conn: Connection) -> list[QueuedMail]:
     """All that waits and all that failed, oldest first."""
     return [QueuedMail(*row) for row in await conn.all("find_mail")]
