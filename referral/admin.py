@@ -58,9 +58,9 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
 
 @asynccontextmanager
 async def _opened(config: Config) -> AsyncIterator[Database]:
+    refuse_unmigrated(config.database.url)
     database = await open_database(config.database.url)
     try:
-        refuse_unmigrated(config.database.url)
         yield database
     finally:
         await database.close()

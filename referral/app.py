@@ -17,6 +17,7 @@ from referral.database import DatabaseUnavailable, open_database
 from referral.enrichment import Enricher
 from referral.handlers import auth, codes, pages, service, users
 from referral.handlers import sessions as session_handlers
+from referral.headers import setting_headers
 from referral.hunter import EmailVerifier
 from referral.keys import (
     CACHE,
@@ -35,7 +36,7 @@ from referral.keys import (
 from referral.live_sessions import LiveSessions
 from referral.mail import Mailer
 from referral.metrics import Metrics
-from referral.middlewares import answer_problems, meeting_expectations, observe, prepare, set_headers
+from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.passwords import PasswordHasher
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.rate_limits import RateLimiter, networks
@@ -62,7 +63,7 @@ def create_app(config: Config) -> web.Application:
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in (service, auth, session_handlers, users, codes, pages):
         app.add_routes(meeting_expectations(route) for route in module.routes)
-    app.on_response_prepare.append(set_headers)
+    app.on_response_prepare.append(setting_headers(config.server.public_url))
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))

@@ -53,31 +53,6 @@ RETRY_AFTER = "2"
 # How often a request is made before a conflict is the client's to retry.
 ATTEMPTS = 5
 
-# For everything that is not a page: nothing in an answer may be run or framed, and no browser guesses its type.
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    # Answers hold personal data, or what is true for a moment; those that may be kept say so themselves.
-    "Cache-Control": "no-store",
-}
-# In place of the versions of aiohttp and Python.
-SERVER = "referral"
-# A year, in seconds: what OWASP ASVS asks for. Subdomains are the operator's to speak for.
-TRANSPORT_SECURITY = "max-age=31536000"
-
-
-async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """On every answer, those of errors and static files included (signal `on_response_prepare`)."""
-    headers = response.headers
-    # aiohttp refuses an unknown `Expect` at an unknown address before any middleware has run.
-    headers["X-Request-ID"] = request.get(REQUEST_ID) or new_id()
-    headers["Server"] = SERVER
-    if request.app[CONFIG].server.public_url.startswith("https:"):
-        headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-
 
 def meeting_expectations(route: web.AbstractRouteDef) -> web.RouteDef:
     """The route with `Expect` (RFC 9110 section 10.1.1) answered by a problem where aiohttp's own handler knows none."""

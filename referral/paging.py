@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
-from yarl import URL
 
 from referral.problems import invalid
 
@@ -48,6 +47,6 @@ def page(
     items, headers, next_cursor = found[:limit], {}, None
     if len(found) > limit:
         next_cursor = encode_cursor(key(items[-1]))
-        url = URL(request.path).with_query(limit=limit, cursor=next_cursor)
-        headers["Link"] = f'<{url}>; rel="next"'
+        # All of the cursor's characters may stand in a query (RFC 3986 section 3.4).
+        headers["Link"] = f'<{request.rel_url.raw_path}?limit={limit}&cursor={next_cursor}>; rel="next"'
     return {"items": [view(item) for item in items], "total": total, "next_cursor": next_cursor}, headers

@@ -14,7 +14,6 @@ import math
 import re
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -148,8 +147,8 @@ class RateLimiter:
             for item in fields(config)
             if item.name != "enabled"
         } | {"told": TOLD}
-        self._local = FixedWindowRateLimiter(BoundedMemory())
-        self._shared = FixedWindowRateLimiter(SharedWindows(redis)) if redis else None
+        storages: list[Storage] = [SharedWindows(redis), BoundedMemory()] if redis else [BoundedMemory()]
+        self._limiters = [FixedWindowRateLimiter(storage) for storage in storages]
 
     async def is_first(self, event: str, address: str) -> bool:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
@@ -162,17 +161,17 @@ class RateLimiter:
     async def hit(self, group: str, *key: str) -> None:
         """Count one hit of the group by this key. Raises a `rate-limited` problem when there were too many."""
         if not self._enabled:
-            return None
-        item = self._items[group]
-        if self._shared is not None:
-            with suppress(StorageError):
-                return await self._count(self._shared, item, group, *key)
-        return await self._count(self._local, item, group, *key)
-
-    async def _count(self, limiter: FixedWindowRateLimiter, item: RateLimitItem, group: str, *key: str) -> None:
-        if await limiter.hit(item, group, *key):
             return
-        ends_at, _ = await limiter.get_window_stats(item, group, *key)
+        item, ends_at = self._items[group], 0.0
+        for limiter in self._limiters:
+            try:
+                if await limiter.hit(item, group, *key):
+                    return
+                ends_at, _ = await limiter.get_window_stats(item, group, *key)
+                break
+            except StorageError:
+                # Redis is out.
+                continue
         seconds = max(1, math.ceil(ends_at - time.time()))
         raise Problem(
             "rate-limited",

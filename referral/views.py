@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from referral.headers import JSON_HEADERS
 from referral.queries.codes import ActiveCode, Code
 from referral.queries.referrals import Referral
 from referral.queries.sessions import Session
@@ -14,7 +15,10 @@ from referral.schemas import rfc_3339
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=orjson.dumps(document), status=status, headers=headers, content_type="application/json")
+    found = JSON_HEADERS.copy()
+    if headers:
+        found.update(headers)
+    return web.Response(body=orjson.dumps(document), status=status, headers=found)
 
 
 def person(user_id: str, username: str | None) -> dict[str, Any]:

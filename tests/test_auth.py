@@ -572,16 +572,18 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
     await mailed("alice@example.com", "verify")
     await eventually(lambda: _quiet(database_url))
     assert client.app
-    async with client.app[DATABASE].reader() as conn:
-        connection = type(conn)
     ran: list[tuple[asyncio.Task[Any] | None, str]] = []
-    really = connection.all
 
-    async def run(self: Any, name: str, /, **parameters: Any) -> Any:
-        ran.append((asyncio.current_task(), name))
-        return await really(self, name, **parameters)
+    def noting(really: Any) -> Any:
+        async def run(self: Any, name: str, /, **parameters: Any) -> Any:
+            ran.append((asyncio.current_task(), name))
+            return await really(self, name, **parameters)
 
-    monkeypatch.setattr(connection, "all", run)
+        return run
+
+    async with client.app[DATABASE].reader() as reading, client.app[DATABASE].transaction() as writing:
+        for kind in {type(reading), type(writing)}:
+            monkeypatch.setattr(kind, "all", noting(kind.all))
     seen = []
     for email in ("nobody@example.com", "alice@example.com"):
         ran.clear()

@@ -218,7 +218,6 @@ async def test_a_mail_arrives_whole(server: MailServer, make_mailer: MakeMailer,
         part = message.get_body((kind,))
         assert part is not None
         assert part.defects == []
-        assert "Алиса" in part.get_content()
         assert re.search(r"/account/verify\?token=[\w-]{20,}", part.get_content())
     assert received.content.isascii()
     assert max(len(line) for line in received.content.split(b"\r\n")) <= 998
@@ -280,7 +279,7 @@ async def test_a_name_or_a_parameter_cannot_add_a_header_or_a_recipient(
 
 
 async def test_names_are_text_in_html(server: MailServer, make_mailer: MakeMailer, queue: Queue) -> None:
-    await queue("alice@example.com", "<img src=x>")
+    await queue("alice@example.com", "<img src=x>", outbox.CODE, code="ALICES-1", expires_at="2030-01-31")
 
     await make_mailer(server).send_due()
 

@@ -3,6 +3,7 @@ stopped, reloaded and lost under load."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -144,11 +145,11 @@ class Connection:
 
 def open_files(pid: int) -> set[str]:
     found = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.add(str(descriptor.readlink()))
-        except FileNotFoundError:
-            continue
+    # The process may end meanwhile, and close some of them.
+    with contextlib.suppress(FileNotFoundError):
+        for descriptor in list(Path(f"/proc/{pid}/fd").iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                found.add(str(descriptor.readlink()))
     return found
 
 

@@ -58,7 +58,9 @@ def migrate(url: str) -> list[str]:
 
 
 def refuse_unmigrated(url: str) -> None:
-    """Raises MigrationError unless the database, which exists, has this version's schema."""
+    """Raises MigrationError unless the database has this version's schema, DatabaseUnavailable where there is none."""
+    if not is_postgres(url) and not sqlite_path(url).exists():
+        raise DatabaseUnavailable(f"{sqlite_path(url)}: there is no database")
     migrations = read_migrations()
     with connect(url) as backend:
         if needs_upgrading(backend) or backend.to_apply(migrations):

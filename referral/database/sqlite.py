@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import orjson
 
 from referral.database import ConstraintViolation, DatabaseUnavailable, Row, log_if_slow, settle
 from referral.database.statements import Statement, load_statements
@@ -68,10 +69,77 @@ def _unavailable(error: sqlite3.Error) -> Exception:
     return DatabaseUnavailable(str(error))
 
 
+class SQLiteReader(SQLiteConnection):
+    """A connection for reading. Statements that are asked for while others run go to the thread together: of a read's cost,
+    most is the hop to the thread and back, not SQLite."""
+
+    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], lists: dict[str, str]) -> None:
+        super().__init__(raw, statements, {})
+        self._lists = lists
+        self._waiting: list[tuple[str, dict[str, Any], asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        started = time.perf_counter()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self._lists.get(name) or self._statements[name].sql, parameters, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        try:
+            rows = await answer
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        finally:
+            log_if_slow(name, started, parameters)
+        found: Sequence[Row] = orjson.loads(rows[0][0]) if name in self._lists else rows
+        return found
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                results = await self.raw._execute(self._run_batch, batch)  # type: ignore[no-untyped-call]
+            except Exception as error:
+                results = [error] * len(batch)
+            for (_, _, answer), result in zip(batch, results, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+        self._running = None
+
+    def _run_batch(self, batch: list[tuple[str, dict[str, Any], asyncio.Future[Any]]]) -> list[Any]:
+        """In the thread: the rows of each statement, or what was wrong with it."""
+        results: list[Any] = []
+        for sql, parameters, _ in batch:
+            try:
+                results.append(self.raw._conn.execute(sql, parameters).fetchall())
+            except sqlite3.Error as error:
+                results.append(error)
+        return results
+
+
+async def _in_one_row(raw: aiosqlite.Connection, statements: dict[str, Statement]) -> dict[str, str]:
+    """The statements that list something, each made to give its rows as one JSON array: for each row that it fetches, Python
+    lets go of its lock and waits for it again, which costs a page of fifty as much as all the rest."""
+    lists = {}
+    for name, statement in statements.items():
+        if name.startswith("list_"):
+            nothing = dict.fromkeys(re.findall(r":(\w+)", statement.sql))
+            body = statement.sql.rstrip().removesuffix(";")
+            async with raw.execute(f"SELECT * FROM ({body}\n) LIMIT 0", nothing) as cursor:  # noqa: S608
+                columns = ", ".join(f"c{number}" for number in range(len(cursor.description)))
+            array = f"json_group_array(json_array({columns}))"
+            lists[name] = f"WITH page ({columns}) AS ({body}\n) SELECT {array} FROM page"  # noqa: S608
+    return lists
+
+
 class SQLiteDatabase:
     """Reads go round-robin to readers that see the last commit (WAL); writes queue for the one writer."""
 
-    def __init__(self, writer: SQLiteConnection, readers: list[SQLiteConnection]) -> None:
+    def __init__(self, writer: SQLiteConnection, readers: list[SQLiteReader]) -> None:
         self._writer = writer
         self._readers = readers
         self._turn = 0
@@ -86,14 +154,15 @@ class SQLiteDatabase:
             opened.append(await _connect(path, "rw"))
             indexes: dict[str, str] = dict(await opened[0].execute_fetchall(INDEXES))  # type: ignore[arg-type]
             opened.extend([await _connect(path, "ro") for _ in range(READERS)])
+            lists = await _in_one_row(opened[0], statements)
         except BaseException as error:
             for raw in opened:
                 await raw.close()
             if isinstance(error, sqlite3.Error):
                 raise DatabaseUnavailable(f"{path}: {error}") from error
             raise
-        connections = [SQLiteConnection(raw, statements, indexes) for raw in opened]
-        return cls(connections[0], connections[1:])
+        writer, *readers = opened
+        return cls(SQLiteConnection(writer, statements, indexes), [SQLiteReader(raw, statements, lists) for raw in readers])
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[SQLiteConnection]:

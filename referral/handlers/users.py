@@ -200,8 +200,7 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
     me, query = request[IDENTITY], request[QUERY]
     before, limit = read_cursor(query), query["limit"]
     async with request.app[DATABASE].reader() as conn:
-        found = await referrals.list_referrals(conn, user_id, before, limit + 1)
-        total = found[0].total if found else await users.find_referral_count(conn, user_id)
+        total, found = await referrals.list_referrals(conn, user_id, before, limit + 1)
     if total is None:
         raise Problem("not-found", "There is no such user.")
     with_email = me.is_admin or me.user_id == user_id
