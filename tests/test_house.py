@@ -169,10 +169,10 @@ def query_functions() -> Iterator[tuple[str, Function]]:
 
 
 def statements_called(function: Function) -> list[str]:
-    """The names given to `conn.one` and `conn.all`."""
+    """The names given to `conn.one`, `conn.all` and `conn.later`."""
     found = []
     for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("one", "all"):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("one", "all", "later"):
             assert isinstance(node.func.value, ast.Name)
             assert node.func.value.id == "conn"
             assert isinstance(node.args[0], ast.Constant)

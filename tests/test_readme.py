@@ -115,6 +115,16 @@ def test_what_the_readme_points_at_is_there() -> None:
         assert f"\n{target}:" in makefile, target
 
 
+def test_every_test_that_stands_for_the_security_of_a_chapter_exists() -> None:
+    text, checked = (ROOT / "SECURITY.md").read_text(), 0
+    for file, names in re.findall(r"(test_\w+\.py)::((?:test_\w+(?:, )?)+)", text):
+        source = (ROOT / "tests" / file).read_text()
+        for name in names.rstrip(", ").split(", "):
+            assert f"def {name}(" in source, f"{file}::{name}"
+            checked += 1
+    assert checked > 80
+
+
 def test_every_command_of_the_readme_exists() -> None:
     commands = [shlex.split(found) for found in re.findall(r"`python run\.py ([^`]+)`", README)]
     assert {command[0] for command in commands} >= {"migrate", "createsuperuser"}

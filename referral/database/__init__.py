@@ -46,6 +46,10 @@ class Connection(Protocol):
         """As `all`, and return the first row."""
         ...
 
+    async def later(self, name: str, /, **parameters: Any) -> None:
+        """Run the statement before the transaction's next one or its commit, which may raise what it raises."""
+        ...
+
 
 class Database(Protocol):
     def reader(self) -> AbstractAsyncContextManager[Connection]:

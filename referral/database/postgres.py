@@ -79,6 +79,9 @@ class PostgresConnection:
         rows = await self.all(name, **parameters)
         return rows[0] if rows else None
 
+    async def later(self, name: str, /, **parameters: Any) -> None:
+        await self.all(name, **parameters)
+
 
 class PostgresDatabase:
     """Reads and transactions take a connection of the pool each; the pool replaces broken ones."""

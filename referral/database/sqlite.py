@@ -4,16 +4,18 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 import orjson
 
 from referral.database import ConstraintViolation, DatabaseUnavailable, Row, log_if_slow, settle
 from referral.database.statements import Statement, load_statements
+
+T = TypeVar("T")
 
 # Reads are short; a third reader gains nothing on the two cores this default is made for.
 READERS = 2
@@ -41,8 +43,7 @@ class SQLiteConnection:
     async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
         started = time.perf_counter()
         try:
-            # One hop to the connection's thread; execute, fetch and close one by one would be three.
-            return await self.raw.execute_fetchall(self._statements[name].sql, parameters)  # type: ignore[return-value]
+            return await self._fetch(name, parameters)
         except sqlite3.Error as error:
             raise self._translated(error) from error
         finally:
@@ -51,6 +52,21 @@ class SQLiteConnection:
     async def one(self, name: str, /, **parameters: Any) -> Row | None:
         rows = await self.all(name, **parameters)
         return rows[0] if rows else None
+
+    async def later(self, name: str, /, **parameters: Any) -> None:
+        await self.all(name, **parameters)
+
+    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        raise NotImplementedError
+
+    async def in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, done in the connection's thread: of a statement's cost, most is the hop there and back."""
+
+        def done() -> T:
+            return work(self.raw._conn)
+
+        result: T = await self.raw._execute(done)  # type: ignore[no-untyped-call]
+        return result
 
     def _translated(self, error: sqlite3.Error) -> Exception:
         if not isinstance(error, sqlite3.IntegrityError):
@@ -62,43 +78,79 @@ class SQLiteConnection:
         return ConstraintViolation(subject or kind)
 
 
-def _unavailable(error: sqlite3.Error) -> Exception:
-    # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
-    if isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error)):
-        return error
-    return DatabaseUnavailable(str(error))
+class SQLiteWriter(SQLiteConnection):
+    """The connection for transactions. The beginning, and what is to be run later, take the hop of the next statement."""
+
+    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
+        super().__init__(raw, statements, indexes)
+        self._first: list[tuple[str, dict[str, Any]]] = []
+
+    def begin(self) -> None:
+        self._first = [("BEGIN IMMEDIATE", {})]
+
+    async def later(self, name: str, /, **parameters: Any) -> None:
+        self._first.append((self._statements[name].sql, parameters))
+
+    async def commit(self) -> None:
+        if self.raw.in_transaction or len(self._first) > 1:
+            await settle(self._run("COMMIT", {}))
+
+    async def roll_back(self) -> None:
+        self._first = []
+        # A statement that was cancelled half-way still runs in the thread; the rollback queues behind it.
+        if self.raw.in_transaction:
+            await settle(self.raw.rollback())
+
+    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        running = self._run(self._statements[name].sql, parameters)
+        # Whether a transaction has begun must be known when it is rolled back.
+        return await (settle(running) if self._first else running)
+
+    async def _run(self, sql: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        statements, self._first = [*self._first, (sql, parameters)], []
+
+        def run(connection: sqlite3.Connection) -> Sequence[Row]:
+            rows: Sequence[Row] = []
+            for text, values in statements:
+                rows = connection.execute(text, values).fetchall()
+            return rows
+
+        return await self.in_thread(run)
 
 
 class SQLiteReader(SQLiteConnection):
-    """A connection for reading. Statements that are asked for while others run go to the thread together: of a read's cost,
-    most is the hop to the thread and back, not SQLite."""
+    """A connection for reading. Statements that are asked for while others run go to the thread together."""
 
     def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], lists: dict[str, str]) -> None:
         super().__init__(raw, statements, {})
         self._lists = lists
-        self._waiting: list[tuple[str, dict[str, Any], asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[str, dict[str, Any], asyncio.Future[Sequence[Row]]]] = []
         self._running: asyncio.Task[None] | None = None
 
-    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        started = time.perf_counter()
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        answer: asyncio.Future[Sequence[Row]] = asyncio.get_running_loop().create_future()
         self._waiting.append((self._lists.get(name) or self._statements[name].sql, parameters, answer))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        try:
-            rows = await answer
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        finally:
-            log_if_slow(name, started, parameters)
+        rows = await answer
         found: Sequence[Row] = orjson.loads(rows[0][0]) if name in self._lists else rows
         return found
 
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
+
+            def run(connection: sqlite3.Connection) -> list[Any]:
+                results: list[Any] = []
+                for sql, parameters, _ in batch:  # noqa: B023 - it has run before the next batch is taken
+                    try:
+                        results.append(connection.execute(sql, parameters).fetchall())
+                    except sqlite3.Error as error:
+                        results.append(error)
+                return results
+
             try:
-                results = await self.raw._execute(self._run_batch, batch)  # type: ignore[no-untyped-call]
+                results = await self.in_thread(run)
             except Exception as error:
                 results = [error] * len(batch)
             for (_, _, answer), result in zip(batch, results, strict=True):
@@ -110,15 +162,12 @@ class SQLiteReader(SQLiteConnection):
                     answer.set_result(result)
         self._running = None
 
-    def _run_batch(self, batch: list[tuple[str, dict[str, Any], asyncio.Future[Any]]]) -> list[Any]:
-        """In the thread: the rows of each statement, or what was wrong with it."""
-        results: list[Any] = []
-        for sql, parameters, _ in batch:
-            try:
-                results.append(self.raw._conn.execute(sql, parameters).fetchall())
-            except sqlite3.Error as error:
-                results.append(error)
-        return results
+
+def _unavailable(error: sqlite3.Error) -> Exception:
+    # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
+    if isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error)):
+        return error
+    return DatabaseUnavailable(str(error))
 
 
 async def _in_one_row(raw: aiosqlite.Connection, statements: dict[str, Statement]) -> dict[str, str]:
@@ -139,7 +188,7 @@ async def _in_one_row(raw: aiosqlite.Connection, statements: dict[str, Statement
 class SQLiteDatabase:
     """Reads go round-robin to readers that see the last commit (WAL); writes queue for the one writer."""
 
-    def __init__(self, writer: SQLiteConnection, readers: list[SQLiteReader]) -> None:
+    def __init__(self, writer: SQLiteWriter, readers: list[SQLiteReader]) -> None:
         self._writer = writer
         self._readers = readers
         self._turn = 0
@@ -162,7 +211,7 @@ class SQLiteDatabase:
                 raise DatabaseUnavailable(f"{path}: {error}") from error
             raise
         writer, *readers = opened
-        return cls(SQLiteConnection(writer, statements, indexes), [SQLiteReader(raw, statements, lists) for raw in readers])
+        return cls(SQLiteWriter(writer, statements, indexes), [SQLiteReader(raw, statements, lists) for raw in readers])
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[SQLiteConnection]:
@@ -173,15 +222,12 @@ class SQLiteDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
         async with self._turn_to_write():
-            raw = self._writer.raw
+            self._writer.begin()
             try:
-                await settle(raw.execute_fetchall("BEGIN IMMEDIATE"))
                 yield self._writer
-                await settle(raw.execute_fetchall("COMMIT"))
+                await self._writer.commit()
             except BaseException as error:
-                # A statement that was cancelled half-way still runs in the thread; the rollback queues behind it.
-                if raw.in_transaction:
-                    await settle(raw.rollback())
+                await self._writer.roll_back()
                 if isinstance(error, sqlite3.Error):
                     raise _unavailable(error) from error
                 raise

@@ -1,5 +1,7 @@
 """Registration, the OAuth 2.0 endpoints, passwords and the verification of e-mail addresses."""
 
+import asyncio
+import random
 import re
 from dataclasses import replace
 from typing import Any
@@ -56,6 +58,8 @@ from referral.views import answer, user_view
 
 routes = web.RouteTableDef()
 
+# Seconds, from and to, before the mail worker is told of a reset.
+RESET_DELAY = (0.02, 0.2)
 # Two tabs that refresh at once both present the same token: within this time it gets another successor (RFC 9700
 # section 4.14.2 leaves the trade to the server); later it is taken for stolen.
 REUSE_GRACE = 10 * SECOND
@@ -445,7 +449,8 @@ async def request_password_reset(request: web.Request) -> web.Response:
         # Whose address this is, the mail worker finds out.
         await outbox.insert_mail(conn, new_id(), outbox.RESET_PASSWORD, None, key_of(email), language, now())
         await record(request, conn, "reset-requested", email=key_of(email))
-    app[MAILER].wake()
+    # Not at once: a mail to a known address is more work than none, and would be told by the time of what is asked next.
+    asyncio.get_running_loop().call_later(random.uniform(*RESET_DELAY), app[MAILER].wake)
     return web.Response(status=202)
 
 

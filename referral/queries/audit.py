@@ -49,7 +49,7 @@ class Event:
 
 async def insert_event(conn: Connection, event: Event) -> None:
     """Record the event in the caller's transaction: it is kept if and only if what it records is."""
-    await conn.all(
+    await conn.later(
         "insert_event",
         id=event.id,
         at=event.at,
