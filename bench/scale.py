@@ -47,6 +47,8 @@ def place(engine: str, folder: Path, referrers: int, referrals: int) -> Iterator
         began = time.perf_counter()
         population = fill(url, referrers, referrals)
         seconds = time.perf_counter() - began
+        # What the filling left to be written must not be written while the service is measured.
+        os.sync()
         running = stack.enter_context(service(folder, REFERRAL_DATABASE_URL=url, REFERRAL_AUTH_BCRYPT_ROUNDS="4"))
         yield Place(running, population, seconds)
 
