@@ -27,8 +27,9 @@ from referral.database import ConstraintViolation, Database, DatabaseUnavailable
 from referral.database.migrate import MIGRATIONS
 from referral.database.sqlite import SQLiteDatabase
 from referral.database.statements import Statement, load_statements
-from referral.queries import codes, sessions, users
+from referral.queries import audit, codes, sessions, users
 from referral.schemas import key_of
+from referral.tokens import new_id
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -474,6 +475,48 @@ async def test_a_statement_that_finds_the_database_full_is_reported(lite: SQLite
     await lite._writer.raw.execute_fetchall("PRAGMA max_page_count = 1000000")
     await make_two(lite)
     assert await names(lite) == {"alice", "bob"}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_what_follows_an_undone_transaction_is_refused(lite: SQLiteDatabase, goes_on: bool) -> None:
+    async def work() -> None:
+        async with lite.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            # As SQLite does when the disk is full, behind a caller who takes no notice.
+            await lite._writer.raw.rollback()
+            if goes_on:
+                await users.insert_user(conn, user("bob"))
+
+    with pytest.raises(DatabaseUnavailable, match="the transaction was undone"):
+        await work()
+    assert await names(lite) == set()
+
+
+async def test_a_transaction_in_which_nothing_is_done_is_none(lite: SQLiteDatabase) -> None:
+    async with lite.transaction():
+        pass
+    assert not lite._writer.raw.in_transaction
+    async with lite.transaction() as conn:
+        await users.insert_user(conn, user("alice"))
+    assert await names(lite) == {"alice"}
+
+
+async def test_what_is_to_be_done_later_is_done_by_the_commit_and_undone_with_the_rest(
+    lite: SQLiteDatabase,
+) -> None:
+    event = audit.Event(new_id(), 1, "registered", None, None, None, None, None, {})
+
+    async def fail() -> None:
+        async with lite.transaction() as conn:
+            await audit.insert_event(conn, replace(event, id=new_id()))
+            raise ZeroDivisionError
+
+    async with lite.transaction() as conn:
+        await audit.insert_event(conn, event)
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with lite.reader() as conn:
+        assert [found.id for found in await audit.find_events(conn, None, 0, 10)] == [event.id]
 
 
 async def test_connections_are_durable_and_keep_foreign_keys(lite: SQLiteDatabase) -> None:

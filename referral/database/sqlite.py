@@ -80,6 +80,9 @@ class SQLiteConnection:
         return ConstraintViolation(subject or kind)
 
 
+BEGIN: tuple[str, dict[str, Any]] = ("BEGIN IMMEDIATE", {})
+
+
 class SQLiteWriter(SQLiteConnection):
     """The connection for transactions. The beginning, and what is to be run later, take the hop of the next statement."""
 
@@ -88,13 +91,13 @@ class SQLiteWriter(SQLiteConnection):
         self._first: list[tuple[str, dict[str, Any]]] = []
 
     def begin(self) -> None:
-        self._first = [("BEGIN IMMEDIATE", {})]
+        self._first = [BEGIN]
 
     async def later(self, name: str, /, **parameters: Any) -> None:
         self._first.append((self._statements[name].sql, parameters))
 
     async def commit(self) -> None:
-        if self.raw.in_transaction or len(self._first) > 1:
+        if self._first != [BEGIN]:
             await settle(self._run("COMMIT", {}))
 
     async def roll_back(self) -> None:
@@ -113,6 +116,9 @@ class SQLiteWriter(SQLiteConnection):
 
         def run(connection: sqlite3.Connection) -> Sequence[Row]:
             rows: Sequence[Row] = []
+            # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
+            if statements[0] is not BEGIN and not connection.in_transaction:
+                raise sqlite3.OperationalError("the transaction was undone")
             for text, values in statements:
                 rows = connection.execute(text, values).fetchall()
             return rows
