@@ -95,7 +95,16 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
 def copy_by_command(source: str, target: str, **popen: Any) -> subprocess.Popen[str]:
     command = [sys.executable, str(Path(run.__file__)), "copy", "--to", target]
     environ = {"PATH": os.environ["PATH"], "REFERRAL_DATABASE_URL": source}
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
+    return subprocess.Popen(
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell are started with this signal ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **popen,
+    )
 
 
 async def test_a_copied_installation_has_every_row_and_goes_on_where_it_stopped(
