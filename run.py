@@ -302,17 +302,15 @@ def main() -> int:
         configure_logging(config.log)
         arguments.command(config, arguments)
         sys.stdout.flush()
-    except (ConfigError, MigrationError, DatabaseUnavailable, Stop) as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # As in `run.py openapi | head`: whoever read the output has enough of it.
         _drop_output()
-    except OSError as error:
-        # A full disk behind standard output, for one.
-        _drop_output()
+    except (ConfigError, MigrationError, DatabaseUnavailable, Stop, OSError) as error:
+        if isinstance(error, OSError):
+            # A full disk behind standard output, for one.
+            _drop_output()
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
     return 0

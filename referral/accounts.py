@@ -54,6 +54,11 @@ async def refuse_code(conn: Connection, code: str, moment: int) -> Problem:
     return Problem("referral-code-invalid", sentences[reason], reason=reason)
 
 
+def erased() -> Problem:
+    """For whoever is signed in to an account that is no more: it has ended since the session was looked up."""
+    return Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
+
+
 def _link_refused() -> Problem:
     return Problem("token-invalid", "The link is unknown, was used already or has expired. Ask for another mail.")
 
@@ -66,6 +71,12 @@ async def confirm_email(request: web.Request, token: str) -> None:
         if user_id is None or not await users.verify_email(conn, user_id, moment):
             raise _link_refused()
         await record(request, conn, "email-verified", actor=user_id)
+
+
+async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
+    """From here on no link that was mailed, or waits to be, sets the account's password."""
+    await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
+    await outbox.delete_resets(conn, key_of(email))
 
 
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
@@ -87,7 +98,6 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
         contact = await users.find_contact(conn, user_id)
         assert contact is not None
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
-        await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
-        await outbox.delete_resets(conn, key_of(contact.email))
+        await end_reset_links(conn, user_id, contact.email)
         ended.update(await sessions.delete_sessions_of_user(conn, user_id))
         await record(request, conn, "password-reset", actor=user_id)

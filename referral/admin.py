@@ -71,7 +71,8 @@ async def list_events(config: Config, event: str | None, user: str | None, since
 
     Raises ConfigError for a user that is neither.
     """
-    if user is not None and "@" not in user:
+    by_email = user is not None and "@" in user
+    if user is not None and not by_email:
         try:
             user = str(uuid.UUID(user))
         except ValueError:
@@ -79,7 +80,6 @@ async def list_events(config: Config, event: str | None, user: str | None, since
     async with _opened(config) as database, database.reader() as conn:
         if user is None:
             return await audit.find_events(conn, event, since, limit)
-        by_email = "@" in user
         find = users.find_contact_by_email if by_email else users.find_contact
         contact = await find(conn, key_of(user) if by_email else user)
         user_id = contact.user_id if contact else None if by_email else user

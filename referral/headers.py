@@ -18,7 +18,7 @@ HEADERS = {
     # In place of the versions of aiohttp and Python.
     "Server": "referral",
 }
-# A JSON answer begins as a copy of these: setting them one by one takes a look-up a twentieth of its time.
+# A JSON answer begins as a copy of these: setting them one by one took a look-up 4 % of its time.
 JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **HEADERS})
 # A year, in seconds: what OWASP ASVS asks for. Subdomains are the operator's to speak for.
 TRANSPORT_SECURITY = "max-age=31536000"
@@ -34,8 +34,9 @@ def setting_headers(public_url: str) -> Callable[[web.Request, web.StreamRespons
         headers["X-Request-ID"] = request.get(REQUEST_ID) or new_id()
         if is_secure:
             headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+        # All others than JSON_HEADERS' copies.
         if "Referrer-Policy" not in headers:
-            # aiohttp has set one of its own.
+            # aiohttp has set one of its own by now.
             headers["Server"] = HEADERS["Server"]
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)

@@ -12,6 +12,8 @@ from yarl import URL
 from referral.database import ConstraintViolation
 
 CONTENT_TYPE = "application/problem+json"
+# Errors of one body that are told one by one.
+MOST_ERRORS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +222,6 @@ class Problem(Exception):
             # aiohttp does not go by the header: it would answer requests that the client takes for lost.
             response.force_close()
         return response
-
-
-# Errors of one body that are told one by one.
-MOST_ERRORS = 100
 
 
 def invalid(pointer: str, detail: str) -> Problem:

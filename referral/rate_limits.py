@@ -14,6 +14,7 @@ import math
 import re
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -45,12 +46,19 @@ WINDOWS = 100_000
 TOLD = parse("1 per minute")
 # Characters of an X-Forwarded-For whose address is kept at hand: longer ones are somebody's attempt to fill the memory.
 KEPT_HOPS = 200
-WITH_PORT = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
+# As some proxies write an address: 192.0.2.1:5555, [2001:db8::1]:443, [2001:db8::1].
+WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 # Counts a hit, and lets the window that it opens end in ARGV[2] seconds.
 INCREMENT = """
 local count = redis.call('INCRBY', KEYS[1], ARGV[1])
 if count == tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return count
+"""
+# Removes all windows, and says how many there were.
+RESET = """
+local names = redis.call('KEYS', ARGV[1])
+for _, name in ipairs(names) do redis.call('DEL', name) end
+return #names
 """
 
 
@@ -117,7 +125,7 @@ class SharedWindows(Storage):
         return await self._redis.healthy()
 
     async def reset(self) -> int | None:
-        raise NotImplementedError("windows in Redis end by themselves")
+        return int(await self._ask("EVAL", RESET, 0, _name("*")))
 
     async def clear(self, key: str) -> None:
         await self._ask("DEL", _name(key))
@@ -162,27 +170,29 @@ class RateLimiter:
         """Count one hit of the group by this key. Raises a `rate-limited` problem when there were too many."""
         if not self._enabled:
             return
-        item, ends_at = self._items[group], 0.0
+        item = self._items[group]
         for limiter in self._limiters:
-            try:
+            # While Redis is out, the next one counts.
+            with suppress(StorageError):
                 if await limiter.hit(item, group, *key):
                     return
                 ends_at, _ = await limiter.get_window_stats(item, group, *key)
-                break
-            except StorageError:
-                # Redis is out.
-                continue
-        seconds = max(1, math.ceil(ends_at - time.time()))
-        raise Problem(
-            "rate-limited",
-            f"Too many requests of this sort; try again in {seconds} seconds.",
-            headers={
-                "Retry-After": str(seconds),
-                # draft-ietf-httpapi-ratelimit-headers-10
-                "RateLimit": f'"{group}";r=0;t={seconds}',
-                "RateLimit-Policy": f'"{group}";q={item.amount};w={item.get_expiry()}',
-            },
-        )
+                raise _too_many(group, item, ends_at)
+
+
+def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:
+    # Up: who waits a second too short is refused again.
+    seconds = max(1, math.ceil(ends_at - time.time()))
+    return Problem(
+        "rate-limited",
+        f"Too many requests of this sort; try again in {seconds} seconds.",
+        headers={
+            "Retry-After": str(seconds),
+            # draft-ietf-httpapi-ratelimit-headers-10
+            "RateLimit": f'"{group}";r=0;t={seconds}',
+            "RateLimit-Policy": f'"{group}";q={item.amount};w={item.get_expiry()}',
+        },
+    )
 
 
 def client_address(request: web.BaseRequest, trusted: Networks) -> str:
@@ -212,7 +222,6 @@ def _client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    # Some proxies write the client's port, too: 192.0.2.1:5555, [2001:db8::1]:443.
     with_port = WITH_PORT.fullmatch(text)
     try:
         address = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else text)

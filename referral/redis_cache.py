@@ -98,20 +98,18 @@ class _Look(NamedTuple):
     era: bytes
     value: bytes | None
 
-    def active(self, email_key: str | None = None) -> ActiveCode | None:
-        """The entry, if it is one of this era, of an unexpired code and, if an e-mail is given, of this one's."""
+    def active(self, email_key: str = "", of: str | None = None) -> ActiveCode | None:
+        """The entry, if it is of this era, of an unexpired code and, if the digest of an e-mail is given, of this one's."""
         if self.value is None or not self.value.startswith(self.era):
             return None
         code, expires_at, referrer_id, username, digest = orjson.loads(self.value[len(self.era) :])
         # Without an e-mail asked for, none is known here: none is to be read in Redis.
-        active = ActiveCode(code, expires_at, referrer_id, username, email_key or "")
-        if active.expires_at <= now() or (email_key is not None and digest != _digest(email_key)):
-            return None
-        return active
+        active = ActiveCode(code, expires_at, referrer_id, username, email_key)
+        return active if active.expires_at > now() and of in (None, digest) else None
 
 
 class RedisCache:
-    """`redis:` and `rediss:`."""
+    """`redis:` and `rediss:`, over the connection that the limits use, too."""
 
     def __init__(self, redis: RedisClient, metrics: Metrics, database: Database) -> None:
         self._redis = redis
@@ -132,9 +130,10 @@ class RedisCache:
         return await self._load(code, load, look.era) if look else await load()
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
-        look = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(_digest(email_key)))
+        digest = _digest(email_key)
+        look = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(digest))
         # The e-mail's key may be old: what it leads to must say itself whose it is.
-        found = look and look.active(email_key)
+        found = look and look.active(email_key, digest)
         if found:
             self._hit()
             return found

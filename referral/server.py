@@ -102,8 +102,7 @@ class Runner(web.AppRunner):
 
     async def setup(self) -> None:
         await super().setup()
-        # What is there by now is there for good. Each time that the collector went through all of it, requests waited for
-        # 30 ms, which was the slowest hundredth of the look-ups.
+        # What is there by now is there for good. To go through it again and again took 2.4 % of the time, in pauses.
         gc.collect()
         gc.freeze()
 

@@ -35,6 +35,7 @@ DEAD_AFTER = 60
 # Seconds between a worker's last accepted connection and the closing of the idle ones: the request of a connection that has
 # just been accepted is still on its way.
 LAST_REQUESTS = 0.5
+# What tells a process to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 # Seconds before a worker that could not start for want of the database is replaced.
 RESTART_PAUSE = 1.0
@@ -143,6 +144,7 @@ def serve_workers(
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     listener.set_inheritable(True)
     master = os.getpid()
+    # The end of what _hold_signals begins; workers end it when their event loop runs.
     os.register_at_fork(after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING))
     try:
         Workers(config, listener, read_config, announce).run()

@@ -17,19 +17,14 @@ WHERE u.id = :user_id AND u.erased_at IS NULL
 RETURNING user_id;
 
 -- name: list_referrals(referrer_id, before_time, before_id, page_size)
--- A row with the total, which is there when the referrer's account is, and the page: newest first, from the cursor on. One
--- round trip for both; the total in a column of the page would be worked out for each of its rows.
-SELECT NULL, NULL, NULL, NULL, NULL, w.referral_count
-FROM users w WHERE w.id = :referrer_id AND w.erased_at IS NULL
-UNION ALL
-SELECT page.user_id, page.username, page.email, page.joined_at, page.code, NULL
-FROM (
-    SELECT r.user_id, u.username, u.email, r.joined_at, r.code
-    FROM referrals r JOIN users u ON u.id = r.user_id
-    WHERE r.referrer_id = :referrer_id AND (r.joined_at, r.user_id) < (:before_time, :before_id)
-    ORDER BY r.joined_at DESC, r.user_id DESC
-    LIMIT :page_size
-) AS page;
+-- Newest first, from the cursor on. Each row says the total, too, which saves a page a second round trip; null when the
+-- referrer's account is gone.
+SELECT (SELECT w.referral_count FROM users w WHERE w.id = :referrer_id AND w.erased_at IS NULL),
+       r.user_id, u.username, u.email, r.joined_at, r.code
+FROM referrals r JOIN users u ON u.id = r.user_id
+WHERE r.referrer_id = :referrer_id AND (r.joined_at, r.user_id) < (:before_time, :before_id)
+ORDER BY r.joined_at DESC, r.user_id DESC
+LIMIT :page_size;
 
 -- name: find_referrer(user_id)^
 SELECT id, username FROM users WHERE id = :user_id;

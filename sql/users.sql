@@ -33,6 +33,10 @@ SELECT id, email, username, email_verified_at FROM users WHERE id = :user_id AND
 -- name: find_contact_by_email(email_key)^
 SELECT id, email, username, email_verified_at FROM users WHERE email_key = :email_key;
 
+-- name: find_referral_count(user_id)^
+-- The total of a list of referrals, without counting.
+SELECT referral_count FROM users WHERE id = :user_id AND erased_at IS NULL;
+
 -- name: update_username(user_id, username, username_key)!
 UPDATE users SET username = :username, username_key = :username_key
 WHERE id = :user_id AND erased_at IS NULL;

@@ -628,9 +628,8 @@ def scans(connection: sqlite3.Connection, sql: str) -> list[str]:
     """The steps of the statement's plan that go through a whole table or index."""
     parameters = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-    # What a statement makes up itself is small: a constant row, the CTEs and the subqueries it names.
+    # What a statement makes up itself is small: a constant row, the CTEs it names.
     own = {"CONSTANT", *re.findall(r"(\w+) \([\w, ]+\) AS \(", sql), *re.findall(r"WITH (\w+) AS", sql)}
-    own.update(re.findall(r"^\) AS (\w+)", sql, re.MULTILINE))
     return [step for step in plan if step.startswith("SCAN") and step.split()[1] not in own]
 
 

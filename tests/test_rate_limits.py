@@ -1,16 +1,20 @@
 """Limits: each group by what it is counted by, in this process and in Redis, behind proxies, and what a refusal says."""
 
-import asyncio
 import ipaddress
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from referral import rate_limits
 from referral.app import create_app
+from referral.metrics import Metrics
 from referral.openapi import limit_of
 from referral.rate_limits import EXEMPT, client_address, networks
+from referral.redis_client import RedisClient
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import Person
 from tests.servers import RedisServer
@@ -122,14 +126,18 @@ async def test_links_that_are_guessed_are_counted_before_a_password_is_hashed(ma
         assert int(page.headers["Retry-After"]) > 0
 
 
-async def test_whoever_waits_as_long_as_told_is_let_in(make_client: MakeClient) -> None:
-    client = await make_client(**ON, limits_lookup_by_address="1/2 second")
+async def test_whoever_waits_as_long_as_told_is_let_in(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [1_000.0]
+    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: sum(seconds)))
+    client = await make_client(**ON, limits_lookup_by_address="1/3 second")
     nobody = Person(client, "")
-    for _ in range(2):
-        while (answer := await nobody.get("/codes/UNKNOWN1")).status != 429:
-            pass
-        await asyncio.sleep(int(answer.headers["Retry-After"]))
-        assert (await nobody.get("/codes/UNKNOWN1")).status == 404
+    assert (await nobody.get("/codes/UNKNOWN1")).status == 404
+    # 1.4 seconds are left.
+    seconds.append(1.6)
+    refused = await nobody.get("/codes/UNKNOWN1")
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "2")
+    seconds.append(2)
+    assert (await nobody.get("/codes/UNKNOWN1")).status == 404
 
 
 async def test_whoever_holds_a_token_cannot_guess_the_password_by_it(make_client: MakeClient) -> None:
@@ -234,6 +242,7 @@ async def test_two_workers_count_together_in_redis_and_apart_while_it_is_out(
         # As some proxies write it.
         ("10.0.0.1", "192.0.2.1:5555", "192.0.2.1"),
         ("10.0.0.1", "[2001:db8:1:2:3:4:5:6]:443", "2001:db8:1:2::/64"),
+        ("10.0.0.1", "[2001:db8:1:2:3:4:5:6]", "2001:db8:1:2::/64"),
         ("10.0.0.1", "192.0.2.1:", "10.0.0.1"),
         ("10.0.0.1", "192.0.2.1, nonsense", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
@@ -260,8 +269,6 @@ async def test_windows_in_this_process_are_bounded(client: Client, monkeypatch: 
     from limits import parse
     from limits.aio.strategies import FixedWindowRateLimiter
 
-    from referral import rate_limits
-
     monkeypatch.setattr(rate_limits, "WINDOWS", 10)
     limiter = FixedWindowRateLimiter(rate_limits.BoundedMemory())
     item = parse("1 per minute")
@@ -270,3 +277,26 @@ async def test_windows_in_this_process_are_bounded(client: Client, monkeypatch: 
     for number in range(10):
         assert await limiter.hit(item, f"another {number}")
     assert await limiter.hit(item, "first")
+
+
+async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> None:
+    from limits import parse
+    from limits.aio.strategies import FixedWindowRateLimiter
+
+    redis = RedisServer(tmp_path)
+    redis.start()
+    client = RedisClient(redis.url, Metrics())
+    try:
+        storage = rate_limits.SharedWindows(client)
+        limiter, item = FixedWindowRateLimiter(storage), parse("1 per minute")
+        assert await storage.check()
+        assert [await limiter.hit(item, name) for name in ("one", "one", "other")] == [True, False, True]
+        assert 0 < (await limiter.get_window_stats(item, "one")).reset_time - time.time() <= 60
+        await limiter.clear(item, "one")
+        assert await limiter.hit(item, "one")
+        assert await storage.reset() == 2
+        assert await storage.reset() == 0
+        assert await limiter.hit(item, "one")
+    finally:
+        await client.close()
+        redis.kill()

@@ -308,6 +308,13 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     program.stderr.close()
 
 
+def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*RUN, "openapi"], env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "run.py: [Errno 28] No space left on device\n"
+
+
 def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[server")
     (tmp_path / "corrupt.db").write_bytes(b"this is no database" * 100)

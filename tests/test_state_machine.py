@@ -12,6 +12,7 @@ import itertools
 import os
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -316,7 +317,7 @@ class SignOut:
 
 
 @dataclass
-class SignedIn:
+class SignedIn(ABC):
     """Something for which one has to be signed in; the rest is up to `act`."""
 
     too_late: ClassVar[tuple[Outcome, ...]] = ()
@@ -326,9 +327,9 @@ class SignedIn:
         user = model.sessions.get(self.session)
         return (UNAUTHORIZED,) if user is None else self.act(model, user)
 
+    @abstractmethod
     def act(self, model: Model, user: int) -> tuple[Outcome, ...]:
-        """The same, by a user who is signed in."""
-        raise NotImplementedError
+        """As `expect`, of a user who is signed in."""
 
 
 @dataclass

@@ -70,11 +70,8 @@ async def copy(source_url: str, target_url: str, stream: TextIO = sys.stderr) ->
         try:
             target = await asyncpg.connect(target_url, timeout=CONNECT_TIMEOUT)
             try:
-                # Whatever ends this early ends the connection, and PostgreSQL undoes what was done: a rollback of our own
-                # would wait for the statement that runs.
-                await target.execute("BEGIN")
-                rows = await _copy_tables(source, target, tables, stream)
-                await target.execute("COMMIT")
+                async with target.transaction():
+                    rows = await _copy_tables(source, target, tables, stream)
                 # Without statistics, the first requests would be planned for empty tables.
                 await target.execute("ANALYZE")
                 await target.close()

@@ -111,7 +111,7 @@ class PostgresDatabase:
                 pass
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_describe(error)}") from error
-        return cls(pool, dict(load_statements("postgres")))
+        return cls(pool, load_statements("postgres"))
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[PostgresConnection]:

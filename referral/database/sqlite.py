@@ -4,8 +4,10 @@ import asyncio
 import re
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +36,7 @@ GROUP BY m.name, i.name, i.origin
 """
 
 
-class SQLiteConnection:
+class SQLiteConnection(ABC):
     """A connection as query functions see it; its statements run one by one, in a thread of its own."""
 
     def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
@@ -47,7 +49,7 @@ class SQLiteConnection:
         try:
             return await self._fetch(name, parameters)
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         finally:
             log_if_slow(name, started, parameters)
 
@@ -58,19 +60,18 @@ class SQLiteConnection:
     async def later(self, name: str, /, **parameters: Any) -> None:
         await self.all(name, **parameters)
 
+    @abstractmethod
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        raise NotImplementedError
+        """The statement's rows. Raises sqlite3.Error."""
 
-    async def in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, done in the connection's thread: of a statement's cost, most is the hop there and back."""
-
-        def done() -> T:
-            return work(self.raw._conn)
-
-        result: T = await self.raw._execute(done)  # type: ignore[no-untyped-call]
+    async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `work`, done in the connection's thread: of a statement's cost, most is the hop there and back, and
+        aiosqlite has no public way to run several in one."""
+        result: T = await self.raw._execute(lambda: work(self.raw._conn))  # type: ignore[no-untyped-call]
         return result
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def translated(self, error: sqlite3.Error) -> Exception:
+        """What SQLite's error means to the rest of the house."""
         if not isinstance(error, sqlite3.IntegrityError):
             return _unavailable(error)
         kind, _, subject = str(error).partition(" constraint failed")
@@ -123,7 +124,7 @@ class SQLiteWriter(SQLiteConnection):
                 rows = connection.execute(text, values).fetchall()
             return rows
 
-        return await self.in_thread(run)
+        return await self._in_thread(run)
 
 
 class SQLiteReader(SQLiteConnection):
@@ -147,18 +148,9 @@ class SQLiteReader(SQLiteConnection):
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-
-            def run(connection: sqlite3.Connection) -> list[Any]:
-                results: list[Any] = []
-                for sql, parameters, _ in batch:  # noqa: B023 - it has run before the next batch is taken
-                    try:
-                        results.append(connection.execute(sql, parameters).fetchall())
-                    except sqlite3.Error as error:
-                        results.append(error)
-                return results
-
+            results: list[Sequence[Row] | Exception]
             try:
-                results = await self.in_thread(run)
+                results = await self._in_thread(partial(_each, [(sql, parameters) for sql, parameters, _ in batch]))
             except Exception as error:
                 results = [error] * len(batch)
             for (_, _, answer), result in zip(batch, results, strict=True):
@@ -171,6 +163,17 @@ class SQLiteReader(SQLiteConnection):
         self._running = None
 
 
+def _each(statements: list[tuple[str, dict[str, Any]]], connection: sqlite3.Connection) -> list[Sequence[Row] | Exception]:
+    """Each statement's rows, or what was wrong with it: what they have in common is only the moment."""
+    results: list[Sequence[Row] | Exception] = []
+    for sql, parameters in statements:
+        try:
+            results.append(connection.execute(sql, parameters).fetchall())
+        except sqlite3.Error as error:
+            results.append(error)
+    return results
+
+
 def _unavailable(error: sqlite3.Error) -> Exception:
     # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
     if isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error)):
@@ -179,8 +182,8 @@ def _unavailable(error: sqlite3.Error) -> Exception:
 
 
 async def _in_one_row(raw: aiosqlite.Connection, statements: dict[str, Statement]) -> dict[str, str]:
-    """The statements that list something, each made to give its rows as one JSON array: for each row that it fetches, Python
-    lets go of its lock and waits for it again, which costs a page of fifty as much as all the rest."""
+    """The statements whose names begin with `list_`, each made to give its rows as one JSON array: for each row that it
+    fetches, Python lets go of its lock and waits for it again behind the event loop."""
     lists = {}
     for name, statement in statements.items():
         if name.startswith("list_"):
@@ -205,7 +208,7 @@ class SQLiteDatabase:
     @classmethod
     async def open(cls, path: Path) -> "SQLiteDatabase":
         """Open the migrated file. Raises DatabaseUnavailable when it is missing or is no database."""
-        statements = dict(load_statements("sqlite"))
+        statements = load_statements("sqlite")
         opened: list[aiosqlite.Connection] = []
         try:
             opened.append(await _connect(path, "rw"))
@@ -237,7 +240,7 @@ class SQLiteDatabase:
             except BaseException as error:
                 await self._writer.roll_back()
                 if isinstance(error, sqlite3.Error):
-                    raise _unavailable(error) from error
+                    raise self._writer.translated(error) from error
                 raise
 
     @asynccontextmanager

@@ -1,7 +1,6 @@
 """Every statement of `sql/`, by name, in the parameter style of a dialect."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +20,16 @@ class Statement:
     parameters: tuple[str, ...]
 
 
-@functools.cache
-def load_statements(dialect: str) -> Mapping[str, Statement]:
+def load_statements(dialect: str) -> dict[str, Statement]:
     """The statements of `sql/NAME.sql` and `sql/NAME.DIALECT.sql` by name; `dialect` is sqlite or postgres.
 
-    Read once for the process, which takes 16 ms. aiosql checks each against its declared parameters. Raises ValueError for a
-    name that stands twice.
+    aiosql checks each against its declared parameters. Raises ValueError for a name that stands twice.
     """
+    return dict(_read(dialect))
+
+
+@functools.cache  # Reading takes 16 ms.
+def _read(dialect: str) -> dict[str, Statement]:
     others = tuple(f".{other}.sql" for other in ADAPTERS if other != dialect)
     statements: dict[str, Statement] = {}
     for file in sorted(SQL.glob("*.sql")):

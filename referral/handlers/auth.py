@@ -10,7 +10,15 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import ValidationError
 
-from referral.accounts import check_new_password, check_not_personal, confirm_email, confirm_reset, refuse_code
+from referral.accounts import (
+    check_new_password,
+    check_not_personal,
+    confirm_email,
+    confirm_reset,
+    end_reset_links,
+    erased,
+    refuse_code,
+)
 from referral.audit import record, record_refusal
 from referral.bodies import is_json, parse_form, parse_json, read_body
 from referral.cache import changing
@@ -37,7 +45,7 @@ from referral.keys import (
 from referral.mail import language_of
 from referral.openapi import SIGNED_IN
 from referral.problems import Problem, translated
-from referral.queries import codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
 from referral.rate_limits import EXEMPT
 from referral.schemas import (
@@ -287,7 +295,7 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     app, name, password = request.app, given.get("username"), given.get("password")
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
-    email, username = _key_of(Email(), name), _key_of(Username(), name)
+    email, username = _key_if(Email(), name), _key_if(Username(), name)
     try:
         await app[LIMITER].hit("login_by_address", request[ADDRESS])
         # By the name that was given: that two names have one count would tell anybody whose address belongs to which
@@ -296,12 +304,12 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     except Problem:
         # A flood of requests must not become one of writes.
         if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
-            await _record_refusal(request, "sign-in-limited", await _find_credentials(app, email, username), email)
+            await _record_sign_in(request, "sign-in-limited", await _find_credentials(app, email, username), email)
         raise
     found = await _find_credentials(app, email, username)
     # For an unknown name the same work is done: the time of a refusal must not tell which accounts exist.
     if not await app[PASSWORDS].check(password, found.password_hash if found else None) or found is None:
-        await _record_refusal(request, "sign-in-refused", found, email)
+        await _record_sign_in(request, "sign-in-refused", found, email)
         raise OAuthError("invalid_grant", "The username or the password is wrong.")
     # The rounds were changed since: from here on, this password takes as long to check as an unknown user's.
     fresh = await app[PASSWORDS].hash(password) if app[PASSWORDS].is_outdated(found.password_hash) else None
@@ -314,8 +322,8 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         return tokens
 
 
-def _key_of(field: Email | Username, name: str) -> str | None:
-    """The key of a name that is such a one. No other is kept of a refused sign-in: people type passwords there."""
+def _key_if(field: Email | Username, name: str) -> str | None:
+    """The key of a name, if it is one of this sort. No other is kept of a refused sign-in: people type passwords there."""
     try:
         return key_of(field.deserialize(name))
     except ValidationError:
@@ -329,9 +337,10 @@ async def _find_credentials(app: web.Application, email: str | None, username: s
         return await users.find_credentials_by_username(conn, username) if username else None
 
 
-async def _record_refusal(
+async def _record_sign_in(
     request: web.Request, event: EventName, found: users.Credentials | None, email: str | None
 ) -> None:
+    # By the account or, where there is none, the address: it goes with the account.
     await record_refusal(request, event, user=found.user_id if found else None, email=None if found else email)
 
 
@@ -410,20 +419,19 @@ async def change_password(request: web.Request) -> web.Response:
     async with app[DATABASE].reader() as conn:
         contact = await users.find_contact(conn, me.user_id)
         found = await users.find_credentials_by_id(conn, me.user_id)
-    if contact:
-        check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
+    if contact is None or found is None:
+        raise erased()
+    check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
     # Whoever came by an access token must not find the password out by it.
     await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
     wrong = Problem("wrong-password", "The current password is not the one given.")
-    if not await app[PASSWORDS].check(body["current_password"], found.password_hash if found else None) or found is None:
+    if not await app[PASSWORDS].check(body["current_password"], found.password_hash):
         await record_refusal(request, "password-change-refused")
         raise wrong
     new_hash = await app[PASSWORDS].hash(body["new_password"])
     async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
-        # A link that was mailed before must not undo the change. First, in the order of its use.
-        await one_time_tokens.delete_one_time_tokens(conn, me.user_id, one_time_tokens.RESET_PASSWORD)
-        if contact:
-            await outbox.delete_resets(conn, key_of(contact.email))
+        # A link must not undo the change. First, in the order of a link's use: else the two could wait for each other.
+        await end_reset_links(conn, me.user_id, contact.email)
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):
             raise wrong
         ended.update(await sessions.delete_other_sessions(conn, me.user_id, me.session_id))

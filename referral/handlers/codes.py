@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
+from referral.accounts import erased
 from referral.audit import record
 from referral.cache import changing
 from referral.clock import DAY, SECOND, now
@@ -101,7 +102,7 @@ async def _insert(
         if code is not None:
             return code
     if await users.find_contact(conn, me.user_id) is None:
-        raise Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
+        raise erased()
     raise Problem("code-taken", "This text is or was somebody's code. Choose another.")
 
 

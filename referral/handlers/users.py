@@ -5,7 +5,7 @@ import uuid
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.accounts import refuse_code
+from referral.accounts import erased, refuse_code
 from referral.audit import record, record_refusal
 from referral.cache import changing
 from referral.clock import now
@@ -30,11 +30,6 @@ from referral.views import answer, person, referral_view, user_view
 routes = web.RouteTableDef()
 
 
-def _erased() -> Problem:
-    # The session was live a moment ago: only the account's end in between explains this.
-    return Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
-
-
 @routes.get(f"{API}/users/me")
 @docs(tags=["Me"], operationId="getMe", summary="My account", access=SIGNED_IN)
 @response_schema(UserSchema, 200, description="The caller's account")
@@ -43,7 +38,7 @@ async def get_me(request: web.Request) -> web.Response:
     async with request.app[DATABASE].reader() as conn:
         account = await users.find_account(conn, request[IDENTITY].user_id, moment)
     if account is None:
-        raise _erased()
+        raise erased()
     return answer(user_view(account, moment))
 
 
@@ -72,7 +67,7 @@ async def update_me(request: web.Request) -> web.Response:
                 await changes.add(conn, code.code)
         account = await users.find_account(conn, me.user_id, moment)
         if account is None:
-            raise _erased()
+            raise erased()
     return answer(user_view(account, moment))
 
 
@@ -94,7 +89,7 @@ async def delete_me(request: web.Request) -> web.Response:
         contact = await users.find_contact(conn, me.user_id)
         found = await users.find_credentials_by_id(conn, me.user_id)
     if contact is None or found is None:
-        raise _erased()
+        raise erased()
     # Whoever came by an access token must not find the password out by it.
     await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
     wrong = Problem("wrong-password", "The password is not the account's.")
@@ -111,7 +106,7 @@ async def delete_me(request: web.Request) -> web.Response:
         await profiles.delete_lookup(conn, me.user_id)
         if not await users.erase_user(conn, me.user_id, found.password_hash, moment):
             # Since the check, the password was changed or, by a second click, the account erased.
-            raise wrong if await users.find_contact(conn, me.user_id) else _erased()
+            raise wrong if await users.find_contact(conn, me.user_id) else erased()
         ended = await codes.revoke_any_code(conn, me.user_id, moment)
         if ended:
             await changes.add(conn, ended)
@@ -200,7 +195,8 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
     me, query = request[IDENTITY], request[QUERY]
     before, limit = read_cursor(query), query["limit"]
     async with request.app[DATABASE].reader() as conn:
-        total, found = await referrals.list_referrals(conn, user_id, before, limit + 1)
+        found = await referrals.list_referrals(conn, user_id, before, limit + 1)
+        total = found[0].total if found else await users.find_referral_count(conn, user_id)
     if total is None:
         raise Problem("not-found", "There is no such user.")
     with_email = me.is_admin or me.user_id == user_id

@@ -12,6 +12,7 @@ class Referral(NamedTuple):
     No dataclass, because a page makes fifty: a frozen one takes four times as long to make.
     """
 
+    total: int | None
     user_id: str
     username: str | None
     email: str | None
@@ -34,16 +35,13 @@ async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code
     return row is not None
 
 
-async def list_referrals(
-    conn: Connection, referrer_id: str, before: tuple[int, str], limit: int
-) -> tuple[int | None, list[Referral]]:
-    """How many there are in all, None when the referrer's account is gone, and who joined before the cursor (time in ms,
-    user id), newest first."""
+async def list_referrals(conn: Connection, referrer_id: str, before: tuple[int, str], limit: int) -> list[Referral]:
+    """Who joined before the cursor (time in ms, user id), newest first; each says how many there are in all, None when the
+    referrer's account is gone."""
     rows = await conn.all(
         "list_referrals", referrer_id=referrer_id, before_time=before[0], before_id=before[1], page_size=limit
     )
-    total = next((row[5] for row in rows if row[0] is None), None)
-    return total, [Referral(*row[:5]) for row in rows if row[0] is not None]
+    return [Referral._make(row) for row in rows]
 
 
 async def find_referrer(conn: Connection, user_id: str) -> Referrer | None:

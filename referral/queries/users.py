@@ -100,6 +100,12 @@ async def find_contact_by_email(conn: Connection, email_key: str) -> Contact | N
     return Contact(*row) if row else None
 
 
+async def find_referral_count(conn: Connection, user_id: str) -> int | None:
+    """How many came by the user; None when there is no such user."""
+    row = await conn.one("find_referral_count", user_id=user_id)
+    return int(row[0]) if row else None
+
+
 async def update_username(conn: Connection, user_id: str, username: str | None, username_key: str | None) -> None:
     """Set or, with None, take away the username. Violates users_username_key when it is taken."""
     await conn.all("update_username", user_id=user_id, username=username, username_key=username_key)
