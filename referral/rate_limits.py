@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from cachetools import LRUCache
 from limits import RateLimitItem, parse
-from limits.aio.storage import Storage
-from limits.aio.strategies import FixedWindowRateLimiter
+from limits.aio.storage import Storage as AsyncStorage
+from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindowRateLimiter
 from limits.errors import StorageError
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
 
 from referral.config import Limits
 from referral.problems import Problem
@@ -65,36 +67,41 @@ return #names
 class BoundedMemory(Storage):
     """Fixed windows in this process. limits' own memory storage looks at every key at every hit."""
 
-    STORAGE_SCHEME = ["async+bounded"]  # noqa: RUF012 # so declared by the library
+    STORAGE_SCHEME = ["bounded"]  # noqa: RUF012 # so declared by the library
 
     def __init__(self) -> None:
         super().__init__()
-        self._windows: LRUCache[str, tuple[int, float]] = LRUCache(WINDOWS)
+        # Hits so far, and the end.
+        self._windows: LRUCache[str, list[float]] = LRUCache(WINDOWS)
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        count, end = self._window(key)
-        self._windows[key] = (count + amount, end or time.time() + expiry)
-        return count + amount
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        window = self._open(key)
+        if window is None:
+            window = self._windows[key] = [0, time.time() + expiry]
+        window[0] += amount
+        return int(window[0])
 
-    async def get(self, key: str) -> int:
-        return self._window(key)[0]
+    def get(self, key: str) -> int:
+        window = self._open(key)
+        return int(window[0]) if window else 0
 
-    async def get_expiry(self, key: str) -> float:
-        return self._window(key)[1] or time.time()
+    def get_expiry(self, key: str) -> float:
+        window = self._open(key)
+        return window[1] if window else time.time()
 
-    def _window(self, key: str) -> tuple[int, float]:
-        count, end = self._windows.get(key, (0, 0.0))
-        return (count, end) if end > time.time() else (0, 0.0)
+    def _open(self, key: str) -> list[float] | None:
+        window = self._windows.get(key)
+        return window if window is not None and window[1] > time.time() else None
 
-    async def check(self) -> bool:
+    def check(self) -> bool:
         return True
 
-    async def reset(self) -> int | None:
+    def reset(self) -> int | None:
         count = len(self._windows)
         self._windows.clear()
         return count
 
-    async def clear(self, key: str) -> None:
+    def clear(self, key: str) -> None:
         self._windows.pop(key, None)
 
     @property
@@ -102,7 +109,7 @@ class BoundedMemory(Storage):
         return ValueError
 
 
-class SharedWindows(Storage):
+class SharedWindows(AsyncStorage):
     """Fixed windows in Redis, over the connection that the cache uses, too: limits' own storage makes each hit a round trip
     of its own. Raises StorageError while Redis is out."""
 
@@ -155,8 +162,8 @@ class RateLimiter:
             for item in fields(config)
             if item.name != "enabled"
         } | {"told": TOLD}
-        storages: list[Storage] = [SharedWindows(redis), BoundedMemory()] if redis else [BoundedMemory()]
-        self._limiters = [FixedWindowRateLimiter(storage) for storage in storages]
+        self._shared = AsyncFixedWindowRateLimiter(SharedWindows(redis)) if redis else None
+        self._local = FixedWindowRateLimiter(BoundedMemory())
 
     async def is_first(self, event: str, address: str) -> bool:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
@@ -171,13 +178,16 @@ class RateLimiter:
         if not self._enabled:
             return
         item = self._items[group]
-        for limiter in self._limiters:
-            # While Redis is out, the next one counts.
+        if self._shared:
+            # While Redis is out, this process counts.
             with suppress(StorageError):
-                if await limiter.hit(item, group, *key):
+                if await self._shared.hit(item, group, *key):
                     return
-                ends_at, _ = await limiter.get_window_stats(item, group, *key)
+                ends_at, _ = await self._shared.get_window_stats(item, group, *key)
                 raise _too_many(group, item, ends_at)
+        if not self._local.hit(item, group, *key):
+            ends_at, _ = self._local.get_window_stats(item, group, *key)
+            raise _too_many(group, item, ends_at)
 
 
 def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:

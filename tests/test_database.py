@@ -358,15 +358,21 @@ async def test_a_cancellation_during_begin_leaves_no_transaction_open(lite: SQLi
 
 
 async def test_a_cancelled_statement_that_still_runs_is_rolled_back(lite: SQLiteDatabase) -> None:
+    inserted, go_on = asyncio.Event(), asyncio.Event()
+
     async def insert() -> None:
         async with lite.transaction() as conn:
             await users.insert_user(conn, user("alice"))
-            with held_up(lite):
-                await users.insert_user(conn, user("bob"))
+            inserted.set()
+            await go_on.wait()
+            await users.insert_user(conn, user("bob"))
 
     task = asyncio.create_task(insert())
-    await asyncio.sleep(0.02)
-    task.cancel()
+    await inserted.wait()
+    with held_up(lite):
+        go_on.set()
+        await cancelled_while_held_up(task, lite)
+        assert not task.done()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not lite._writer.raw.in_transaction
@@ -517,6 +523,142 @@ async def test_what_is_to_be_done_later_is_done_by_the_commit_and_undone_with_th
         await fail()
     async with lite.reader() as conn:
         assert [found.id for found in await audit.find_events(conn, None, 0, 10)] == [event.id]
+
+
+@pytest.fixture
+def patient(lite: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> SQLiteDatabase:
+    """One whose writers wait for their turn however slow the machine is."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 60_000)
+    return lite
+
+
+@pytest.fixture
+async def commits(patient: SQLiteDatabase) -> list[str]:
+    """The commits that the writer makes."""
+    seen: list[str] = []
+    await patient._writer.raw.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
+    return seen
+
+
+async def test_transactions_that_wait_for_their_turn_are_committed_as_one(
+    patient: SQLiteDatabase, commits: list[str]
+) -> None:
+    people = [user(f"person{number}") for number in range(20)]
+
+    async def join(person: users.NewUser) -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, person)
+            assert commits == []
+        # None of them is over before what it did is durable.
+        assert commits == ["COMMIT"]
+
+    await asyncio.gather(*map(join, people))
+    async with patient.reader() as conn:
+        assert [await users.find_contact(conn, person.id) is not None for person in people] == [True] * 20
+    assert not patient._writer.raw.in_transaction
+
+
+async def fail_after_inserting(database: SQLiteDatabase, name: str) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        raise ZeroDivisionError
+
+
+async def join_and_be_recorded(database: SQLiteDatabase, name: str, event_id: str) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+async def test_one_that_fails_leaves_those_committed_with_it_alone(
+    patient: SQLiteDatabase, commits: list[str], fails_first: bool
+) -> None:
+    work = [
+        join_and_be_recorded(patient, "alice", "taken"),
+        join_and_be_recorded(patient, "bob", "other"),
+        join_and_be_recorded(patient, "trudy", "taken"),
+        insert(patient, user("carol")),
+    ]
+    work.insert(0 if fails_first else 2, fail_after_inserting(patient, "mallory"))
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers if answer) == ["ConstraintViolation", "ZeroDivisionError"]
+    assert len(commits) == 1
+    assert await names(patient) == {"alice", "bob", "carol"}
+
+
+async def test_one_that_does_nothing_may_be_among_them(patient: SQLiteDatabase) -> None:
+    async def idle() -> None:
+        async with patient.transaction():
+            pass
+
+    await asyncio.gather(idle(), insert(patient, user("alice")), idle(), idle(), insert(patient, user("bob")), idle())
+    assert await names(patient) == {"alice", "bob"}
+    assert not patient._writer.raw.in_transaction
+
+
+async def test_when_their_commit_fails_all_of_them_have(patient: SQLiteDatabase, file: Path) -> None:
+    await insert(patient, user("carol"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = Path(f"{file}-wal").stat().st_size
+
+    async def fill_the_disk() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("dave"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    try:
+        answers = await asyncio.gather(
+            insert(patient, user("alice")),
+            insert(patient, user("bob")),
+            # What it was refused for may have been done by one that failed: it cannot say so.
+            insert(patient, user("bob")),
+            fill_the_disk(),
+            return_exceptions=True,
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 4
+    assert await names(patient) == {"carol"}
+    await make_two(patient)
+    assert await names(patient) == {"alice", "bob", "carol"}
+
+
+async def test_when_sqlite_undoes_one_all_of_them_have_failed(patient: SQLiteDatabase) -> None:
+    async def undone() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            await patient._writer.raw.rollback()
+
+    answers = await asyncio.gather(
+        insert(patient, user("alice")), undone(), insert(patient, user("carol")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+    assert await names(patient) == set()
+    await make_two(patient)
+    assert await names(patient) == {"alice", "bob"}
+
+
+async def test_one_that_is_cancelled_is_undone_alone_and_waits_for_the_commit_of_the_others(patient: SQLiteDatabase) -> None:
+    entered = asyncio.Event()
+
+    async def stall() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            entered.set()
+            await asyncio.sleep(60)
+
+    alice, bob, carol = (
+        asyncio.create_task(work) for work in (insert(patient, user("alice")), stall(), insert(patient, user("carol")))
+    )
+    await entered.wait()
+    assert not alice.done()
+    bob.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bob
+    assert alice.done()
+    await asyncio.gather(alice, carol)
+    assert await names(patient) == {"alice", "carol"}
 
 
 async def test_connections_are_durable_and_keep_foreign_keys(lite: SQLiteDatabase) -> None:

@@ -15,7 +15,7 @@ from referral.metrics import Metrics
 from referral.openapi import limit_of
 from referral.rate_limits import EXEMPT, client_address, networks
 from referral.redis_client import RedisClient
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import MakeClient, MakeConfig
 from tests.people import Person
 from tests.servers import RedisServer
 
@@ -265,18 +265,24 @@ def test_proxies_are_addresses_or_networks() -> None:
     )
 
 
-async def test_windows_in_this_process_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_in_this_process_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from limits import parse
-    from limits.aio.strategies import FixedWindowRateLimiter
+    from limits.strategies import FixedWindowRateLimiter
 
     monkeypatch.setattr(rate_limits, "WINDOWS", 10)
-    limiter = FixedWindowRateLimiter(rate_limits.BoundedMemory())
-    item = parse("1 per minute")
-    assert await limiter.hit(item, "first")
-    assert not await limiter.hit(item, "first")
+    storage = rate_limits.BoundedMemory()
+    limiter, item = FixedWindowRateLimiter(storage), parse("1 per minute")
+    assert limiter.hit(item, "first")
+    assert not limiter.hit(item, "first")
     for number in range(10):
-        assert await limiter.hit(item, f"another {number}")
-    assert await limiter.hit(item, "first")
+        assert limiter.hit(item, f"another {number}")
+    assert limiter.hit(item, "first")
+    assert not limiter.hit(item, "first")
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 61)
+    assert limiter.hit(item, "first")
+    limiter.clear(item, "first")
+    assert limiter.hit(item, "first")
+    assert (storage.check(), storage.reset(), storage.reset()) == (True, 10, 0)
 
 
 async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> None:

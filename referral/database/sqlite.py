@@ -6,7 +6,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,50 +81,87 @@ class SQLiteConnection(ABC):
         return ConstraintViolation(subject or kind)
 
 
-BEGIN: tuple[str, dict[str, Any]] = ("BEGIN IMMEDIATE", {})
+Step = tuple[str, dict[str, Any]]
+BEGIN: Step = ("BEGIN IMMEDIATE", {})
+COMMIT: Step = ("COMMIT", {})
+# Around a transaction that is committed with the one before it.
+SAVE: Step = ("SAVEPOINT joined", {})
+UNDO: Step = ("ROLLBACK TO joined", {})
+RELEASE: Step = ("RELEASE joined", {})
 
 
 class SQLiteWriter(SQLiteConnection):
-    """The connection for transactions. The beginning, and what is to be run later, take the hop of the next statement."""
+    """The connection for transactions. What begins and ends them, and what is to be run later, takes the hop of the next
+    statement, be it of the transaction that comes next."""
 
     def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
         super().__init__(raw, statements, indexes)
-        self._first: list[tuple[str, dict[str, Any]]] = []
+        self._ahead: list[Step] = []
+        self._joined = False
 
-    def begin(self) -> None:
-        self._first = [BEGIN]
+    def begin(self, *, joined: bool) -> None:
+        """Begin a transaction: one that is `joined` is committed with those that have ended since the last commit."""
+        self._joined = joined
+        self._ahead.append(SAVE if joined else BEGIN)
 
     async def later(self, name: str, /, **parameters: Any) -> None:
-        self._first.append((self._statements[name].sql, parameters))
+        self._ahead.append((self._statements[name].sql, parameters))
+
+    async def end(self) -> None:
+        """End the transaction, the commit of which is still to come. Raises sqlite3.Error."""
+        if self._ahead:
+            await self._run()
+        if self._joined:
+            self._ahead.append(RELEASE)
 
     async def commit(self) -> None:
-        if self._first != [BEGIN]:
-            await settle(self._run("COMMIT", {}))
+        """Commit what was done. Raises sqlite3.Error."""
+        if self._ahead == [BEGIN]:
+            self._ahead.clear()
+        else:
+            await self._run(COMMIT)
+
+    async def undo(self) -> None:
+        """End the transaction as if it had not begun."""
+        if SAVE in self._ahead:
+            del self._ahead[self._ahead.index(SAVE) :]
+            return
+        self._ahead.clear()
+        if self._joined and self.raw.in_transaction:
+            with suppress(sqlite3.Error):
+                await self._run(UNDO, RELEASE)
+                return
+        await self.roll_back()
 
     async def roll_back(self) -> None:
-        self._first = []
-        # A statement that was cancelled half-way still runs in the thread; the rollback queues behind it.
+        """Undo all that is not committed."""
+        self._ahead.clear()
         if self.raw.in_transaction:
             await settle(self.raw.rollback())
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        running = self._run(self._statements[name].sql, parameters)
-        # Whether a transaction has begun must be known when it is rolled back.
-        return await (settle(running) if self._first else running)
+        return await self._run((self._statements[name].sql, parameters))
 
-    async def _run(self, sql: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        statements, self._first = [*self._first, (sql, parameters)], []
+    async def _run(self, *steps: Step) -> Sequence[Row]:
+        """The rows of the last step. Cancelled or not, it has ended when this has."""
+        all_steps = (*self._ahead, *steps)
+        self._ahead.clear()
+        try:
+            return await self._in_thread(partial(_in_turn, all_steps))
+        except asyncio.CancelledError:
+            # The thread does one thing after the other.
+            await settle(self._in_thread(bool))
+            raise
 
-        def run(connection: sqlite3.Connection) -> Sequence[Row]:
-            rows: Sequence[Row] = []
-            # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
-            if statements[0] is not BEGIN and not connection.in_transaction:
-                raise sqlite3.OperationalError("the transaction was undone")
-            for text, values in statements:
-                rows = connection.execute(text, values).fetchall()
-            return rows
 
-        return await self._in_thread(run)
+def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> Sequence[Row]:
+    # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
+    if steps[0] is not BEGIN and not connection.in_transaction:
+        raise sqlite3.OperationalError("the transaction was undone")
+    rows: Sequence[Row] = []
+    for sql, parameters in steps:
+        rows = connection.execute(sql, parameters).fetchall()
+    return rows
 
 
 class SQLiteReader(SQLiteConnection):
@@ -204,6 +241,9 @@ class SQLiteDatabase:
         self._readers = readers
         self._turn = 0
         self._write_lock = asyncio.Lock()
+        self._waiting = 0
+        # The commit to come of the transactions that have ended since the last one.
+        self._group: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path) -> "SQLiteDatabase":
@@ -232,25 +272,51 @@ class SQLiteDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
-        async with self._turn_to_write():
-            self._writer.begin()
+        """Transactions run one by one, but those that wait for their turn when one ends are committed with it: the disk's
+        sync, which is most of a commit, is then one for all. None of them is over before."""
+        group = None
+        try:
+            async with self._turn_to_write():
+                group = self._group
+                self._writer.begin(joined=group is not None)
+                try:
+                    yield self._writer
+                    if group is None and not self._waiting:
+                        await self._writer.commit()
+                    else:
+                        await self._writer.end()
+                        group = self._group = group or asyncio.create_task(self._commit())
+                except BaseException as error:
+                    await self._writer.undo()
+                    if isinstance(error, sqlite3.Error):
+                        raise self._writer.translated(error) from error
+                    raise
+        finally:
+            # One that failed, too, may have seen what the others did.
+            if group is not None:
+                await settle(group)
+
+    async def _commit(self) -> None:
+        # Turns are taken in the order of asking: whoever asked before has joined.
+        async with self._write_lock:
+            self._group = None
             try:
-                yield self._writer
                 await self._writer.commit()
-            except BaseException as error:
+            except sqlite3.Error as error:
                 await self._writer.roll_back()
-                if isinstance(error, sqlite3.Error):
-                    raise self._writer.translated(error) from error
-                raise
+                raise self._writer.translated(error) from error
 
     @asynccontextmanager
     async def _turn_to_write(self) -> AsyncIterator[None]:
+        self._waiting += 1
         # Behind a writer that waits for another process, nobody waits longer than it does.
         try:
             async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
                 await self._write_lock.acquire()
         except TimeoutError:
             raise DatabaseUnavailable("too many transactions wait to write") from None
+        finally:
+            self._waiting -= 1
         try:
             yield
         finally:

@@ -97,7 +97,7 @@ async def _insert(
 ) -> codes.Code:
     """Insert the code of this text or, without one, of a text nobody has."""
     for _ in range(1 if text else ATTEMPTS):
-        chosen = text or "".join(secrets.choice(ALPHABET) for _ in range(config.codes.length))
+        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
         code = await codes.insert_code(conn, chosen, me.user_id, moment, expires_at, max_uses)
         if code is not None:
             return code
