@@ -67,8 +67,13 @@ def create_app(config: Config) -> web.Application:
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))
-    app.cleanup_ctx.extend([_passwords, _database, _cache, _mailer, _vendors, _housekeeping])
+    app.cleanup_ctx.extend([_metrics, _passwords, _database, _cache, _mailer, _vendors, _housekeeping])
     return app
+
+
+async def _metrics(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[METRICS].write()
 
 
 async def _passwords(app: web.Application) -> AsyncIterator[None]:

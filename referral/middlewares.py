@@ -81,14 +81,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     metrics = request.app[METRICS]
     started = time.perf_counter()
     status = 499  # the client hung up, as nginx counts it
-    metrics.in_progress.inc()
+    metrics.began()
     try:
         response = await handler(request)
         status = response.status
         return response
     finally:
         seconds = time.perf_counter() - started
-        metrics.in_progress.dec()
         resource = request.match_info.route.resource
         route = resource.canonical if resource else NO_ROUTE
         method = request.method if request.method in METHODS else "(other)"

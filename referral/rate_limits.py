@@ -1,4 +1,5 @@
-"""Limits of how often something may be asked for, by address, by account, by code: the `limits` library's fixed windows.
+"""Limits of how often something may be asked for, by address, by account, by code: fixed windows, in the notation of the
+`limits` library. Its own storages look at every key at each hit, or make each a round trip to Redis.
 
 A handler's `@docs(limit=...)` says LOOKUP or EXEMPT, or nothing for everything else; the middleware counts it by user or,
 for somebody who is not signed in, by address. What is to be counted by what was sent, the handler counts itself.
@@ -14,19 +15,13 @@ import math
 import re
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from cachetools import LRUCache
 from limits import RateLimitItem, parse
-from limits.aio.storage import Storage as AsyncStorage
-from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindowRateLimiter
-from limits.errors import StorageError
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from referral.config import Limits
 from referral.problems import Problem
@@ -50,106 +45,46 @@ TOLD = parse("1 per minute")
 KEPT_HOPS = 200
 # As some proxies write an address: 192.0.2.1:5555, [2001:db8::1]:443, [2001:db8::1].
 WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
-# Counts a hit, and lets the window that it opens end in ARGV[2] seconds.
-INCREMENT = """
-local count = redis.call('INCRBY', KEYS[1], ARGV[1])
-if count == tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
-return count
-"""
-# Removes all windows, and says how many there were.
-RESET = """
-local names = redis.call('KEYS', ARGV[1])
-for _, name in ipairs(names) do redis.call('DEL', name) end
-return #names
+# Counts a hit, lets the window that it opens end in ARGV[1] seconds, and says for how many milliseconds it is still open.
+HIT = """
+local count = redis.call('INCR', KEYS[1])
+if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {count, redis.call('PTTL', KEYS[1])}
 """
 
+# How many hits a window has had, and when it ends (time.time()).
+Window = tuple[int, float]
 
-class BoundedMemory(Storage):
-    """Fixed windows in this process. limits' own memory storage looks at every key at every hit."""
 
-    STORAGE_SCHEME = ["bounded"]  # noqa: RUF012 # so declared by the library
+class LocalWindows:
+    """Fixed windows in this process."""
 
     def __init__(self) -> None:
-        super().__init__()
-        # Hits so far, and the end.
-        self._windows: LRUCache[str, list[float]] = LRUCache(WINDOWS)
+        self._windows: LRUCache[tuple[str, ...], tuple[list[int], float]] = LRUCache(WINDOWS)
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        window = self._open(key)
-        if window is None:
-            window = self._windows[key] = [0, time.time() + expiry]
-        window[0] += amount
-        return int(window[0])
-
-    def get(self, key: str) -> int:
-        window = self._open(key)
-        return int(window[0]) if window else 0
-
-    def get_expiry(self, key: str) -> float:
-        window = self._open(key)
-        return window[1] if window else time.time()
-
-    def _open(self, key: str) -> list[float] | None:
+    def hit(self, item: RateLimitItem, key: tuple[str, ...]) -> Window:
+        """Count a hit by this key."""
+        moment = time.time()
         window = self._windows.get(key)
-        return window if window is not None and window[1] > time.time() else None
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int | None:
-        count = len(self._windows)
-        self._windows.clear()
-        return count
-
-    def clear(self, key: str) -> None:
-        self._windows.pop(key, None)
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
+        if window is None or window[1] <= moment:
+            window = self._windows[key] = ([0], moment + item.get_expiry())
+        window[0][0] += 1
+        return window[0][0], window[1]
 
 
-class SharedWindows(AsyncStorage):
-    """Fixed windows in Redis, over the connection that the cache uses, too: limits' own storage makes each hit a round trip
-    of its own. Raises StorageError while Redis is out."""
-
-    STORAGE_SCHEME = ["async+shared"]  # noqa: RUF012 # so declared by the library
+class SharedWindows:
+    """Fixed windows in Redis, over the connection that the cache uses, too."""
 
     def __init__(self, redis: RedisClient) -> None:
-        super().__init__()
         self._redis = redis
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return int(await self._ask("EVAL", INCREMENT, 1, _name(key), amount, expiry))
-
-    async def get(self, key: str) -> int:
-        return int(await self._ask("GET", _name(key)) or 0)
-
-    async def get_expiry(self, key: str) -> float:
-        return time.time() + max(0, int(await self._ask("PTTL", _name(key)))) / 1000
-
-    async def check(self) -> bool:
-        return await self._redis.healthy()
-
-    async def reset(self) -> int | None:
-        return int(await self._ask("EVAL", RESET, 0, _name("*")))
-
-    async def clear(self, key: str) -> None:
-        await self._ask("DEL", _name(key))
-
-    async def _ask(self, *command: Any) -> Any:
-        reply = await self._redis.ask(*command)
+    async def hit(self, item: RateLimitItem, key: tuple[str, ...]) -> Window | None:
+        """Count a hit by this key; None while Redis is out."""
+        reply = await self._redis.ask("EVAL", HIT, 1, f"referral:limit:{item.key_for(*key)}", item.get_expiry())
         if reply is None:
-            raise StorageError(RuntimeError("Redis is out"))
-        return reply.value
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return StorageError
-
-
-def _name(key: str) -> str:
-    return f"referral:limit:{key}"
+            return None
+        count, milliseconds = reply.value
+        return count, time.time() + milliseconds / 1000
 
 
 class RateLimiter:
@@ -162,8 +97,8 @@ class RateLimiter:
             for item in fields(config)
             if item.name != "enabled"
         } | {"told": TOLD}
-        self._shared = AsyncFixedWindowRateLimiter(SharedWindows(redis)) if redis else None
-        self._local = FixedWindowRateLimiter(BoundedMemory())
+        self._shared = SharedWindows(redis) if redis else None
+        self._local = LocalWindows()
 
     async def is_first(self, event: str, address: str) -> bool:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
@@ -177,16 +112,12 @@ class RateLimiter:
         """Count one hit of the group by this key. Raises a `rate-limited` problem when there were too many."""
         if not self._enabled:
             return
-        item = self._items[group]
+        item, window = self._items[group], None
         if self._shared:
-            # While Redis is out, this process counts.
-            with suppress(StorageError):
-                if await self._shared.hit(item, group, *key):
-                    return
-                ends_at, _ = await self._shared.get_window_stats(item, group, *key)
-                raise _too_many(group, item, ends_at)
-        if not self._local.hit(item, group, *key):
-            ends_at, _ = self._local.get_window_stats(item, group, *key)
+            window = await self._shared.hit(item, (group, *key))
+        # While Redis is out, this process counts.
+        count, ends_at = window or self._local.hit(item, (group, *key))
+        if count > item.amount:
             raise _too_many(group, item, ends_at)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from limits import parse
 
 from referral import rate_limits
 from referral.app import create_app
@@ -266,43 +267,30 @@ def test_proxies_are_addresses_or_networks() -> None:
 
 
 def test_windows_in_this_process_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    from limits import parse
-    from limits.strategies import FixedWindowRateLimiter
-
     monkeypatch.setattr(rate_limits, "WINDOWS", 10)
-    storage = rate_limits.BoundedMemory()
-    limiter, item = FixedWindowRateLimiter(storage), parse("1 per minute")
-    assert limiter.hit(item, "first")
-    assert not limiter.hit(item, "first")
+    windows, item = rate_limits.LocalWindows(), parse("1 per minute")
+    assert [windows.hit(item, ("first",))[0] for _ in range(3)] == [1, 2, 3]
     for number in range(10):
-        assert limiter.hit(item, f"another {number}")
-    assert limiter.hit(item, "first")
-    assert not limiter.hit(item, "first")
+        assert windows.hit(item, ("another", str(number)))[0] == 1
+    assert [windows.hit(item, ("first",))[0] for _ in range(2)] == [1, 2]
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + 61)
-    assert limiter.hit(item, "first")
-    limiter.clear(item, "first")
-    assert limiter.hit(item, "first")
-    assert (storage.check(), storage.reset(), storage.reset()) == (True, 10, 0)
+    count, ends_at = windows.hit(item, ("first",))
+    assert count == 1
+    assert 59 < ends_at - time.time() <= 60
 
 
 async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> None:
-    from limits import parse
-    from limits.aio.strategies import FixedWindowRateLimiter
-
     redis = RedisServer(tmp_path)
     redis.start()
     client = RedisClient(redis.url, Metrics())
     try:
-        storage = rate_limits.SharedWindows(client)
-        limiter, item = FixedWindowRateLimiter(storage), parse("1 per minute")
-        assert await storage.check()
-        assert [await limiter.hit(item, name) for name in ("one", "one", "other")] == [True, False, True]
-        assert 0 < (await limiter.get_window_stats(item, "one")).reset_time - time.time() <= 60
-        await limiter.clear(item, "one")
-        assert await limiter.hit(item, "one")
-        assert await storage.reset() == 2
-        assert await storage.reset() == 0
-        assert await limiter.hit(item, "one")
+        windows, item = rate_limits.SharedWindows(client), parse("1 per minute")
+        hits = [await windows.hit(item, (name,)) for name in ("one", "one", "other")]
+        assert [hit and hit[0] for hit in hits] == [1, 2, 1]
+        # Redis itself sees to the end.
+        assert all(hit and 50 < hit[1] - time.time() <= 60 for hit in hits)
+        redis.kill()
+        assert await windows.hit(item, ("one",)) is None
     finally:
         await client.close()
         redis.kill()

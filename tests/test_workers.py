@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 import run
+from referral.metrics import LAG
 from tests.people import API, PASSWORD, read_mails
 from tests.servers import PostgresServer, RedisServer, listens, wait_until
 
@@ -218,16 +219,22 @@ def test_on_sqlite_two_workers_start_once_add_up_their_metrics_and_stop_when_all
     try:
         assert service.log().count("migrated: 0001.users") == 1
         first, second = service.one_of_each()
+        # What another worker answered is written down a little later.
+        time.sleep(2 * LAG)
         metrics = first.call("GET", "/metrics")[1]
         before = total(metrics, "referral_requests_total", 'route="/health/live"')
         for connection, times in ((first, 3), (second, 4)):
             for _ in range(times):
                 connection.call("GET", "/health/live")
-        for connection in (first, second):
+
+        def counted(connection: Connection) -> tuple[float, float]:
             metrics = connection.call("GET", "/metrics")[1]
-            assert total(metrics, "referral_requests_total", 'route="/health/live"') == before + 7
-            # This request is one that is being answered now.
-            assert total(metrics, "referral_requests_in_progress") == 1
+            answered = total(metrics, "referral_requests_total", 'route="/health/live"')
+            return answered, total(metrics, "referral_requests_in_progress")
+
+        # The request for them is one that is being answered now.
+        wait_until(lambda: counted(first) == (before + 7, 1))
+        wait_until(lambda: counted(second) == (before + 7, 1))
         assert len(list(service.temporary.glob("referral-metrics-*"))) == 1
 
         answers: list[Any] = []
