@@ -1,6 +1,5 @@
 """What the parts of the application share, by typed key."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -14,22 +13,9 @@ from referral.live_sessions import LiveSessions
 from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.passwords import PasswordHasher
+from referral.queries.sessions import LiveSession
 from referral.rate_limits import Networks, RateLimiter
 from referral.tokens import Signer
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who makes the request, as the live session of its access token says."""
-
-    user_id: str
-    role: str
-    session_id: str
-
-    @property
-    def is_admin(self) -> bool:
-        return self.role == "admin"
-
 
 CONFIG = web.AppKey("config", Config)
 DATABASE = web.AppKey("database", Database)
@@ -44,7 +30,7 @@ EMAIL_VERIFIER = web.AppKey("email_verifier", EmailVerifier)
 ENRICHER = web.AppKey("enricher", Enricher)
 METRICS = web.AppKey("metrics", Metrics)
 
-IDENTITY = web.RequestKey("identity", Identity)
+IDENTITY = web.RequestKey("identity", LiveSession)
 BODY = web.RequestKey("body", dict[str, Any])
 QUERY = web.RequestKey("query", dict[str, Any])
 ADDRESS = web.RequestKey("address", str)

@@ -24,11 +24,16 @@ class LiveSessions:
         self._sessions: LRUCache[str, LiveSession] = LRUCache(ENTRIES)
         self._endings = 0
 
-    async def find(self, session_id: str, load: Callable[[], Awaitable[LiveSession | None]]) -> LiveSession | None:
-        """The live session of this id, from here or else from `load`, which asks the database."""
+    def at_hand(self, session_id: str) -> LiveSession | None:
+        """The live session of this id, if it is known to be live."""
         session = self._sessions.get(session_id)
-        if session is not None and session.expires_at > now():
-            return session
+        return session if session is not None and session.expires_at > now() else None
+
+    async def find(self, session_id: str, load: Callable[[], Awaitable[LiveSession | None]]) -> LiveSession | None:
+        """The live session of this id, at hand or else by `load`, which asks the database."""
+        at_hand = self.at_hand(session_id)
+        if at_hand:
+            return at_hand
         endings = self._endings
         session = await load()
         # What was asked while sessions ended may be what was before.

@@ -28,7 +28,6 @@ from referral.keys import (
     QUERY,
     REQUEST_ID,
     SIGNER,
-    Identity,
 )
 from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
 from referral.passwords import Overloaded
@@ -152,14 +151,17 @@ class Needs:
     """What a handler's documentation says must be seen to before it is called."""
 
     access: str | None
-    limit: str
+    # The limits for somebody who is signed in, and for somebody who is not; None for no limit.
+    limits: tuple[str, str] | None
     schemas: tuple[dict[str, Any], ...]
 
 
 @cache
 def needs_of(handler: Any) -> Needs:
     """Read off the decorators once, not at each request."""
-    return Needs(access_of(handler), limit_of(handler), tuple(getattr(handler, "__schemas__", ())))
+    limit = limit_of(handler)
+    limits = None if limit == EXEMPT else (f"{limit}_by_user", f"{limit}_by_address")
+    return Needs(access_of(handler), limits, tuple(getattr(handler, "__schemas__", ())))
 
 
 @web.middleware
@@ -189,12 +191,12 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
             # Whoever cannot say who they are is counted, too: each try may cost a look-up of its session.
             await app[LIMITER].hit("request_by_address", request[ADDRESS])
             raise
-    if needs.limit != EXEMPT:
-        # By user or, if nobody is signed in, by address.
+    if needs.limits:
+        by_user, by_address = needs.limits
         if identity:
-            await app[LIMITER].hit(f"{needs.limit}_by_user", identity.user_id)
+            await app[LIMITER].hit(by_user, identity.user_id)
         else:
-            await app[LIMITER].hit(f"{needs.limit}_by_address", request[ADDRESS])
+            await app[LIMITER].hit(by_address, request[ADDRESS])
     for described in needs.schemas:
         # aiohttp-apispec's own middleware does this through webargs, which costs a look-up half its rate, knows neither 415
         # nor JSON Pointers, and leaves its results under untyped keys.
@@ -205,7 +207,7 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-async def _identify(request: web.Request) -> Identity:
+async def _identify(request: web.Request) -> sessions.LiveSession:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         # RFC 6750 section 3.1: no error code for a request that did not try.
@@ -215,6 +217,10 @@ async def _identify(request: web.Request) -> Identity:
     except InvalidToken:
         raise _refused("The access token is malformed or has expired") from None
 
+    at_hand = request.app[LIVE_SESSIONS].at_hand(session_id)
+    if at_hand:
+        return at_hand
+
     async def load() -> sessions.LiveSession | None:
         async with request.app[DATABASE].reader() as conn:
             return await sessions.find_live_session(conn, session_id, now())
@@ -222,7 +228,7 @@ async def _identify(request: web.Request) -> Identity:
     session = await request.app[LIVE_SESSIONS].find(session_id, load)
     if session is None:
         raise _refused("The access token's session has ended")
-    return Identity(session.user_id, session.role, session.id)
+    return session
 
 
 def _refused(reason: str) -> Problem:

@@ -434,7 +434,7 @@ async def change_password(request: web.Request) -> web.Response:
         await end_reset_links(conn, me.user_id, contact.email)
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):
             raise wrong
-        ended.update(await sessions.delete_other_sessions(conn, me.user_id, me.session_id))
+        ended.update(await sessions.delete_other_sessions(conn, me.user_id, me.id))
         await record(request, conn, "password-changed")
     return web.Response(status=204)
 

@@ -14,12 +14,13 @@ from referral.clock import DAY, SECOND, now
 from referral.config import Config
 from referral.database import Connection, DatabaseUnavailable
 from referral.handlers import API
-from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY, Identity
+from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
 from referral.mail import language_of
 from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN
 from referral.paging import page, read_cursor
 from referral.problems import Problem, invalid, translated
 from referral.queries import codes, locks, outbox, users
+from referral.queries.sessions import LiveSession
 from referral.rate_limits import LOOKUP
 from referral.schemas import (
     CODE,
@@ -93,7 +94,7 @@ async def create_code(request: web.Request) -> web.Response:
 
 
 async def _insert(
-    conn: Connection, text: str | None, me: Identity, moment: int, expires_at: int, max_uses: int | None, config: Config
+    conn: Connection, text: str | None, me: LiveSession, moment: int, expires_at: int, max_uses: int | None, config: Config
 ) -> codes.Code:
     """Insert the code of this text or, without one, of a text nobody has."""
     for _ in range(1 if text else ATTEMPTS):
@@ -313,12 +314,12 @@ def _text_of(request: web.Request) -> str:
     return text.upper()
 
 
-def _owner(me: Identity) -> str | None:
+def _owner(me: LiveSession) -> str | None:
     """Whose codes the caller may edit; None means anybody's."""
     return None if me.is_admin else me.user_id
 
 
-async def _refusal(conn: Connection, text: str, me: Identity) -> Problem:
+async def _refusal(conn: Connection, text: str, me: LiveSession) -> Problem:
     """Why a code could not be edited or ended."""
     found = await codes.find_code(conn, text)
     if found is None:

@@ -43,7 +43,7 @@ async def list_sessions(request: web.Request) -> web.Response:
         limit,
         total,
         key=lambda session: (session.created_at, session.id),
-        view=lambda session: session_view(session, me.session_id),
+        view=lambda session: session_view(session, me.id),
     )
     return answer(document, headers=headers)
 

@@ -7,12 +7,16 @@ from referral.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that has not ended; `expires_at` in ms."""
+    """A session that has not ended, and so who makes a request; `expires_at` in ms."""
 
     user_id: str
     role: str
     id: str
     expires_at: int
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
 
 
 @dataclass(frozen=True, slots=True)
