@@ -33,7 +33,7 @@ from referral.keys import (
     PROXIES,
     SIGNER,
 )
-from referral.live_sessions import LiveSessions
+from referral.live_sessions import open_live_sessions
 from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
@@ -59,7 +59,6 @@ def create_app(config: Config) -> web.Application:
     app[CONFIG] = config
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
-    app[LIVE_SESSIONS] = LiveSessions(alone=config.cache.url.startswith("memory:"))
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in (service, auth, session_handlers, users, codes, pages):
         app.add_routes(meeting_expectations(route) for route in module.routes)
@@ -89,13 +88,16 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
-    config, redis = app[CONFIG], None
+    config, redis, changes = app[CONFIG], None, None
     if config.cache.url.startswith(("redis:", "rediss:")):
         # Imported here: redis-py takes longer to load than the default start can spare.
+        from referral.redis_changes import RedisChanges
         from referral.redis_client import RedisClient
 
         redis = RedisClient(config.cache.url, app[METRICS])
-    app[CACHE] = open_cache(config.cache.url, app[METRICS], app[DATABASE], redis)
+        changes = RedisChanges(redis, app[DATABASE])
+    app[CACHE] = open_cache(config.cache.url, app[METRICS], redis, changes)
+    app[LIVE_SESSIONS] = open_live_sessions(config.cache.url, redis, changes)
     app[LIMITER] = RateLimiter(config.limits, redis)
     yield
     if redis:

@@ -1,24 +1,25 @@
 """Active codes at hand, by code and by the referrer's e-mail.
 
 The rule: once a request that ended or changed a code has been answered, no look-up on any worker shows the former state. A
-request that changes codes says so to `changing`; look-ups go through `by_code` and `by_email`, which ask the database for
+request that changes codes says so (`changes.py`); look-ups go through `by_code` and `by_email`, which ask the database for
 what they miss and keep the answer only if nothing was changed meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
+from referral.changes import Keeper
 from referral.clock import now
-from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, settle
+from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 
 if TYPE_CHECKING:
+    from referral.redis_changes import RedisChanges
     from referral.redis_client import RedisClient
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
@@ -27,7 +28,9 @@ Load = Callable[[], Awaitable[ActiveCode | None]]
 MEMORY_ENTRIES = 50_000
 
 
-class Cache(Protocol):
+class Cache(Keeper, Protocol):
+    """Keeps active codes; the keys are their texts."""
+
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         """The active code of this text, from the cache or else from `load`, which asks the database."""
         ...
@@ -36,54 +39,9 @@ class Cache(Protocol):
         """As `by_code`, by the key of the referrer's e-mail."""
         ...
 
-    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
-        """Within the transaction that changes these codes. False when the cache could not be told of it, and the
-        transaction now says so to every worker instead."""
-        ...
-
-    async def after_commit(self, codes: set[str], *, told: bool) -> None:
-        """When that transaction is over: from here on, no look-up anywhere shows what was before."""
-        ...
-
     async def healthy(self) -> bool:
         """Whether the cache can be reached; look-ups are answered either way."""
         ...
-
-
-class Changes:
-    """The codes that a transaction changes."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._codes: set[str] = set()
-        self._told = True
-
-    async def add(self, conn: Connection, *codes: str) -> None:
-        """Say, before the commit, that the transaction of `conn` changes these codes."""
-        fresh = set(codes) - self._codes
-        if fresh:
-            self._codes |= fresh
-            self._told = await self._cache.before_commit(conn, fresh) and self._told
-
-    async def finish(self) -> None:
-        """Call when the transaction is over, however it ended. Raises DatabaseUnavailable."""
-        if self._codes:
-            try:
-                await self._cache.after_commit(self._codes, told=self._told)
-            except TransactionConflict as error:
-                # Of the cache's own transaction: the request's is over, and must not be made again.
-                raise DatabaseUnavailable(str(error)) from error
-
-
-@asynccontextmanager
-async def changing(cache: Cache) -> AsyncIterator[Changes]:
-    """Around a transaction, to be told which codes it changes. The end is seen to whether it was committed or not: a request
-    that is cancelled in the middle of the commit cannot know."""
-    changes = Changes(cache)
-    try:
-        yield changes
-    finally:
-        await settle(changes.finish())
 
 
 class NoCache:
@@ -95,10 +53,10 @@ class NoCache:
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
         return await load()
 
-    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
+    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
         return True
 
-    async def after_commit(self, codes: set[str], *, told: bool) -> None:
+    async def after_commit(self, keys: set[str], *, told: bool) -> None:
         return None
 
     async def healthy(self) -> bool:
@@ -139,23 +97,23 @@ class MemoryCache:
             self._by_email[active.email_key] = active.code
         return active
 
-    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
+    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
         return True
 
-    async def after_commit(self, codes: set[str], *, told: bool) -> None:
+    async def after_commit(self, keys: set[str], *, told: bool) -> None:
         # One count for all keys: a fill that overlaps any change is dropped, which costs one more miss and no bookkeeping.
         self._changes += 1
-        for code in codes:
+        for code in keys:
             self._by_code.pop(code, None)
 
     async def healthy(self) -> bool:
         return True
 
 
-def open_cache(url: str, metrics: Metrics, database: Database, redis: RedisClient | None) -> Cache:
+def open_cache(url: str, metrics: Metrics, redis: RedisClient | None, changes: RedisChanges | None) -> Cache:
     """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
-    if redis is not None:
+    if redis and changes:
         from referral.redis_cache import RedisCache
 
-        return RedisCache(redis, metrics, database)
+        return RedisCache(redis, metrics, changes)
     return NoCache() if url.startswith("none:") else MemoryCache(metrics)

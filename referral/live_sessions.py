@@ -1,39 +1,58 @@
 """Who is signed in, at hand: what each authenticated request asks first.
 
-Only where this process is all there is (`cache.url = memory://`); elsewhere every request asks the database, which knows at
-once what other workers ended. There, this saves a look-up the hop to the database's thread, a third of its time.
+Where this process is all there is (`cache.url = memory://`), it knows of each end itself; with Redis, that is asked whether
+one has come since (`redis_sessions.py`); elsewhere the database is asked each time, which knows at once what any
+worker ended. To know it here saves a look-up the hop to the database's thread, a third of its time.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
+from referral.changes import Keeper
 from referral.clock import now
+from referral.database import Connection
 from referral.queries.sessions import LiveSession
+
+if TYPE_CHECKING:
+    from referral.redis_changes import RedisChanges
+    from referral.redis_client import Question, RedisClient
+
+Load = Callable[[], Awaitable[LiveSession | None]]
 
 # About 20 MB when full.
 ENTRIES = 50_000
 
 
-class LiveSessions:
-    """Sessions that were live when the database was asked, and that nobody has ended since."""
+class LiveSessions(Keeper, Protocol):
+    """Keeps live sessions; the keys are their ids."""
+
+    def look(self, session_id: str) -> tuple[LiveSession | None, Question | None]:
+        """The session if it is known, and what Redis was just asked: if something was, whether the session is still live
+        is for `find` to say."""
+        ...
+
+    async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
+        """The live session of this id; `load` asks the database. After a `look`, with what that asked."""
+        ...
+
+
+class LocalSessions:
+    """Sessions that were live when the database was asked, and that nobody has ended since; none unless `alone`."""
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
         self._sessions: LRUCache[str, LiveSession] = LRUCache(ENTRIES)
         self._endings = 0
 
-    def at_hand(self, session_id: str) -> LiveSession | None:
-        """The live session of this id, if it is known to be live."""
+    def look(self, session_id: str) -> tuple[LiveSession | None, None]:
         session = self._sessions.get(session_id)
-        return session if session is not None and session.expires_at > now() else None
+        return (session if session is not None and session.expires_at > now() else None), None
 
-    async def find(self, session_id: str, load: Callable[[], Awaitable[LiveSession | None]]) -> LiveSession | None:
-        """The live session of this id, at hand or else by `load`, which asks the database."""
-        at_hand = self.at_hand(session_id)
-        if at_hand:
-            return at_hand
+    async def find(self, session_id: str, load: Load, asked: Question | None = None) -> LiveSession | None:
         endings = self._endings
         session = await load()
         # What was asked while sessions ended may be what was before.
@@ -41,15 +60,19 @@ class LiveSessions:
             self._sessions[session_id] = session
         return session
 
-    @asynccontextmanager
-    async def ending(self) -> AsyncIterator[set[str]]:
-        """Around a transaction that ends sessions: their ids go into the set, and when the transaction is over, whether it
-        was committed or not, the database is asked for them anew."""
-        ended: set[str] = set()
-        try:
-            yield ended
-        finally:
-            if ended:
-                self._endings += 1
-                for session_id in ended:
-                    self._sessions.pop(session_id, None)
+    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+        return True
+
+    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+        self._endings += 1
+        for session_id in keys:
+            self._sessions.pop(session_id, None)
+
+
+def open_live_sessions(cache_url: str, redis: RedisClient | None, changes: RedisChanges | None) -> LiveSessions:
+    """The live sessions of a process with this `cache.url`."""
+    if redis and changes:
+        from referral.redis_sessions import RedisSessions
+
+        return RedisSessions(redis, changes)
+    return LocalSessions(alone=cache_url.startswith("memory:"))

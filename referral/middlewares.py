@@ -183,20 +183,10 @@ async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
     app, needs = request.app, needs_of(request.match_info.handler)
-    identity = None
     if needs.access == SIGNED_IN or (needs.access == PUBLIC_LOOKUP and not app[CONFIG].codes.public_lookup):
-        try:
-            identity = request[IDENTITY] = await _identify(request)
-        except Problem:
-            # Whoever cannot say who they are is counted, too: each try may cost a look-up of its session.
-            await app[LIMITER].hit("request_by_address", request[ADDRESS])
-            raise
-    if needs.limits:
-        by_user, by_address = needs.limits
-        if identity:
-            await app[LIMITER].hit(by_user, identity.user_id)
-        else:
-            await app[LIMITER].hit(by_address, request[ADDRESS])
+        request[IDENTITY] = await _identify(request, needs.limits[0] if needs.limits else None)
+    elif needs.limits:
+        await app[LIMITER].hit(needs.limits[1], request[ADDRESS])
     for described in needs.schemas:
         # aiohttp-apispec's own middleware does this through webargs, which costs a look-up half its rate, knows neither 415
         # nor JSON Pointers, and leaves its results under untyped keys.
@@ -207,30 +197,40 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-async def _identify(request: web.Request) -> sessions.LiveSession:
+async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSession:
+    """Who makes the request, counted by the limit of this name. Raises a problem for whoever cannot say it."""
+    app = request.app
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         # RFC 6750 section 3.1: no error code for a request that did not try.
-        raise Problem("unauthorized", "Send an access token: Authorization: Bearer …", headers={"WWW-Authenticate": REALM})
+        raise await _refused(request, "Send an access token: Authorization: Bearer …", REALM)
     try:
-        session_id = request.app[SIGNER].session_of(token.strip())
+        session_id = app[SIGNER].session_of(token.strip())
     except InvalidToken:
-        raise _refused("The access token is malformed or has expired") from None
-
-    at_hand = request.app[LIVE_SESSIONS].at_hand(session_id)
-    if at_hand:
-        return at_hand
+        raise await _refused(request, "The access token is malformed or has expired") from None
+    known, asked = app[LIVE_SESSIONS].look(session_id)
+    if known and limit:
+        # By whom it says it is, while Redis is asked whether that still holds: one trip for both.
+        await app[LIMITER].hit(limit, known.user_id)
+    if known and asked is None:
+        return known
 
     async def load() -> sessions.LiveSession | None:
-        async with request.app[DATABASE].reader() as conn:
+        async with app[DATABASE].reader() as conn:
             return await sessions.find_live_session(conn, session_id, now())
 
-    session = await request.app[LIVE_SESSIONS].find(session_id, load)
+    session = await app[LIVE_SESSIONS].find(session_id, load, asked)
     if session is None:
-        raise _refused("The access token's session has ended")
+        raise await _refused(request, "The access token's session has ended")
+    if limit and not known:
+        await app[LIMITER].hit(limit, session.user_id)
     return session
 
 
-def _refused(reason: str) -> Problem:
+async def _refused(request: web.Request, reason: str, challenge: str | None = None) -> Problem:
+    # Whoever cannot say who they are is counted, too: each try may cost a look-up of its session.
+    await request.app[LIMITER].hit("request_by_address", request[ADDRESS])
+    if challenge:
+        return Problem("unauthorized", reason, headers={"WWW-Authenticate": challenge})
     challenge = f'{REALM}, error="invalid_token", error_description="{reason}"'
     return Problem("unauthorized", f"{reason}. Refresh it, or sign in again.", headers={"WWW-Authenticate": challenge})

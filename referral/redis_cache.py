@@ -1,51 +1,30 @@
 """Active codes in Redis, shared by all workers, and never stale whatever becomes of Redis.
 
-An entry is void unless it says the current *era*: the Redis process that took it, and the epoch in the database.
-
-- A look-up that misses takes a lease on the key, asks the database, and fills only if its lease is still there. A change
-  takes the lease away, and so do a flush, an eviction and a restart.
-- A change puts a tombstone on the key before its commit, under which nobody gets a lease, and removes the key after it. A
-  worker that is killed in between leaves the tombstone behind; tombstones are counted, so that no other change removes it.
-- A change that cannot reach Redis advances the epoch in its own transaction, so that all entries are void. Workers read the
-  epoch at most EPOCH_LEASE seconds before they trust an entry, and the change is answered only after that time.
-- A Redis that is restarted, perhaps with entries from an old snapshot, has another run id: those entries are void. Each
-  connection knows the run id of the process it leads to, so that no answer is taken for another process's.
-
-All workers must use the same Redis process: a URL behind which a second one takes over while the first still answers some of
-the workers is no shared cache.
+An entry is void unless it says the current era (`redis_changes.py`). A look-up that misses takes a lease on the key, asks
+the database, and fills only if its lease is still there. A change takes the lease away, and so do a flush, an eviction and
+a restart; while there is a tombstone on the key, nobody gets a lease.
 """
 
-import asyncio
 import hashlib
 import secrets
-import time
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
 from referral.cache import Load
 from referral.clock import SECOND, now
-from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
+from referral.database import Connection
 from referral.metrics import Metrics
-from referral.queries import cache_epoch
 from referral.queries.codes import ActiveCode
+from referral.redis_changes import RedisChanges
 from referral.redis_client import RedisClient
 
-# How long a worker trusts an epoch that it read, and what a change waits when it could not reach Redis: longer, because
-# timers may go off early by a clock's grain.
-EPOCH_LEASE = 0.1
-EPOCH_WAIT = 0.12
-# How often the epoch is tried to be advanced after a commit, when the database undoes it.
-ATTEMPTS = 5
 # Longest life of an entry, in ms: what is rarely asked for need not lie there.
 ENTRY_TTL = 600 * SECOND
 # Longer than any look-up of the database may take, in ms.
 LEASE_TTL = 15 * SECOND
-# Longer than any transaction takes, in ms.
-TOMBSTONE_TTL = 60 * SECOND
 
-# A key holds an entry (era and JSON), a lease ("?" and a random word) or a tombstone ("-" and the number of changes).
+# A key holds an entry (era and JSON), a lease ("?" and a random word) or a tombstone.
 # Nothing is sent to Redis but these scripts and GET, and no script is longer than it is worth loading beforehand.
 
 # The value of the code's key that an e-mail's key points to. One round trip, at the price of a key not declared, which only
@@ -74,22 +53,6 @@ end
 redis.call('SET', KEYS[2], ARGV[3])
 redis.call('PEXPIREAT', KEYS[2], ARGV[4])
 """
-BURY = """
-for _, key in ipairs(KEYS) do
-    local changes = string.match(redis.call('GET', key) or '', '^%-(%d+)$') or 0
-    redis.call('SET', key, '-' .. (changes + 1), 'PX', ARGV[1])
-end
-"""
-UNBURY = """
-for _, key in ipairs(KEYS) do
-    local changes = string.match(redis.call('GET', key) or '', '^%-(%d+)$') or 0
-    if tonumber(changes) > 1 then
-        redis.call('SET', key, '-' .. (changes - 1), 'PX', ARGV[1])
-    else
-        redis.call('DEL', key)
-    end
-end
-"""
 
 
 class _Look(NamedTuple):
@@ -111,14 +74,11 @@ class _Look(NamedTuple):
 class RedisCache:
     """`redis:` and `rediss:`, over the connection that the limits use, too."""
 
-    def __init__(self, redis: RedisClient, metrics: Metrics, database: Database) -> None:
+    def __init__(self, redis: RedisClient, metrics: Metrics, changes: RedisChanges) -> None:
         self._redis = redis
-        self._database = database
+        self._changes = changes
         self._hit = metrics.cache.labels("hit").inc
         self._miss = metrics.cache.labels("miss").inc
-        self._epoch = 0
-        self._epoch_read_at = float("-inf")
-        self._epoch_lock = asyncio.Lock()
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         look = await self._look("GET", _name(code))
@@ -146,7 +106,7 @@ class RedisCache:
         """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
         if self._redis.is_out:
             return None
-        epoch = await self._trusted_epoch()
+        epoch = await self._changes.trusted_epoch()
         reply = await self._redis.ask(*command)
         return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
 
@@ -164,41 +124,11 @@ class RedisCache:
             await self._redis.ask("EVAL", FILL, 2, _name(code), _email_name(digest), lease, entry, code, end)
         return active
 
-    async def _trusted_epoch(self) -> int:
-        """The epoch, read no longer than EPOCH_LEASE ago. Raises DatabaseUnavailable."""
-        if time.monotonic() - self._epoch_read_at <= EPOCH_LEASE:
-            return self._epoch
-        # One by one: of two reads at once, the one that began earlier could end later.
-        async with self._epoch_lock:
-            asked = time.monotonic()
-            if asked - self._epoch_read_at > EPOCH_LEASE:
-                async with self._database.reader() as conn:
-                    self._epoch = await cache_epoch.find_epoch(conn)
-                self._epoch_read_at = asked
-            return self._epoch
+    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+        return await self._changes.begin(conn, map(_name, keys))
 
-    async def before_commit(self, conn: Connection, codes: set[str]) -> bool:
-        if await self._redis.ask("EVAL", BURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
-            return True
-        await cache_epoch.advance_epoch(conn)
-        return False
-
-    async def after_commit(self, codes: set[str], *, told: bool) -> None:
-        if await self._redis.ask("EVAL", UNBURY, len(codes), *map(_name, codes), TOMBSTONE_TTL):
-            return
-        if told:
-            # Redis went away between the tombstone and here, and may come back without it.
-            await self._advance_epoch()
-        await asyncio.sleep(EPOCH_WAIT)
-
-    async def _advance_epoch(self) -> None:
-        for _ in range(ATTEMPTS):
-            with suppress(TransactionConflict):
-                async with self._database.transaction() as conn:
-                    await cache_epoch.advance_epoch(conn)
-                return
-        # Not a conflict any more, after which the request would be made again: its own transaction is committed.
-        raise DatabaseUnavailable("the other workers could not be told of a change")
+    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+        await self._changes.end(map(_name, keys), told=told)
 
     async def healthy(self) -> bool:
         return await self._redis.healthy()

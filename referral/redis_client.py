@@ -45,12 +45,16 @@ class Reply(NamedTuple):
     value: Any
 
 
+# What was asked of Redis, and will be answered.
+Question = asyncio.Future[Reply | None]
+
+
 class RedisClient:
     """`redis://user:password@host:port/db`; `rediss:` through TLS, with `?ca=FILE` for an authority of one's own."""
 
     def __init__(self, url: str, metrics: Metrics) -> None:
         self._failure = metrics.cache.labels("failure").inc
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Reply | None]]] = []
+        self._waiting: list[tuple[tuple[Any, ...], Question]] = []
         self._sending: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
         self._connection: Any = None
@@ -73,15 +77,16 @@ class RedisClient:
     def is_out(self) -> bool:
         return self._probe is not None
 
-    async def ask(self, *command: Any) -> Reply | None:
-        """The answer; None when Redis is out or fails, which never is the caller's failure."""
+    def ask(self, *command: Any) -> Question:
+        """Ask, and the answer to be awaited; None when Redis is out or fails, which never is the caller's failure."""
+        answer: Question = asyncio.get_running_loop().create_future()
         if self.is_out:
-            return None
-        answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+            answer.set_result(None)
+            return answer
         self._waiting.append((command, answer))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
-        return await answer
+        return answer
 
     async def healthy(self) -> bool:
         return await self.ask(*PROBE) is not None

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from referral.cache import Cache, Load, MemoryCache, NoCache, changing
+from referral.cache import Cache, Load, MemoryCache, NoCache
+from referral.changes import changing
 from referral.clock import SECOND, now
 from referral.database import Database
 from referral.metrics import Metrics

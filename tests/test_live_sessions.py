@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from referral.changes import changing
 from referral.clock import now
-from referral.live_sessions import LiveSessions
+from referral.database import Database
+from referral.live_sessions import LiveSessions, LocalSessions
 from referral.queries.sessions import LiveSession
-from tests.conftest import MakeClient
+from tests.conftest import Client, MakeClient
 from tests.people import Person
 
 FAR = 2**60
@@ -36,87 +38,93 @@ class Asked:
         return found
 
 
+async def found(sessions: LiveSessions, asked: Asked) -> LiveSession | None:
+    """What a request makes of the session "one"."""
+    known, question = sessions.look("one")
+    return known if known and question is None else await sessions.find("one", asked.load, question)
+
+
 async def test_a_live_session_is_asked_for_once() -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
-        assert await sessions.find("one", asked.load) == asked.session
+        assert await found(sessions, asked) == asked.session
     assert asked.times == 1
 
 
 async def test_where_there_are_other_workers_it_is_asked_for_each_time() -> None:
-    sessions, asked = LiveSessions(alone=False), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessions(alone=False), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
-        assert await sessions.find("one", asked.load) == asked.session
+        assert await found(sessions, asked) == asked.session
     assert asked.times == 3
 
 
 async def test_one_that_has_expired_is_asked_for_again() -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
-    await sessions.find("one", asked.load)
+    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
+    await found(sessions, asked)
     await asyncio.sleep(0.06)
     asked.session = None
-    assert await sessions.find("one", asked.load) is None
+    assert await found(sessions, asked) is None
 
 
 async def test_none_is_not_kept() -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(None)
-    assert await sessions.find("one", asked.load) is None
+    sessions, asked = LocalSessions(alone=True), Asked(None)
+    assert await found(sessions, asked) is None
     asked.session = LiveSession("user", "user", "one", FAR)
-    assert await sessions.find("one", asked.load) == asked.session
+    assert await found(sessions, asked) == asked.session
 
 
 @pytest.mark.parametrize("failing", [False, True], ids=["committed", "not known"])
-async def test_one_that_was_ended_is_asked_for_anew(failing: bool) -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
-    await sessions.find("one", asked.load)
+async def test_one_that_was_ended_is_asked_for_anew(failing: bool, database: Database) -> None:
+    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    await found(sessions, asked)
     try:
-        async with sessions.ending() as ended:
-            ended.add("one")
+        async with changing(sessions) as ended, database.transaction() as conn:
+            await ended.add(conn, "one")
             asked.session = None
             if failing:
                 raise ConnectionError
     except ConnectionError:
         pass
-    assert await sessions.find("one", asked.load) is None
+    assert await found(sessions, asked) is None
 
 
-async def test_what_was_read_before_an_ending_is_not_kept_after_it() -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Database) -> None:
+    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     asked.held.clear()
-    reader = asyncio.create_task(sessions.find("one", asked.load))
+    reader = asyncio.create_task(found(sessions, asked))
     await asked.begun.wait()
-    async with sessions.ending() as ended:
-        ended.add("one")
+    async with changing(sessions) as ended, database.transaction() as conn:
+        await ended.add(conn, "one")
         asked.session = None
     asked.held.set()
     # This request began before the end and may still be answered; the next one may not.
     assert await reader is not None
-    assert await sessions.find("one", asked.load) is None
+    assert await found(sessions, asked) is None
 
 
-async def test_nothing_ended_leaves_the_others_at_hand() -> None:
-    sessions, asked = LiveSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
-    await sessions.find("one", asked.load)
-    async with sessions.ending():
+async def test_nothing_ended_leaves_the_others_at_hand(database: Database) -> None:
+    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    await found(sessions, asked)
+    async with changing(sessions):
         pass
-    async with sessions.ending() as ended:
-        ended.add("another")
-    await sessions.find("one", asked.load)
+    async with changing(sessions) as ended, database.transaction() as conn:
+        await ended.add(conn, "another")
+    await found(sessions, asked)
     assert asked.times == 1
 
 
-async def test_every_way_of_ending_a_session_reaches_its_access_tokens(make_client: MakeClient) -> None:
-    client = await make_client()
+async def end_in_every_way(client: Client, other: Client) -> None:
+    """End sessions on one worker, and use their access tokens on another."""
     alice = await Person.register(client, "alice")
 
     async def signed_in() -> Person:
-        other = Person(client, alice.email, password=alice.password)
-        assert (await other.sign_in()).status == 200
-        assert (await other.get("/users/me")).status == 200
-        return other
+        person = Person(other, alice.email, password=alice.password)
+        assert (await person.sign_in()).status == 200
+        assert (await person.get("/users/me")).status == 200
+        return person
 
     revoked = await signed_in()
-    await revoked.post("/auth/revoke", {"token": revoked.tokens["refresh_token"]})
+    assert (await alice.post("/auth/revoke", {"token": revoked.tokens["refresh_token"]})).status == 200
     listed = await signed_in()
     sessions = (await listed.get("/auth/sessions")).body["items"]
     (current,) = (session["id"] for session in sessions if session["current"])
@@ -133,3 +141,8 @@ async def test_every_way_of_ending_a_session_reaches_its_access_tokens(make_clie
     assert (await alice.delete("/users/me", {"password": new})).status == 204
     assert (await erased.get("/users/me")).status == 401
     assert (await alice.get("/users/me")).status == 401
+
+
+async def test_every_way_of_ending_a_session_reaches_its_access_tokens(make_client: MakeClient) -> None:
+    client = await make_client()
+    await end_in_every_way(client, client)

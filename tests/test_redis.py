@@ -18,7 +18,8 @@ import uvloop
 from redis import asyncio as aioredis
 
 from referral import redis_client
-from referral.cache import Cache, Load, changing
+from referral.cache import Cache, Load
+from referral.changes import changing
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
@@ -26,6 +27,7 @@ from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email
 from referral.redis_cache import RedisCache
+from referral.redis_changes import RedisChanges
 from referral.redis_client import RedisClient
 from tests.conftest import Client, MakeClient
 from tests.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
@@ -114,7 +116,7 @@ async def make_cache(redis: RedisServer, database: Database) -> AsyncIterator[Ma
             metrics = metrics or Metrics()
             client = RedisClient(url or redis.url, metrics)
             stack.push_async_callback(client.close)
-            return RedisCache(client, metrics, database)
+            return RedisCache(client, metrics, RedisChanges(client, database))
 
         yield make
 
@@ -223,7 +225,7 @@ async def test_no_email_is_readable_in_redis(workers: tuple[Client, Client], ins
     code = await alice.make_code()
     assert not await ended(alice, code, alice.email)
     names = await inside.keys("*")
-    assert len(names) == 2
+    assert len(names) == 3  # the code, its e-mail, and the word of the sessions
     for name in names:
         assert alice.email.partition("@")[2] not in name + await inside.get(name)
 
@@ -704,7 +706,7 @@ def test_a_busy_event_loop_is_not_taken_for_an_outage(
     async def look_up_while_busy() -> None:
         database = await open_database(database_url)
         client = RedisClient(shared_redis.url, metrics)
-        cache = RedisCache(client, metrics, database)
+        cache = RedisCache(client, metrics, RedisChanges(client, database))
         await cache.by_code("BUSY01", loading(active(code="BUSY01")))
         for _ in range(3):
             asking = asyncio.create_task(cache.by_code("BUSY01", never))
@@ -747,7 +749,7 @@ async def test_a_server_that_is_no_redis_is_an_outage_and_nothing_worse(
 async def test_a_cache_that_is_closed_during_an_outage_leaves_nothing_behind(database: Database) -> None:
     before = asyncio.all_tasks()
     client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", Metrics())
-    cache = RedisCache(client, Metrics(), database)
+    cache = RedisCache(client, Metrics(), RedisChanges(client, database))
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert asyncio.all_tasks() != before
     await client.close()

@@ -21,7 +21,7 @@ from referral.accounts import (
 )
 from referral.audit import record, record_refusal
 from referral.bodies import is_json, parse_form, parse_json, read_body
-from referral.cache import changing
+from referral.changes import changing
 from referral.clock import SECOND, now
 from referral.config import Config
 from referral.database import Connection
@@ -349,7 +349,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
     if not token:
         raise OAuthError("invalid_request", "refresh_token is required.")
     idle_ttl, session_ttl = app[CONFIG].auth.refresh_token_ttl * SECOND, app[CONFIG].auth.session_ttl * SECOND
-    async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
+    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         extended = await sessions.extend_session(conn, hash_token(token), moment, idle_ttl, session_ttl, _origin(request))
         used = await sessions.use_refresh_token(conn, hash_token(token), moment)
         if used is not None and moment - used.used_at <= REUSE_GRACE:
@@ -357,7 +357,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
                 return await _issue_tokens(request, conn, extended, moment)
         elif used is not None:
             # Somebody holds a copy of it: nobody can tell who, so all of the session's tokens end (RFC 9700, 4.14.2).
-            ended.add(used.session_id)
+            await ended.add(conn, used.session_id)
             user_id = await sessions.delete_session(conn, used.session_id)
             await record(request, conn, "refresh-token-reused", user=user_id, session_id=used.session_id)
     raise OAuthError("invalid_grant", "The refresh token is unknown, used or expired, or its session has ended.")
@@ -388,14 +388,14 @@ async def revoke_token(request: web.Request) -> web.Response:
             raise OAuthError("invalid_request", "token is required.")
     except OAuthError as error:
         return answer(error.document, 400, NO_STORE)
-    async with request.app[LIVE_SESSIONS].ending() as ended, request.app[DATABASE].transaction() as conn:
+    async with changing(request.app[LIVE_SESSIONS]) as ended, request.app[DATABASE].transaction() as conn:
         session_id = await sessions.find_session_of_refresh_token(conn, hash_token(token))
         if session_id is None:
             try:
                 session_id = request.app[SIGNER].session_of(token, expired=True)
             except InvalidToken:
                 return web.Response(headers=NO_STORE)
-        ended.add(session_id)
+        await ended.add(conn, session_id)
         user_id = await sessions.delete_session(conn, session_id)
         if user_id:
             await record(request, conn, "signed-out", actor=user_id, session_id=session_id)
@@ -429,12 +429,12 @@ async def change_password(request: web.Request) -> web.Response:
         await record_refusal(request, "password-change-refused")
         raise wrong
     new_hash = await app[PASSWORDS].hash(body["new_password"])
-    async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
+    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         # A link must not undo the change. First, in the order of a link's use: else the two could wait for each other.
         await end_reset_links(conn, me.user_id, contact.email)
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):
             raise wrong
-        ended.update(await sessions.delete_other_sessions(conn, me.user_id, me.id))
+        await ended.add(conn, *await sessions.delete_other_sessions(conn, me.user_id, me.id))
         await record(request, conn, "password-changed")
     return web.Response(status=204)
 

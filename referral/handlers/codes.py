@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased
 from referral.audit import record
-from referral.cache import changing
+from referral.changes import changing
 from referral.clock import DAY, SECOND, now
 from referral.config import Config
 from referral.database import Connection, DatabaseUnavailable

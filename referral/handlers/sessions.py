@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.audit import record
+from referral.changes import changing
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
@@ -65,8 +66,8 @@ async def delete_session(request: web.Request) -> web.Response:
     except ValueError:
         raise gone from None
     app = request.app
-    async with app[LIVE_SESSIONS].ending() as ended, app[DATABASE].transaction() as conn:
-        ended.add(session_id)
+    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
+        await ended.add(conn, session_id)
         if not await sessions.delete_own_session(conn, request[IDENTITY].user_id, session_id):
             raise gone
         await record(request, conn, "session-ended", session_id=session_id)

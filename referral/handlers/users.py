@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased, refuse_code
 from referral.audit import record, record_refusal
-from referral.cache import changing
+from referral.changes import changing
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
@@ -97,7 +97,7 @@ async def delete_me(request: web.Request) -> web.Response:
         await record_refusal(request, "erasure-refused")
         raise wrong
     async with (
-        app[LIVE_SESSIONS].ending() as signed_out,
+        changing(app[LIVE_SESSIONS]) as signed_out,
         changing(app[CACHE]) as changes,
         app[DATABASE].transaction() as conn,
     ):
@@ -110,7 +110,7 @@ async def delete_me(request: web.Request) -> web.Response:
         ended = await codes.revoke_any_code(conn, me.user_id, moment)
         if ended:
             await changes.add(conn, ended)
-        signed_out.update(await sessions.delete_sessions_of_user(conn, me.user_id))
+        await signed_out.add(conn, *await sessions.delete_sessions_of_user(conn, me.user_id))
         await one_time_tokens.delete_one_time_tokens_of_user(conn, me.user_id)
         await outbox.delete_mail_of_user(conn, me.user_id, key_of(contact.email))
         await profiles.delete_profile(conn, me.user_id)

@@ -1,0 +1,75 @@
+"""Live sessions, kept by each worker for as long as Redis says that none has ended.
+
+In Redis, GENERATION holds a random word that each session's end does away with. What is kept says which word was there
+before the database was asked, and in which era (`redis_changes.py`); it is taken for true only if Redis, asked by the very
+request, says the same. The question goes out in one piece with the counting of the request's limit. It is one word for all
+sessions, because they end seldom and are asked for all the time.
+"""
+
+import secrets
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from referral.clock import now
+from referral.database import Connection
+from referral.live_sessions import ENTRIES, Load
+from referral.queries.sessions import LiveSession
+from referral.redis_changes import TOMBSTONE, RedisChanges
+from referral.redis_client import Question, RedisClient
+
+GENERATION = "referral:sessions"
+# The word, made if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
+MAKE_GENERATION = """
+local word = redis.call('GET', KEYS[1])
+if not word then
+    word = ARGV[1]
+    redis.call('SET', KEYS[1], word)
+end
+return word
+"""
+
+
+class _Kept(NamedTuple):
+    session: LiveSession
+    generation: tuple[str, int, bytes]
+
+
+class RedisSessions:
+    """`redis:` and `rediss:`, over the connection that the cache uses, too."""
+
+    def __init__(self, redis: RedisClient, changes: RedisChanges) -> None:
+        self._redis = redis
+        self._changes = changes
+        self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
+
+    def look(self, session_id: str) -> tuple[LiveSession | None, Question]:
+        kept = self._kept.get(session_id)
+        session = kept.session if kept and kept.session.expires_at > now() else None
+        return session, self._redis.ask("GET", GENERATION)
+
+    async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
+        generation = await self._generation(asked)
+        kept = self._kept.get(session_id)
+        if kept and kept.generation == generation and kept.session.expires_at > now():
+            return kept.session
+        session = await load()
+        if session is not None and generation is not None:
+            self._kept[session_id] = _Kept(session, generation)
+        return session
+
+    async def _generation(self, asked: Question | None) -> tuple[str, int, bytes] | None:
+        """What must be the same for what is kept to be true; None while Redis is out or a session is ending. Raises
+        DatabaseUnavailable."""
+        reply = await asked if asked else None
+        if reply and reply.value is None:
+            reply = await self._redis.ask("EVAL", MAKE_GENERATION, 1, GENERATION, secrets.token_hex(8))
+        if reply is None or reply.value.startswith(TOMBSTONE):
+            return None
+        return reply.run_id, await self._changes.trusted_epoch(), reply.value
+
+    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+        return await self._changes.begin(conn, [GENERATION])
+
+    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+        await self._changes.end([GENERATION], told=told)
