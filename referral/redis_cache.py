@@ -7,6 +7,7 @@ a restart; while there is a tombstone on the key, nobody gets a lease.
 
 import hashlib
 import secrets
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -138,6 +139,7 @@ def _name(code: str) -> str:
     return f"referral:code:{code}"
 
 
+@lru_cache(maxsize=20_000)
 def _digest(email_key: str) -> str:
     # No address is to be read in Redis.
     return hashlib.sha256(email_key.encode()).hexdigest()

@@ -49,7 +49,13 @@ class RedisSessions:
         return session, self._redis.ask("GET", GENERATION)
 
     async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
-        generation = await self._generation(asked)
+        reply = await asked if asked else None
+        if reply and reply.value is None:
+            reply = await self._redis.ask("EVAL", MAKE_GENERATION, 1, GENERATION, secrets.token_hex(8))
+        # What must be the same for what is kept to be true; none while Redis is out, or a session is ending.
+        generation = None
+        if reply and not reply.value.startswith(TOMBSTONE):
+            generation = reply.run_id, await self._changes.trusted_epoch(), reply.value
         kept = self._kept.get(session_id)
         if kept and kept.generation == generation and kept.session.expires_at > now():
             return kept.session
@@ -57,16 +63,6 @@ class RedisSessions:
         if session is not None and generation is not None:
             self._kept[session_id] = _Kept(session, generation)
         return session
-
-    async def _generation(self, asked: Question | None) -> tuple[str, int, bytes] | None:
-        """What must be the same for what is kept to be true; None while Redis is out or a session is ending. Raises
-        DatabaseUnavailable."""
-        reply = await asked if asked else None
-        if reply and reply.value is None:
-            reply = await self._redis.ask("EVAL", MAKE_GENERATION, 1, GENERATION, secrets.token_hex(8))
-        if reply is None or reply.value.startswith(TOMBSTONE):
-            return None
-        return reply.run_id, await self._changes.trusted_epoch(), reply.value
 
     async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
         return await self._changes.begin(conn, [GENERATION])
