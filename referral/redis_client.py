@@ -14,6 +14,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
+from hiredis import pack_command
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -118,7 +119,7 @@ class RedisClient:
         done of the rest is not known."""
         try:
             connection = await self._connected()
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            await connection.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
             return [Reply(connection.run_id, await connection.read_response()) for _ in commands]
         except BaseException:
             await self._disconnect()

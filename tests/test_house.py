@@ -77,6 +77,7 @@ ONLY_IN = {
     "yoyo": "referral.database",
     "aiosql": "referral.database",
     "redis": "referral.redis_client",
+    "hiredis": "referral.redis_client",
     "bcrypt": "referral.passwords",
     "aiosmtplib": "referral.smtp",
     "gunicorn": "referral.workers",
