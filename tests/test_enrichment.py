@@ -5,10 +5,8 @@ worker nor the account's end in between does harm. The providers are `tests/vend
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import logging
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +25,7 @@ from referral.queries import profiles, users
 from referral.vendors import NoAnswer, open_vendor_session
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Person
+from tests.rows import sql
 from tests.vendors import (
     COMPANY,
     PERSON,
@@ -221,14 +220,12 @@ async def test_an_account_and_its_look_up_are_made_together_or_not_at_all(
     make_enriched: MakeEnriched, vendor: Vendor, database_url: str
 ) -> None:
     client = await make_enriched()
-    with contextlib.closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as raw_connection:
-        raw_connection.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON profile_lookups BEGIN SELECT RAISE(ABORT, 'no more look-ups'); END"
-        )
-        body = {"email": "alice@example.com", "password": PASSWORD}
-        assert (await Person(client, "").post("/auth/register", body)).status == 500
-        assert (await Person(client, "alice@example.com").sign_in()).status == 400, "there is no account"
-        raw_connection.execute("DROP TRIGGER full")
+    full = "CREATE TRIGGER full BEFORE INSERT ON profile_lookups BEGIN SELECT RAISE(ABORT, 'no more look-ups'); END"
+    await sql(database_url, full)
+    body = {"email": "alice@example.com", "password": PASSWORD}
+    assert (await Person(client, "").post("/auth/register", body)).status == 500
+    assert (await Person(client, "alice@example.com").sign_in()).status == 400, "there is no account"
+    await sql(database_url, "DROP TRIGGER full")
     vendor.replies_with(FOUND)
     assert (await Person(client, "").post("/auth/register", body)).status == 201
 
