@@ -53,10 +53,10 @@ class NoCache:
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
         return await load()
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         return None
 
     async def healthy(self) -> bool:
@@ -97,10 +97,10 @@ class MemoryCache:
             self._by_email[active.email_key] = active.code
         return active
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         # One count for all keys: a fill that overlaps any change is dropped, which costs one more miss and no bookkeeping.
         self._changes += 1
         for code in keys:

@@ -3,8 +3,10 @@
 The rule: once a request that changed something has been answered, no worker takes for true what was before.
 """
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from referral.database import Connection, DatabaseUnavailable, TransactionConflict, settle
@@ -13,12 +15,12 @@ from referral.database import Connection, DatabaseUnavailable, TransactionConfli
 class Keeper(Protocol):
     """Keeps something of the database that transactions change, under keys."""
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
-        """Within the transaction that changes what these keys stand for. False when the other workers could not be told of
-        it, and the transaction now says so to all of them instead."""
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
+        """Within the transaction that changes what these keys stand for; `change` is its name. False when the other workers
+        could not be told of it, and the transaction now says so to all of them instead."""
         ...
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         """When that transaction is over: from here on, nothing of what was before is taken for true anywhere."""
         ...
 
@@ -28,6 +30,7 @@ class Changes:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
+        self._name = secrets.token_hex(8)
         self._keys: set[str] = set()
         self._told = True
 
@@ -36,13 +39,14 @@ class Changes:
         fresh = set(keys) - self._keys
         if fresh:
             self._keys |= fresh
-            self._told = await self._keeper.before_commit(conn, fresh) and self._told
+            self._told = await self._keeper.before_commit(conn, self._name, fresh) and self._told
 
     async def finish(self) -> None:
         """Call when the transaction is over, however it ended. Raises DatabaseUnavailable."""
-        if self._keys:
+        keys, self._keys = self._keys, set()
+        if keys:
             try:
-                await self._keeper.after_commit(self._keys, told=self._told)
+                await self._keeper.after_commit(self._name, keys, told=self._told)
             except TransactionConflict as error:
                 # Of the keeper's own transaction: the request's is over, and must not be made again.
                 raise DatabaseUnavailable(str(error)) from error
@@ -55,5 +59,10 @@ async def changing(keeper: Keeper) -> AsyncIterator[Changes]:
     changes = Changes(keeper)
     try:
         yield changes
+    except asyncio.CancelledError:
+        # No failure takes its place.
+        with suppress(DatabaseUnavailable):
+            await settle(changes.finish())
+        raise
     finally:
         await settle(changes.finish())

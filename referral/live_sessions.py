@@ -60,10 +60,10 @@ class LocalSessions:
             self._sessions[session_id] = session
         return session
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         self._endings += 1
         for session_id in keys:
             self._sessions.pop(session_id, None)

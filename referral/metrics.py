@@ -79,7 +79,8 @@ class Metrics:
             self._timer.cancel()
             self._timer = None
         self.in_progress.set(self._being_answered)
-        for method, route, status, seconds in self._answered:
+        answered, self._answered = self._answered, []
+        for method, route, status, seconds in answered:
             # The library's own look-up of labelled children costs more than both counts.
             children = self._children.get((method, route, status))
             if children is None:
@@ -87,7 +88,6 @@ class Metrics:
                 self._children[method, route, status] = children
             children[0].inc()
             children[1].observe(seconds)
-        self._answered.clear()
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4; summed over the workers where there are several (`workers.py`)."""

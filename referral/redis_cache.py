@@ -125,11 +125,11 @@ class RedisCache:
             await self._redis.ask("EVAL", FILL, 2, _name(code), _email_name(digest), lease, entry, code, end)
         return active
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
-        return await self._changes.begin(conn, map(_name, keys))
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
+        return await self._changes.begin(conn, change, map(_name, keys))
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
-        await self._changes.end(map(_name, keys), told=told)
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+        await self._changes.end(change, map(_name, keys), told=told)
 
     async def healthy(self) -> bool:
         return await self._redis.healthy()

@@ -3,7 +3,7 @@
 What is kept says its *era*, the Redis process that was asked and the epoch in the database, and is void in another.
 
 - A change puts a tombstone on the keys of what it changes before its commit, and removes the keys after it. A worker that is
-  killed in between leaves the tombstone behind; tombstones are counted, so that no other change removes it.
+  killed in between leaves its name on the tombstone for TOMBSTONE_TTL: no other change removes it, or prolongs it.
 - A change that cannot reach Redis advances the epoch in its own transaction, so that everything is void. Workers read the
   epoch at most EPOCH_LEASE seconds before they trust what they keep, and the change is answered only after that time.
 - A Redis that is restarted, perhaps with entries from an old snapshot, has another run id: those entries are void. Each
@@ -32,22 +32,32 @@ ATTEMPTS = 5
 # Longer than any transaction takes, in ms.
 TOMBSTONE_TTL = 60 * SECOND
 
-# A tombstone is this and the number of changes.
+# A tombstone is this and the name of each change with the end of its time, by Redis's clock.
 TOMBSTONE = b"-"
-BURY = """
-for _, key in ipairs(KEYS) do
-    local changes = string.match(redis.call('GET', key) or '', '^%-(%d+)$') or 0
-    redis.call('SET', key, '-' .. (changes + 1), 'PX', ARGV[1])
+# Lua, for both: what is left of the tombstone of a key without the change ARGV[1], and without those whose time is over.
+OTHERS = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function others(key)
+    local left, held = '', redis.call('GET', key) or ''
+    if string.sub(held, 1, 1) == '-' then
+        for change, ending in string.gmatch(held, '(%x+):(%d+)') do
+            if change ~= ARGV[1] and tonumber(ending) > now then left = left .. change .. ':' .. ending .. ' ' end
+        end
+    end
+    return left
 end
 """
-UNBURY = """
+BURY = f"""{OTHERS}
 for _, key in ipairs(KEYS) do
-    local changes = string.match(redis.call('GET', key) or '', '^%-(%d+)$') or 0
-    if tonumber(changes) > 1 then
-        redis.call('SET', key, '-' .. (changes - 1), 'PX', ARGV[1])
-    else
-        redis.call('DEL', key)
-    end
+    local mine = ARGV[1] .. ':' .. string.format('%.0f', now + ARGV[2])
+    redis.call('SET', key, '-' .. others(key) .. mine, 'PX', ARGV[2])
+end
+"""
+UNBURY = f"""{OTHERS}
+for _, key in ipairs(KEYS) do
+    local left = others(key)
+    if left == '' then redis.call('DEL', key) else redis.call('SET', key, '-' .. left, 'KEEPTTL') end
 end
 """
 
@@ -75,18 +85,19 @@ class RedisChanges:
                 self._epoch_read_at = asked
             return self._epoch
 
-    async def begin(self, conn: Connection, names: Iterable[str]) -> bool:
-        """Within the transaction that changes what these keys stand for. False when Redis could not be told."""
+    async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
+        """Within the transaction that changes what these keys stand for; `change` is its name. False when Redis could not be
+        told."""
         keys = list(names)
-        if await self._redis.ask("EVAL", BURY, len(keys), *keys, TOMBSTONE_TTL):
+        if await self._redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL):
             return True
         await cache_epoch.advance_epoch(conn)
         return False
 
-    async def end(self, names: Iterable[str], *, told: bool) -> None:
+    async def end(self, change: str, names: Iterable[str], *, told: bool) -> None:
         """When that transaction is over; `told` is what `begin` returned. Raises DatabaseUnavailable."""
         keys = list(names)
-        if await self._redis.ask("EVAL", UNBURY, len(keys), *keys, TOMBSTONE_TTL):
+        if await self._redis.ask("EVAL", UNBURY, len(keys), *keys, change):
             return
         if told:
             # Redis went away between the tombstone and here, and may come back without it.

@@ -59,6 +59,7 @@ class RedisClient:
         self._sending: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
         self._connection: Any = None
+        self._closed = False
         address, _, authority = url.partition("?ca=")
         options = {"ssl_ca_certs": unquote(authority)} if authority else {}
         # Never used as a pool: it knows what a URL means, and makes connections.
@@ -81,7 +82,7 @@ class RedisClient:
     def ask(self, *command: Any) -> Question:
         """Ask, and the answer to be awaited; None when Redis is out or fails, which never is the caller's failure."""
         answer: Question = asyncio.get_running_loop().create_future()
-        if self.is_out:
+        if self.is_out or self._closed:
             answer.set_result(None)
             return answer
         self._waiting.append((command, answer))
@@ -93,6 +94,7 @@ class RedisClient:
         return await self.ask(*PROBE) is not None
 
     async def close(self) -> None:
+        self._closed = True
         for task in (self._probe, self._sending):
             if task is not None:
                 task.cancel()
@@ -103,15 +105,16 @@ class RedisClient:
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             replies: Sequence[Reply] = ()
-            if not self.is_out:
-                try:
+            try:
+                if not self.is_out:
                     replies = await _in_time(self._exchange([command for command, _ in batch]))
-                except Exception as error:
-                    # Whatever it is: of a server that is not even a Redis, anything may be expected.
-                    self._lost(error)
-            for (_, answer), reply in zip_longest(batch, replies):
-                if not answer.done():
-                    answer.set_result(reply)
+            except Exception as error:
+                # Whatever it is: of a server that is not even a Redis, anything may be expected.
+                self._lost(error)
+            finally:
+                for (_, answer), reply in zip_longest(batch, replies):
+                    if not answer.done():
+                        answer.set_result(reply)
         self._sending = None
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Reply]:

@@ -60,12 +60,15 @@ class RedisSessions:
         if kept and kept.generation == generation and kept.session.expires_at > now():
             return kept.session
         session = await load()
-        if session is not None and generation is not None:
+        if session is None:
+            # Nothing more is counted as the requests of whose it was.
+            self._kept.pop(session_id, None)
+        elif generation is not None:
             self._kept[session_id] = _Kept(session, generation)
         return session
 
-    async def before_commit(self, conn: Connection, keys: set[str]) -> bool:
-        return await self._changes.begin(conn, [GENERATION])
+    async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
+        return await self._changes.begin(conn, change, [GENERATION])
 
-    async def after_commit(self, keys: set[str], *, told: bool) -> None:
-        await self._changes.end([GENERATION], told=told)
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+        await self._changes.end(change, [GENERATION], told=told)

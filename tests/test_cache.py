@@ -108,7 +108,7 @@ async def test_an_entry_is_void_from_the_codes_own_end_on() -> None:
 async def test_an_email_leads_to_its_new_owners_code() -> None:
     cache = MemoryCache(Metrics())
     await cache.by_email(EMAIL, loading(active()))
-    await cache.after_commit({"ALICE1"}, told=True)
+    await cache.after_commit("a", {"ALICE1"}, told=True)
     assert await cache.by_email(EMAIL, loading(active("ALICE2"))) == active("ALICE2")
     assert await cache.by_email(EMAIL, never) == active("ALICE2")
 

@@ -661,6 +661,40 @@ async def test_one_that_is_cancelled_is_undone_alone_and_waits_for_the_commit_of
     assert await names(patient) == {"alice", "carol"}
 
 
+async def test_the_undoing_of_one_never_undoes_another_that_has_ended(
+    patient: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The savepoint of the one before cannot be released, and so none of the next one's own is there.
+    monkeypatch.setattr(sqlite, "RELEASE", ("RELEASE nothing", {}))
+    answers = await asyncio.gather(
+        *(insert(patient, user(name)) for name in ("alice", "bob", "carol")), return_exceptions=True
+    )
+    monkeypatch.undo()
+    assert await names(patient) == set()
+    assert all(answers)
+    assert not patient._writer.raw.in_transaction
+    await make_two(patient)
+
+
+async def test_a_cancellation_is_no_failure_though_the_commit_fails(patient: SQLiteDatabase) -> None:
+    entered = asyncio.Event()
+
+    async def stall() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            await patient._writer.raw.rollback()
+            entered.set()
+            await asyncio.sleep(60)
+
+    alice, bob = (asyncio.create_task(work) for work in (insert(patient, user("alice")), stall()))
+    await entered.wait()
+    bob.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bob
+    with pytest.raises(DatabaseUnavailable):
+        await alice
+
+
 async def test_connections_are_durable_and_keep_foreign_keys(lite: SQLiteDatabase) -> None:
     for connection in (lite._writer, *lite._readers):
         settings = {

@@ -381,9 +381,9 @@ async def test_of_two_changes_at_once_the_first_to_end_does_not_unprotect_the_se
 ) -> None:
     mine, other, third = make_cache(), make_cache(), make_cache()
     async with database.transaction() as conn:
-        assert await mine.before_commit(conn, {"ALICE1"})
-        assert await other.before_commit(conn, {"ALICE1"})
-    await mine.after_commit({"ALICE1"}, told=True)
+        assert await mine.before_commit(conn, "a", {"ALICE1"})
+        assert await other.before_commit(conn, "b", {"ALICE1"})
+    await mine.after_commit("a", {"ALICE1"}, told=True)
     assert await third.by_code("ALICE1", loading(active())) == active()
     # The second one's worker is killed here, between its commit and the end of its request: nothing more is said to Redis.
     await is_void(mine, third)
@@ -396,7 +396,7 @@ async def test_a_worker_that_is_killed_after_its_commit_leaves_no_former_state_b
     mine, other = make_cache(), make_cache()
     assert await find(mine, way, loading(active())) == active()
     async with database.transaction() as conn:
-        assert await other.before_commit(conn, {"ALICE1"})
+        assert await other.before_commit(conn, "b", {"ALICE1"})
         assert await find(mine, way, loading(active())) == active()
     # Killed: `after_commit` is never called.
     await is_void(mine)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import asyncio as aioredis
 
+from referral import redis_changes
 from referral.changes import changing
 from referral.clock import now
 from referral.database import Database
@@ -20,6 +21,7 @@ from referral.redis_changes import RedisChanges
 from referral.redis_client import RedisClient
 from referral.redis_sessions import GENERATION, RedisSessions
 from tests.conftest import MakeClient
+from tests.people import Person
 from tests.servers import RedisServer
 from tests.test_live_sessions import FAR, Asked, end_in_every_way, found
 
@@ -113,13 +115,13 @@ async def test_of_two_ends_at_once_the_first_to_be_over_does_not_unprotect_the_s
     mine, other, third, asked = make_sessions(), make_sessions(), make_sessions(), Asked(SESSION)
     await found(third, asked)
     async with database.transaction() as conn:
-        assert await mine.before_commit(conn, {"one"})
-        assert await other.before_commit(conn, {"two"})
-    await mine.after_commit({"one"}, told=True)
+        assert await mine.before_commit(conn, "a", {"one"})
+        assert await other.before_commit(conn, "b", {"two"})
+    await mine.after_commit("a", {"one"}, told=True)
     await found(third, asked)
     asked.session = None
     assert await found(third, asked) is None
-    await other.after_commit({"two"}, told=True)
+    await other.after_commit("b", {"two"}, told=True)
 
 
 async def test_a_worker_that_is_killed_after_its_commit_leaves_nobody_signed_in(
@@ -128,7 +130,7 @@ async def test_a_worker_that_is_killed_after_its_commit_leaves_nobody_signed_in(
     mine, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
     await found(mine, asked)
     async with database.transaction() as conn:
-        assert await other.before_commit(conn, {"one"})
+        assert await other.before_commit(conn, "b", {"one"})
         asked.session = None
     # Killed: `after_commit` is never called.
     assert await found(mine, asked) is None
@@ -136,6 +138,35 @@ async def test_a_worker_that_is_killed_after_its_commit_leaves_nobody_signed_in(
     # What it left behind ends by itself, and with it every former word.
     await inside.delete(GENERATION)
     assert await found(mine, asked) is None
+
+
+async def test_what_a_killed_worker_left_is_not_prolonged_by_others(
+    make_sessions: MakeSessions, database: Database, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_changes, "TOMBSTONE_TTL", 300)
+    killed, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
+    async with database.transaction() as conn:
+        assert await killed.before_commit(conn, "a", {"one"})
+    monkeypatch.setattr(redis_changes, "TOMBSTONE_TTL", 60_000)
+    async with changing(other) as ended, database.transaction() as conn:
+        await ended.add(conn, "two")
+        await asyncio.sleep(0.4)
+    assert await inside.get(GENERATION) is None
+    await found(other, asked)
+    assert await found(other, asked) == SESSION
+    assert asked.times == 1
+
+
+async def test_an_end_that_redis_was_not_told_of_in_time_leaves_other_tombstones_alone(
+    make_sessions: MakeSessions, database: Database, inside: Any
+) -> None:
+    mine, other = make_sessions(), make_sessions()
+    async with database.transaction() as conn:
+        assert await mine.before_commit(conn, "a", {"one"})
+    await other.after_commit("b", {"two"}, told=False)
+    assert (await inside.get(GENERATION)).startswith("-")
+    await mine.after_commit("a", {"one"}, told=True)
+    assert await inside.get(GENERATION) is None
 
 
 @pytest.mark.parametrize("loss", ["flushed", "evicted"])
@@ -182,6 +213,17 @@ async def test_a_redis_that_is_another_process_is_not_believed(
     assert await found(mine, asked) is None
 
 
+async def test_nobody_waits_for_a_client_that_is_closed(redis: RedisServer) -> None:
+    client = RedisClient(redis.url, Metrics())
+    redis.hang()
+    question = client.ask("GET", GENERATION)
+    await asyncio.sleep(0)
+    await client.close()
+    async with asyncio.timeout(5):
+        assert await question is None
+        assert await client.ask("GET", GENERATION) is None
+
+
 async def test_without_redis_the_database_is_asked_each_time(make_sessions: MakeSessions, redis: RedisServer) -> None:
     mine, asked = make_sessions(), Asked(SESSION)
     redis.kill()
@@ -196,6 +238,22 @@ async def test_one_that_has_expired_is_asked_for_again(make_sessions: MakeSessio
     await asyncio.sleep(0.35)
     asked.session = None
     assert await found(mine, asked) is None
+
+
+async def test_an_ended_token_is_counted_as_its_owners_once_at_most(
+    make_client: MakeClient, redis: RedisServer, inside: Any
+) -> None:
+    client = await make_client(cache_url=redis.url, limits_enabled="true")
+    alice = await Person.register(client, "alice")
+    assert (await alice.get("/users/me")).status == 200
+    assert (await alice.post("/auth/revoke", {"token": alice.tokens["refresh_token"]})).status == 200
+    [mine] = await inside.keys("referral:limit:*request_by_user*")
+    before = int(await inside.get(mine))
+    for _ in range(5):
+        assert (await alice.get("/users/me")).status == 401
+    assert int(await inside.get(mine)) <= before + 1
+    [address] = await inside.keys("referral:limit:*request_by_address*")
+    assert int(await inside.get(address)) >= 5
 
 
 async def test_every_way_of_ending_a_session_reaches_its_access_tokens_on_the_other_worker(

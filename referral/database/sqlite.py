@@ -127,17 +127,13 @@ class SQLiteWriter(SQLiteConnection):
             del self._ahead[self._ahead.index(SAVE) :]
             return
         self._ahead.clear()
-        if self._joined and self.raw.in_transaction:
-            with suppress(sqlite3.Error):
-                await self._run(UNDO, RELEASE)
-                return
-        await self.roll_back()
+        if self.raw.in_transaction:
+            await settle(self._in_thread(_undo if self._joined else _roll_back))
 
     async def roll_back(self) -> None:
         """Undo all that is not committed."""
         self._ahead.clear()
-        if self.raw.in_transaction:
-            await settle(self.raw.rollback())
+        await settle(self._in_thread(_roll_back))
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
         return await self._run((self._statements[name].sql, parameters))
@@ -159,9 +155,29 @@ def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> Sequence[
     if steps[0] is not BEGIN and not connection.in_transaction:
         raise sqlite3.OperationalError("the transaction was undone")
     rows: Sequence[Row] = []
-    for sql, parameters in steps:
-        rows = connection.execute(sql, parameters).fetchall()
+    for position, (sql, parameters) in enumerate(steps):
+        try:
+            rows = connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error:
+            if SAVE in steps[position:]:
+                # What would be undone is another transaction, that has ended.
+                _roll_back(connection)
+            raise
     return rows
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute(UNDO[0])
+        connection.execute(RELEASE[0])
+    except sqlite3.Error:
+        _roll_back(connection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    # What led to it is told, not that this failed, too: then the next transaction cannot begin, and tries it again.
+    with suppress(sqlite3.Error):
+        connection.rollback()
 
 
 class SQLiteReader(SQLiteConnection):
@@ -206,7 +222,7 @@ def _each(statements: list[tuple[str, dict[str, Any]]], connection: sqlite3.Conn
     for sql, parameters in statements:
         try:
             results.append(connection.execute(sql, parameters).fetchall())
-        except sqlite3.Error as error:
+        except Exception as error:
             results.append(error)
     return results
 
@@ -291,10 +307,17 @@ class SQLiteDatabase:
                     if isinstance(error, sqlite3.Error):
                         raise self._writer.translated(error) from error
                     raise
-        finally:
-            # One that failed, too, may have seen what the others did.
+        except asyncio.CancelledError:
+            if group is not None:
+                await settle(asyncio.wait([group]))
+            raise
+        except BaseException:
+            # What it failed for may have been done by one of the others.
             if group is not None:
                 await settle(group)
+            raise
+        if group is not None:
+            await settle(group)
 
     async def _commit(self) -> None:
         # Turns are taken in the order of asking: whoever asked before has joined.

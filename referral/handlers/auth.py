@@ -395,9 +395,9 @@ async def revoke_token(request: web.Request) -> web.Response:
                 session_id = request.app[SIGNER].session_of(token, expired=True)
             except InvalidToken:
                 return web.Response(headers=NO_STORE)
-        await ended.add(conn, session_id)
         user_id = await sessions.delete_session(conn, session_id)
         if user_id:
+            await ended.add(conn, session_id)
             await record(request, conn, "signed-out", actor=user_id, session_id=session_id)
     return web.Response(headers=NO_STORE)
 

@@ -67,8 +67,8 @@ async def delete_session(request: web.Request) -> web.Response:
         raise gone from None
     app = request.app
     async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
-        await ended.add(conn, session_id)
         if not await sessions.delete_own_session(conn, request[IDENTITY].user_id, session_id):
             raise gone
+        await ended.add(conn, session_id)
         await record(request, conn, "session-ended", session_id=session_id)
     return web.Response(status=204)
