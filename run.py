@@ -136,10 +136,10 @@ def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
 
 
 def retry_outbox(config: Config, arguments: argparse.Namespace) -> None:
-    """make all failed mail due again, or the one mail that is named"""
+    """make all failed mail due again, or the mails that are named"""
     from referral.admin import retry_mail
 
-    count = asyncio.run(retry_mail(config, arguments.id))
+    count = asyncio.run(retry_mail(config, arguments.ids))
     print(f"{count} {'mail is' if count == 1 else 'mails are'} due now.")
 
 
@@ -253,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
     command("rotate-keys", rotate_signing_keys)
     queue = command("outbox", list_outbox).add_subparsers(title="commands", metavar="COMMAND")
     retry = queue.add_parser("retry", help=retry_outbox.__doc__, description=retry_outbox.__doc__)
-    retry.add_argument("id", nargs="?", metavar="ID", help="a mail that `outbox` lists; without it, all that failed")
+    retry.add_argument("ids", nargs="*", metavar="ID", help="mails that `outbox` lists; without any, all that failed")
     retry.set_defaults(command=retry_outbox)
     events = command("audit", print_audit)
     events.add_argument(

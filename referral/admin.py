@@ -1,7 +1,7 @@
 """What an operator does from the command line."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from marshmallow import ValidationError
@@ -93,11 +93,13 @@ async def list_mail(config: Config) -> list[outbox.QueuedMail]:
         return await outbox.find_mail(conn)
 
 
-async def retry_mail(config: Config, mail_id: str | None) -> int:
-    """Make one mail, or all that failed, due again and return how many they are. Raises ConfigError for an unknown id."""
+async def retry_mail(config: Config, mail_ids: Collection[str]) -> int:
+    """Make these mails or, without any, all that failed due again and return how many they are. Raises ConfigError for an
+    unknown id, and then none is."""
     async with _opened(config) as database, database.transaction() as conn:
-        if mail_id is None:
+        if not mail_ids:
             return await outbox.retry_failed_mail(conn, now())
-        if not await outbox.retry_mail(conn, mail_id, now()):
-            raise ConfigError("outbox retry", f"there is no mail {mail_id}", "the command line")
-        return 1
+        for mail_id in mail_ids:
+            if not await outbox.retry_mail(conn, mail_id, now()):
+                raise ConfigError("outbox retry", f"there is no mail {mail_id}", "the command line")
+        return len(mail_ids)

@@ -944,9 +944,8 @@ async def test_every_acknowledged_mail_arrives_though_the_service_is_killed_befo
     assert status == 0, err
     ids = re.findall(r"^\S{36}(?=  )", out, re.MULTILINE)
     assert len(ids) == 9
-    for mail_id in ids:
-        status, out, err = await service.run("outbox", "retry", mail_id)
-        assert (status, out) == (0, "1 mail is due now.\n"), err
+    status, out, err = await service.run("outbox", "retry", *ids)
+    assert (status, out) == (0, "9 mails are due now.\n"), err
     await service.start()
     await eventually(lambda: len(server.messages) == 9)
 
@@ -978,9 +977,15 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     assert await service.run("outbox", "retry") == (0, "1 mail is due now.\n", "")
     await mailer.send_due()
     assert server.recipients == ["alice@example.com"]
-    status, out, err = await service.run("outbox", "retry", "no-such-mail")
+    left = await waiting(database)
+    status, out, err = await service.run("outbox", "retry", greylisted, "no-such-mail")
     assert (status, out) == (2, "")
     assert err == "run.py: outbox retry: there is no mail no-such-mail (read from the command line)\n"
+    assert await waiting(database) == left
+    assert [mail.id for mail in left] == [greylisted]
+    assert await service.run("outbox", "retry", greylisted) == (0, "1 mail is due now.\n", "")
+    await mailer.send_due()
+    assert server.recipients == ["alice@example.com", "bob@example.com"]
 
 
 async def test_failed_mail_that_is_retried_has_all_its_time_again(
