@@ -88,20 +88,19 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
-    config, redis, changes = app[CONFIG], None, None
+    config, changes = app[CONFIG], None
     if config.cache.url.startswith(("redis:", "rediss:")):
         # Imported here: redis-py takes longer to load than the default start can spare.
         from referral.redis_changes import RedisChanges
         from referral.redis_client import RedisClient
 
-        redis = RedisClient(config.cache.url, app[METRICS])
-        changes = RedisChanges(redis, app[DATABASE])
-    app[CACHE] = open_cache(config.cache.url, app[METRICS], redis, changes)
-    app[LIVE_SESSIONS] = open_live_sessions(config.cache.url, redis, changes)
-    app[LIMITER] = RateLimiter(config.limits, redis)
+        changes = RedisChanges(RedisClient(config.cache.url, app[METRICS]), app[DATABASE])
+    app[CACHE] = open_cache(config.cache.url, app[METRICS], changes)
+    app[LIVE_SESSIONS] = open_live_sessions(config.cache.url, changes)
+    app[LIMITER] = RateLimiter(config.limits, changes.redis if changes else None)
     yield
-    if redis:
-        await redis.close()
+    if changes:
+        await changes.redis.close()
 
 
 async def _mailer(app: web.Application) -> AsyncIterator[None]:

@@ -20,7 +20,6 @@ from referral.queries.codes import ActiveCode
 
 if TYPE_CHECKING:
     from referral.redis_changes import RedisChanges
-    from referral.redis_client import RedisClient
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
 
@@ -110,10 +109,10 @@ class MemoryCache:
         return True
 
 
-def open_cache(url: str, metrics: Metrics, redis: RedisClient | None, changes: RedisChanges | None) -> Cache:
+def open_cache(url: str, metrics: Metrics, changes: RedisChanges | None) -> Cache:
     """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
-    if redis and changes:
+    if changes:
         from referral.redis_cache import RedisCache
 
-        return RedisCache(redis, metrics, changes)
+        return RedisCache(metrics, changes)
     return NoCache() if url.startswith("none:") else MemoryCache(metrics)

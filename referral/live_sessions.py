@@ -19,7 +19,7 @@ from referral.queries.sessions import LiveSession
 
 if TYPE_CHECKING:
     from referral.redis_changes import RedisChanges
-    from referral.redis_client import Question, RedisClient
+    from referral.redis_client import Question
 
 Load = Callable[[], Awaitable[LiveSession | None]]
 
@@ -69,10 +69,10 @@ class LocalSessions:
             self._sessions.pop(session_id, None)
 
 
-def open_live_sessions(cache_url: str, redis: RedisClient | None, changes: RedisChanges | None) -> LiveSessions:
+def open_live_sessions(cache_url: str, changes: RedisChanges | None) -> LiveSessions:
     """The live sessions of a process with this `cache.url`."""
-    if redis and changes:
+    if changes:
         from referral.redis_sessions import RedisSessions
 
-        return RedisSessions(redis, changes)
+        return RedisSessions(changes)
     return LocalSessions(alone=cache_url.startswith("memory:"))

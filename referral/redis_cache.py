@@ -18,7 +18,6 @@ from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 from referral.redis_changes import RedisChanges
-from referral.redis_client import RedisClient
 
 # Longest life of an entry, in ms: what is rarely asked for need not lie there.
 ENTRY_TTL = 600 * SECOND
@@ -75,8 +74,8 @@ class _Look(NamedTuple):
 class RedisCache:
     """`redis:` and `rediss:`, over the connection that the limits use, too."""
 
-    def __init__(self, redis: RedisClient, metrics: Metrics, changes: RedisChanges) -> None:
-        self._redis = redis
+    def __init__(self, metrics: Metrics, changes: RedisChanges) -> None:
+        self._redis = changes.redis
         self._changes = changes
         self._hit = metrics.cache.labels("hit").inc
         self._miss = metrics.cache.labels("miss").inc

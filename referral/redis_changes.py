@@ -66,7 +66,7 @@ class RedisChanges:
     """The changes of one process, and what it knows of the others'."""
 
     def __init__(self, redis: RedisClient, database: Database) -> None:
-        self._redis = redis
+        self.redis = redis
         self._database = database
         self._epoch = 0
         self._epoch_read_at = float("-inf")
@@ -89,7 +89,7 @@ class RedisChanges:
         """Within the transaction that changes what these keys stand for; `change` is its name. False when Redis could not be
         told."""
         keys = list(names)
-        if await self._redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL):
+        if await self.redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL):
             return True
         await cache_epoch.advance_epoch(conn)
         return False
@@ -97,7 +97,7 @@ class RedisChanges:
     async def end(self, change: str, names: Iterable[str], *, told: bool) -> None:
         """When that transaction is over; `told` is what `begin` returned. Raises DatabaseUnavailable."""
         keys = list(names)
-        if await self._redis.ask("EVAL", UNBURY, len(keys), *keys, change):
+        if await self.redis.ask("EVAL", UNBURY, len(keys), *keys, change):
             return
         if told:
             # Redis went away between the tombstone and here, and may come back without it.

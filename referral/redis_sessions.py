@@ -16,7 +16,7 @@ from referral.database import Connection
 from referral.live_sessions import ENTRIES, Load
 from referral.queries.sessions import LiveSession
 from referral.redis_changes import TOMBSTONE, RedisChanges
-from referral.redis_client import Question, RedisClient
+from referral.redis_client import Question
 
 GENERATION = "referral:sessions"
 # The word, made if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
@@ -38,8 +38,8 @@ class _Kept(NamedTuple):
 class RedisSessions:
     """`redis:` and `rediss:`, over the connection that the cache uses, too."""
 
-    def __init__(self, redis: RedisClient, changes: RedisChanges) -> None:
-        self._redis = redis
+    def __init__(self, changes: RedisChanges) -> None:
+        self._redis = changes.redis
         self._changes = changes
         self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
 

@@ -451,23 +451,27 @@ async def test_readers_cannot_write(lite: SQLiteDatabase) -> None:
                 await users.insert_user(conn, user("alice"))
 
 
-async def test_a_full_disk_at_commit_is_reported_and_leaves_nothing_behind(lite: SQLiteDatabase, file: Path) -> None:
-    async with lite.transaction() as conn:
-        await users.insert_user(conn, user("carol"))
+@contextmanager
+def full_disk(file: Path) -> Iterator[Callable[[], None]]:
+    """From the call on until the block ends, SQLite's log cannot grow: what fails is a commit itself."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = Path(f"{file}-wal").stat().st_size
-
-    async def commit_to_a_full_disk() -> None:
-        async with lite.transaction() as conn:
-            await users.insert_user(conn, user("alice"))
-            # The log cannot grow any more: what fails is the commit itself.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-
     try:
-        with pytest.raises(DatabaseUnavailable):
-            await commit_to_a_full_disk()
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def insert_and_fill(database: SQLiteDatabase, name: str, fill: Callable[[], None]) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        fill()
+
+
+async def test_a_full_disk_at_commit_is_reported_and_leaves_nothing_behind(lite: SQLiteDatabase, file: Path) -> None:
+    await insert(lite, user("carol"))
+    with full_disk(file) as fill, pytest.raises(DatabaseUnavailable):
+        await insert_and_fill(lite, "alice", fill)
     assert await names(lite) == {"carol"}
     await make_two(lite)
     assert await names(lite) == {"alice", "bob", "carol"}
@@ -599,25 +603,15 @@ async def test_one_that_does_nothing_may_be_among_them(patient: SQLiteDatabase) 
 
 async def test_when_their_commit_fails_all_of_them_have(patient: SQLiteDatabase, file: Path) -> None:
     await insert(patient, user("carol"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = Path(f"{file}-wal").stat().st_size
-
-    async def fill_the_disk() -> None:
-        async with patient.transaction() as conn:
-            await users.insert_user(conn, user("dave"))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-
-    try:
+    with full_disk(file) as fill:
         answers = await asyncio.gather(
             insert(patient, user("alice")),
             insert(patient, user("bob")),
             # What it was refused for may have been done by one that failed: it cannot say so.
             insert(patient, user("bob")),
-            fill_the_disk(),
+            insert_and_fill(patient, "dave", fill),
             return_exceptions=True,
         )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 4
     assert await names(patient) == {"carol"}
     await make_two(patient)
@@ -661,18 +655,19 @@ async def test_one_that_is_cancelled_is_undone_alone_and_waits_for_the_commit_of
     assert await names(patient) == {"alice", "carol"}
 
 
-async def test_the_undoing_of_one_never_undoes_another_that_has_ended(
-    patient: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The savepoint of the one before cannot be released, and so none of the next one's own is there.
-    monkeypatch.setattr(sqlite, "RELEASE", ("RELEASE nothing", {}))
+async def test_the_undoing_of_one_never_undoes_another_that_has_ended(patient: SQLiteDatabase) -> None:
+    async def fail_before_the_beginning() -> None:
+        async with patient.transaction() as conn:
+            # What the one before left to be done fails, and so there is nothing yet to be undone.
+            patient._writer._ahead.insert(0, ("RELEASE nothing", {}))
+            await users.insert_user(conn, user("carol"))
+
     answers = await asyncio.gather(
-        *(insert(patient, user(name)) for name in ("alice", "bob", "carol")), return_exceptions=True
+        insert(patient, user("alice")), insert(patient, user("bob")), fail_before_the_beginning(), return_exceptions=True
     )
-    monkeypatch.undo()
+    assert [type(answer) for answer in answers[:2]] == [DatabaseUnavailable] * 2
+    assert answers[2] is not None
     assert await names(patient) == set()
-    assert all(answers)
-    assert not patient._writer.raw.in_transaction
     await make_two(patient)
 
 

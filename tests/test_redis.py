@@ -116,7 +116,7 @@ async def make_cache(redis: RedisServer, database: Database) -> AsyncIterator[Ma
             metrics = metrics or Metrics()
             client = RedisClient(url or redis.url, metrics)
             stack.push_async_callback(client.close)
-            return RedisCache(client, metrics, RedisChanges(client, database))
+            return RedisCache(metrics, RedisChanges(client, database))
 
         yield make
 
@@ -706,7 +706,7 @@ def test_a_busy_event_loop_is_not_taken_for_an_outage(
     async def look_up_while_busy() -> None:
         database = await open_database(database_url)
         client = RedisClient(shared_redis.url, metrics)
-        cache = RedisCache(client, metrics, RedisChanges(client, database))
+        cache = RedisCache(metrics, RedisChanges(client, database))
         await cache.by_code("BUSY01", loading(active(code="BUSY01")))
         for _ in range(3):
             asking = asyncio.create_task(cache.by_code("BUSY01", never))
@@ -749,7 +749,7 @@ async def test_a_server_that_is_no_redis_is_an_outage_and_nothing_worse(
 async def test_a_cache_that_is_closed_during_an_outage_leaves_nothing_behind(database: Database) -> None:
     before = asyncio.all_tasks()
     client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", Metrics())
-    cache = RedisCache(client, Metrics(), RedisChanges(client, database))
+    cache = RedisCache(Metrics(), RedisChanges(client, database))
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert asyncio.all_tasks() != before
     await client.close()

@@ -52,7 +52,7 @@ async def make_sessions(redis: RedisServer, database: Database) -> AsyncIterator
         def make() -> RedisSessions:
             client = RedisClient(redis.url, Metrics())
             stack.push_async_callback(client.close)
-            return RedisSessions(client, RedisChanges(client, database))
+            return RedisSessions(RedisChanges(client, database))
 
         yield make
 

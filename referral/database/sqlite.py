@@ -308,16 +308,15 @@ class SQLiteDatabase:
                         raise self._writer.translated(error) from error
                     raise
         except asyncio.CancelledError:
+            # No failure takes its place.
             if group is not None:
                 await settle(asyncio.wait([group]))
+                group = None
             raise
-        except BaseException:
-            # What it failed for may have been done by one of the others.
+        finally:
+            # One that failed, too: what it failed for may have been done by one of the others.
             if group is not None:
                 await settle(group)
-            raise
-        if group is not None:
-            await settle(group)
 
     async def _commit(self) -> None:
         # Turns are taken in the order of asking: whoever asked before has joined.
