@@ -9,7 +9,7 @@ import pytest
 from referral.cache import Cache, Load, MemoryCache, NoCache
 from referral.changes import changing
 from referral.clock import SECOND, now
-from referral.database import Database
+from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 from tests.conftest import MakeClient
@@ -186,3 +186,20 @@ async def test_no_cache_asks_the_database_each_time(database: Database) -> None:
         assert await cache.by_code("ALICE1", loading(found)) is found
         assert await cache.by_email(EMAIL, loading(found)) is found
     await change(cache, database, "ALICE1")
+
+
+async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told() -> None:
+    class Untold(NoCache):
+        async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+            raise DatabaseUnavailable("gone")
+
+    async def change(*, goes_on: bool) -> None:
+        async with changing(Untold()) as changes:
+            await changes.add(None, "ALICE1")  # type: ignore[arg-type]
+            if not goes_on:
+                raise asyncio.CancelledError
+
+    with pytest.raises(DatabaseUnavailable):
+        await change(goes_on=True)
+    with pytest.raises(asyncio.CancelledError):
+        await change(goes_on=False)

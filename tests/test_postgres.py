@@ -31,7 +31,7 @@ from referral.database import (
 from referral.database import migrate as migrations
 from referral.database.statements import Statement, load_statements
 from referral.keys import DATABASE
-from referral.mail import Mailer
+from referral.mail import LONGEST_SLEEP, Mailer
 from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person
@@ -101,7 +101,8 @@ def quiet(eventually: Eventually) -> Callable[[Client], Awaitable[None]]:
             in_a_row = in_a_row + 1 if sent and database._pool.get_idle_size() == database._pool.get_size() else 0
             return in_a_row == 4
 
-        await eventually(reached)
+        # Longer than mail may lie unnoticed: what came too late to be told of is waited for, too.
+        await eventually(reached, 2 * LONGEST_SLEEP)
 
     return wait
 
