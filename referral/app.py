@@ -17,7 +17,6 @@ from referral.database import DatabaseUnavailable, open_database
 from referral.enrichment import Enricher
 from referral.handlers import auth, codes, pages, service, users
 from referral.handlers import sessions as session_handlers
-from referral.headers import setting_headers
 from referral.hunter import EmailVerifier
 from referral.keys import (
     CACHE,
@@ -62,7 +61,6 @@ def create_app(config: Config) -> web.Application:
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in (service, auth, session_handlers, users, codes, pages):
         app.add_routes(meeting_expectations(route) for route in module.routes)
-    app.on_response_prepare.append(setting_headers(config.server.public_url))
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))

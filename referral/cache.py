@@ -70,19 +70,25 @@ class MemoryCache:
         # An e-mail leads to a code's text, never to a copy of its own: only _by_code has to be kept true.
         self._by_email: LRUCache[str, str] = LRUCache(entries)
         self._changes = 0
-        self._hit = metrics.cache.labels("hit").inc
+        self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         return self._find(code) or await self._load(load)
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
-        code = self._by_email.get(email_key)
-        return (self._find(code) if code else None) or await self._load(load)
+        try:
+            code = self._by_email[email_key]
+        except KeyError:
+            return await self._load(load)
+        return self._find(code) or await self._load(load)
 
     def _find(self, code: str) -> ActiveCode | None:
-        active = self._by_code.get(code)
-        if active is None or active.expires_at <= now():
+        try:
+            active = self._by_code[code]
+        except KeyError:
+            return None
+        if active.expires_at <= now():
             return None
         self._hit()
         return active

@@ -1,6 +1,6 @@
 """Headers of every answer, those of errors and static files included."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -24,20 +24,21 @@ JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **HEADERS})
 TRANSPORT_SECURITY = "max-age=31536000"
 
 
-def setting_headers(public_url: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """What sets them, for the signal `on_response_prepare` of a service that is reached by `public_url`."""
+def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamResponse], None]:
+    """What sets them, before an answer is prepared, in a service that is reached by `public_url`."""
     is_secure = public_url.startswith("https:")
 
-    async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    def set_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers
-        # aiohttp refuses an unknown `Expect` at an unknown address before any middleware has run.
-        headers["X-Request-ID"] = request.get(REQUEST_ID) or new_id()
+        try:
+            headers["X-Request-ID"] = request[REQUEST_ID]
+        except KeyError:
+            # aiohttp refuses an unknown `Expect` at an unknown address before any middleware has run.
+            headers["X-Request-ID"] = new_id()
         if is_secure:
             headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
         # All others than JSON_HEADERS' copies.
         if "Referrer-Policy" not in headers:
-            # aiohttp has set one of its own by now.
-            headers["Server"] = HEADERS["Server"]
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
 

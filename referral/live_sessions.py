@@ -49,8 +49,12 @@ class LocalSessions:
         self._endings = 0
 
     def look(self, session_id: str) -> tuple[LiveSession | None, None]:
-        session = self._sessions.get(session_id)
-        return (session if session is not None and session.expires_at > now() else None), None
+        # Not by `get`, which takes twice as long, here as in all that is looked up in each request.
+        try:
+            session = self._sessions[session_id]
+        except KeyError:
+            return None, None
+        return (session if session.expires_at > now() else None), None
 
     async def find(self, session_id: str, load: Load, asked: Question | None = None) -> LiveSession | None:
         endings = self._endings

@@ -23,6 +23,7 @@ class Metrics:
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._being_answered = 0
         self._answered: list[tuple[str, str, int, float]] = []
+        self._hits = 0
         self._timer: asyncio.TimerHandle | None = None
         self.requests = Counter(
             "referral_requests_total", "Answered requests.", ("method", "route", "status"), registry=self.registry
@@ -66,6 +67,10 @@ class Metrics:
         self._answered.append((method, route, status, seconds))
         self._write_soon()
 
+    def hit(self) -> None:
+        """Count a look-up that the cache answered."""
+        self._hits += 1
+
     def _write_soon(self) -> None:
         if len(self._answered) >= AT_ONCE:
             self.write()
@@ -79,6 +84,8 @@ class Metrics:
             self._timer.cancel()
             self._timer = None
         self.in_progress.set(self._being_answered)
+        self.cache.labels("hit").inc(self._hits)
+        self._hits = 0
         answered, self._answered = self._answered, []
         for method, route, status, seconds in answered:
             # The library's own look-up of labelled children costs more than both counts.

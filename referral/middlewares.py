@@ -6,7 +6,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -74,10 +74,10 @@ async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, count it, time it and log it."""
-    given = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = given if SANE_REQUEST_ID.fullmatch(given) else new_id()
-    request[ADDRESS] = client_address(request, request.app[PROXIES])
-    metrics = request.app[METRICS]
+    app, given = request.app, request.headers.get("X-Request-ID")
+    request[REQUEST_ID] = given if given and SANE_REQUEST_ID.fullmatch(given) else new_id()
+    request[ADDRESS] = client_address(request, app[PROXIES])
+    metrics = app[METRICS]
     started = time.perf_counter()
     status = 499  # the client hung up, as nginx counts it
     metrics.began()
@@ -88,7 +88,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         seconds = time.perf_counter() - started
         resource = request.match_info.route.resource
-        route = resource.canonical if resource else NO_ROUTE
+        route = NO_ROUTE if resource is None else resource.canonical
         method = request.method if request.method in METHODS else "(other)"
         metrics.answered(method, route, status, seconds)
         if log.isEnabledFor(logging.INFO):
@@ -113,7 +113,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Whatever goes wrong below becomes a problem document; what nobody foresaw is logged and masked."""
     try:
-        if not HOST.fullmatch(request.headers.get("Host", "")):
+        if not _names_host(request.headers.get("Host", "")):
             raise Problem("bad-request", "The header Host names no host.", headers={"Connection": "close"})
         return await handler(request)
     except Problem as problem:
@@ -133,6 +133,11 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         errors.exception("unforeseen error", extra={"request_id": request[REQUEST_ID]})
         found = Problem("internal-error", "The service failed; the fault was logged under this request's id.")
     return found.response(request, request[REQUEST_ID])
+
+
+@lru_cache(maxsize=100)
+def _names_host(value: str) -> bool:
+    return HOST.fullmatch(value) is not None
 
 
 def _of_aiohttp(error: web.HTTPException) -> Problem:

@@ -65,11 +65,14 @@ class LocalWindows:
     def hit(self, item: RateLimitItem, key: tuple[str, ...]) -> Window:
         """Count a hit by this key."""
         moment = time.time()
-        window = self._windows.get(key)
-        if window is None or window[1] <= moment:
-            window = self._windows[key] = ([0], moment + item.get_expiry())
-        window[0][0] += 1
-        return window[0][0], window[1]
+        try:
+            count, ends_at = self._windows[key]
+        except KeyError:
+            ends_at = 0.0
+        if ends_at <= moment:
+            count, ends_at = self._windows[key] = [0], moment + item.get_expiry()
+        count[0] += 1
+        return count[0], ends_at
 
 
 class SharedWindows:

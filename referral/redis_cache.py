@@ -77,7 +77,7 @@ class RedisCache:
     def __init__(self, metrics: Metrics, changes: RedisChanges) -> None:
         self._redis = changes.redis
         self._changes = changes
-        self._hit = metrics.cache.labels("hit").inc
+        self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:

@@ -44,9 +44,12 @@ class RedisSessions:
         self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
 
     def look(self, session_id: str) -> tuple[LiveSession | None, Question]:
-        kept = self._kept.get(session_id)
-        session = kept.session if kept and kept.session.expires_at > now() else None
-        return session, self._redis.ask("GET", GENERATION)
+        asked = self._redis.ask("GET", GENERATION)
+        try:
+            session = self._kept[session_id].session
+        except KeyError:
+            return None, asked
+        return (session if session.expires_at > now() else None), asked
 
     async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
         reply = await asked if asked else None

@@ -5,11 +5,11 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import jwt
 import uuid_utils
-from cachetools import LRUCache
 
 from referral.clock import SECOND
 from referral.config import Config, ConfigError
@@ -48,7 +48,7 @@ class Signer:
         self._by_id = {key.id: key for key in keys}
         self._read_keys = read_keys
         self._read_again_at = 0.0
-        self._verified: LRUCache[str, tuple[str, int]] = LRUCache(VERIFIED_TOKENS)
+        self._verified = lru_cache(VERIFIED_TOKENS)(self._verify)
 
     def sign(self, user_id: str, session_id: str, role: str, now: int, ttl: int | None = None) -> str:
         """An access token of a session that was live at `now` (ms), good for `ttl` seconds, or the usual time."""
@@ -68,7 +68,7 @@ class Signer:
 
     def session_of(self, token: str, *, expired: bool = False) -> str:
         """The id of the session an access token belongs to. Raises InvalidToken; an expired one passes if `expired`."""
-        session_id, expires_at = self._verified.get(token) or self._verify(token)
+        session_id, expires_at = self._verified(token)
         if expires_at <= time.time() and not expired:
             raise InvalidToken("expired")
         return session_id
@@ -95,7 +95,6 @@ class Signer:
         session_id, expires_at = claims["sid"], claims["exp"]
         if not isinstance(session_id, str) or not isinstance(expires_at, int):
             raise InvalidToken("claims of a wrong type")
-        self._verified[token] = session_id, expires_at
         return session_id, expires_at
 
     def _key(self, key_id: str) -> Key | None:

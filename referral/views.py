@@ -77,12 +77,8 @@ def session_view(session: Session, current_id: str) -> dict[str, Any]:
 
 def referral_view(referral: Referral, *, with_email: bool) -> dict[str, Any]:
     """A referral; the address only for the referrer and for an admin."""
-    view = {
-        "id": referral.user_id,
-        "username": referral.username,
-        "joined_at": rfc_3339(referral.joined_at),
-        "code": referral.code,
-    }
+    _, user_id, username, email, joined_at, code = referral
+    view = {"id": user_id, "username": username, "joined_at": rfc_3339(joined_at), "code": code}
     if with_email:
-        view["email"] = referral.email
+        view["email"] = email
     return view

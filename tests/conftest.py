@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from referral.app import create_app
 from referral.config import Config, load_config
@@ -21,6 +21,7 @@ from referral.database import Database, open_database
 from referral.database.migrate import migrate
 from tests.people import PASSWORD, SECRETS, Person
 from tests.servers import PostgresServer, SpareDatabases
+from tests.serving import client_of
 
 # Everything a test's service needs to differ in from the shipped defaults; a test may override more.
 SETTINGS = {
@@ -117,8 +118,7 @@ async def make_client(make_config: MakeConfig) -> AsyncIterator[MakeClient]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(**overrides: str) -> Client:
-            client = TestClient(TestServer(create_app(make_config(**overrides))))
-            return await stack.enter_async_context(client)
+            return await stack.enter_async_context(client_of(create_app(make_config(**overrides))))
 
         yield make
 

@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from aiohttp.test_utils import TestClient, TestServer
 
 import run
 from referral.app import create_app
@@ -41,6 +40,7 @@ from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import API, PASSWORD, Person, read_mails
 from tests.rows import everything, sql
 from tests.servers import PostgresServer
+from tests.serving import client_of
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -603,8 +603,8 @@ async def test_mail_that_is_queued_after_a_jump_is_sent_at_once(
 async def test_clients_that_hang_up_leave_no_transaction_open_and_nothing_half_done(
     make_config: MakeConfig, database_url: str, eventually: Eventually
 ) -> None:
-    # As TestClient's server does, and as a stop of the service does: the handler is cancelled.
-    async with TestClient(TestServer(create_app(make_config()))) as client:
+    # As the tests' server does, and as a stop of the service does: the handler is cancelled.
+    async with client_of(create_app(make_config())) as client:
         alice = await Person.register(client, "alice")
         code = await alice.make_code()
         acknowledged = 0

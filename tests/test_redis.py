@@ -871,6 +871,7 @@ async def test_no_look_up_shows_what_was_before_an_answered_change_whatever_happ
             tasks.create_task(model.break_things(redis, inside, proxy))
     # Not that nothing happened.
     assert min(model.reads, model.changes, model.breaks) > 5
+    metrics.write()
     for result in ("hit", "miss", "failure"):
         assert metrics.registry.get_sample_value("referral_cache_lookups_total", {"result": result})
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import hypothesis.strategies as st
 import psycopg
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
@@ -33,6 +33,7 @@ from referral.database import is_postgres, sqlite_path
 from referral.schemas import rfc_3339
 from tests.conftest import MakeConfig
 from tests.people import API, PASSWORD, Answer
+from tests.serving import client_of
 
 T = TypeVar("T")
 
@@ -705,7 +706,7 @@ class Harness:
         self.client = self.run(self._open(config))
 
     async def _open(self, config: Config) -> TestClient[Any, Any]:
-        client = TestClient(TestServer(create_app(config)))
+        client = client_of(create_app(config))
         await client.start_server()
         return client
 

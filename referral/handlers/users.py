@@ -194,18 +194,18 @@ async def list_referrals(request: web.Request) -> web.Response:
 async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
     me, query = request[IDENTITY], request[QUERY]
     before, limit = read_cursor(query), query["limit"]
+    with_email = me.is_admin or me.user_id == user_id
     async with request.app[DATABASE].reader() as conn:
-        found = await referrals.list_referrals(conn, user_id, before, limit + 1)
-        total = found[0].total if found else await users.find_referral_count(conn, user_id)
+        found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
+        total = found[0][0] if found else await users.find_referral_count(conn, user_id)
     if total is None:
         raise Problem("not-found", "There is no such user.")
-    with_email = me.is_admin or me.user_id == user_id
     document, headers = page(
         request,
         found,
         limit,
         total,
-        key=lambda referral: (referral.joined_at, referral.user_id),
+        key=lambda referral: (referral[4], referral[1]),
         view=lambda referral: referral_view(referral, with_email=with_email),
     )
     return answer(document, headers=headers)
