@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from referral.audit import record
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import now
 from referral.common_passwords import is_common
 from referral.config import Config
@@ -90,7 +90,7 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
     # The password is hashed before the token is looked at: whoever sends any token at all makes that work.
     await app[LIMITER].hit("login_by_address", request[ADDRESS])
     new_hash = await app[PASSWORDS].hash(new_password)
-    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
+    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         moment = now()
         user_id = await one_time_tokens.use_one_time_token(conn, hash_token(token), one_time_tokens.RESET_PASSWORD, moment)
         if user_id is None or not await users.reset_password(conn, user_id, new_hash, moment):

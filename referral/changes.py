@@ -4,12 +4,11 @@ The rule: once a request that changed something has been answered, no worker tak
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from contextlib import nullcontext, suppress
+from typing import Protocol, Self
 
 from referral.database import Connection, DatabaseUnavailable, TransactionConflict, settle
+from referral.tokens import new_id
 
 
 class Keeper(Protocol):
@@ -26,13 +25,27 @@ class Keeper(Protocol):
 
 
 class Changes:
-    """What a transaction changes of what somebody keeps."""
+    """What a transaction changes of what somebody keeps; a context around the transaction.
+
+    The end is seen to whether it was committed or not: a request that is cancelled in the middle of the commit cannot know.
+    """
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._name = secrets.token_hex(8)
+        # Hexadecimal, and of no other change of any worker. Not from the system's own source of chance: that lets SQLite's
+        # thread go first, each time.
+        self._name = new_id().replace("-", "")
         self._keys: set[str] = set()
         self._told = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._keys:
+            # No failure takes the place of a cancellation.
+            with suppress(DatabaseUnavailable) if isinstance(error, asyncio.CancelledError) else nullcontext():
+                await settle(self._finish())
 
     async def add(self, conn: Connection, *keys: str) -> None:
         """Say, before the commit, that the transaction of `conn` changes what these keys stand for."""
@@ -41,28 +54,9 @@ class Changes:
             self._keys |= fresh
             self._told = await self._keeper.before_commit(conn, self._name, fresh) and self._told
 
-    async def finish(self) -> None:
-        """Call when the transaction is over, however it ended. Raises DatabaseUnavailable."""
-        keys, self._keys = self._keys, set()
-        if keys:
-            try:
-                await self._keeper.after_commit(self._name, keys, told=self._told)
-            except TransactionConflict as error:
-                # Of the keeper's own transaction: the request's is over, and must not be made again.
-                raise DatabaseUnavailable(str(error)) from error
-
-
-@asynccontextmanager
-async def changing(keeper: Keeper) -> AsyncIterator[Changes]:
-    """Around a transaction, to be told what it changes of what is kept. The end is seen to whether it was committed or not:
-    a request that is cancelled in the middle of the commit cannot know."""
-    changes = Changes(keeper)
-    try:
-        yield changes
-    except asyncio.CancelledError:
-        # No failure takes its place.
-        with suppress(DatabaseUnavailable):
-            await settle(changes.finish())
-        raise
-    finally:
-        await settle(changes.finish())
+    async def _finish(self) -> None:
+        try:
+            await self._keeper.after_commit(self._name, self._keys, told=self._told)
+        except TransactionConflict as error:
+            # Of the keeper's own transaction: the request's is over, and must not be made again.
+            raise DatabaseUnavailable(str(error)) from error

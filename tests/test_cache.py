@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from referral.cache import Cache, Load, MemoryCache, NoCache
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import SECOND, now
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
@@ -47,7 +47,7 @@ async def find(cache: Cache, way: str, load: Load) -> ActiveCode | None:
 
 async def change(cache: Cache, database: Database, *codes: str) -> None:
     """A whole change of these codes, as a handler makes it."""
-    async with changing(cache) as changes, database.transaction() as conn:
+    async with Changes(cache) as changes, database.transaction() as conn:
         await changes.add(conn, *codes)
 
 
@@ -155,7 +155,7 @@ async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(d
     added, never_set = asyncio.Event(), asyncio.Event()
 
     async def request() -> None:
-        async with changing(cache) as changes, database.transaction() as conn:
+        async with Changes(cache) as changes, database.transaction() as conn:
             await changes.add(conn, "ALICE1")
             added.set()
             await never_set.wait()
@@ -194,7 +194,7 @@ async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told(
             raise DatabaseUnavailable("gone")
 
     async def change(*, goes_on: bool) -> None:
-        async with changing(Untold()) as changes:
+        async with Changes(Untold()) as changes:
             await changes.add(None, "ALICE1")  # type: ignore[arg-type]
             if not goes_on:
                 raise asyncio.CancelledError

@@ -578,9 +578,9 @@ async def test_one_that_fails_leaves_those_committed_with_it_alone(
     patient: SQLiteDatabase, commits: list[str], fails_first: bool
 ) -> None:
     work = [
-        join_and_be_recorded(patient, "alice", "taken"),
-        join_and_be_recorded(patient, "bob", "other"),
-        join_and_be_recorded(patient, "trudy", "taken"),
+        join_and_be_recorded(patient, "alice", "first"),
+        join_and_be_recorded(patient, "bob", "second"),
+        join_and_be_recorded(patient, "alice", "third"),
         insert(patient, user("carol")),
     ]
     work.insert(0 if fails_first else 2, fail_after_inserting(patient, "mallory"))
@@ -588,6 +588,39 @@ async def test_one_that_fails_leaves_those_committed_with_it_alone(
     assert sorted(type(answer).__name__ for answer in answers if answer) == ["ConstraintViolation", "ZeroDivisionError"]
     assert len(commits) == 1
     assert await names(patient) == {"alice", "bob", "carol"}
+    async with patient.reader() as conn:
+        assert {found.id for found in await audit.find_events(conn, None, 0, 10)} == {"first", "second"}
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+async def test_when_what_was_left_for_later_fails_all_of_them_have(patient: SQLiteDatabase, others: int) -> None:
+    # What follows fails, too, and not by a rule that it has not broken.
+    work = [
+        join_and_be_recorded(patient, "alice", "taken"),
+        *(insert(patient, user(f"person{number}")) for number in range(others)),
+        join_and_be_recorded(patient, "bob", "taken"),
+        insert(patient, user("carol")),
+    ]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * len(work)
+    assert await names(patient) == set()
+    await make_two(patient)
+
+
+async def test_the_failure_of_one_that_has_not_begun_takes_nothing_from_the_one_before_it(patient: SQLiteDatabase) -> None:
+    async def fail_at_once() -> None:
+        async with patient.transaction():
+            raise ZeroDivisionError
+
+    async def be_recorded_only(event_id: str) -> None:
+        async with patient.transaction() as conn:
+            await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+
+    work = [fail_at_once(), be_recorded_only("first"), fail_at_once(), be_recorded_only("second"), fail_at_once()]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(answer).__name__ for answer in answers if answer] == ["ZeroDivisionError"] * 3
+    async with patient.reader() as conn:
+        assert {found.id for found in await audit.find_events(conn, None, 0, 10)} == {"first", "second"}
 
 
 async def test_one_that_does_nothing_may_be_among_them(patient: SQLiteDatabase) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import now
 from referral.database import Database
 from referral.live_sessions import LiveSessions, LocalSessions
@@ -78,7 +78,7 @@ async def test_one_that_was_ended_is_asked_for_anew(failing: bool, database: Dat
     sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
     try:
-        async with changing(sessions) as ended, database.transaction() as conn:
+        async with Changes(sessions) as ended, database.transaction() as conn:
             await ended.add(conn, "one")
             asked.session = None
             if failing:
@@ -93,7 +93,7 @@ async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Dat
     asked.held.clear()
     reader = asyncio.create_task(found(sessions, asked))
     await asked.begun.wait()
-    async with changing(sessions) as ended, database.transaction() as conn:
+    async with Changes(sessions) as ended, database.transaction() as conn:
         await ended.add(conn, "one")
         asked.session = None
     asked.held.set()
@@ -105,9 +105,9 @@ async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Dat
 async def test_nothing_ended_leaves_the_others_at_hand(database: Database) -> None:
     sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
-    async with changing(sessions):
+    async with Changes(sessions):
         pass
-    async with changing(sessions) as ended, database.transaction() as conn:
+    async with Changes(sessions) as ended, database.transaction() as conn:
         await ended.add(conn, "another")
     await found(sessions, asked)
     assert asked.times == 1

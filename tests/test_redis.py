@@ -19,7 +19,7 @@ from redis import asyncio as aioredis
 
 from referral import redis_client
 from referral.cache import Cache, Load
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
@@ -168,7 +168,7 @@ async def never() -> ActiveCode | None:
 
 async def change(cache: Cache, database: Database, *texts: str) -> None:
     """A whole change of these codes, as a handler makes it."""
-    async with changing(cache) as changes, database.transaction() as conn:
+    async with Changes(cache) as changes, database.transaction() as conn:
         await changes.add(conn, *texts)
 
 
@@ -367,7 +367,7 @@ async def test_a_reader_in_the_midst_of_a_change_does_not_fill_the_former_state(
 ) -> None:
     mine, other = make_cache(), make_cache()
     # 1. The change has told Redis, and has not committed yet ...
-    async with changing(other) as changes:
+    async with Changes(other) as changes:
         async with database.transaction() as conn:
             await changes.add(conn, "ALICE1")
         # 2. ... when a reader misses and still reads the former row.
@@ -454,7 +454,7 @@ async def test_a_tombstone_that_is_lost_does_not_let_the_former_state_survive(
     make_cache: MakeCache, database: Database, inside: Any
 ) -> None:
     mine, other = make_cache(), make_cache()
-    async with changing(other) as changes, database.transaction() as conn:
+    async with Changes(other) as changes, database.transaction() as conn:
         await changes.add(conn, "ALICE1")
         await inside.flushall()
         assert await mine.by_code("ALICE1", loading(active())) == active()
@@ -633,7 +633,7 @@ async def test_redis_that_goes_away_between_tombstone_and_commit_comes_back_with
 ) -> None:
     async with Proxy(redis.port) as proxy:
         lonely, other = make_cache(f"redis://127.0.0.1:{proxy.port}/0"), make_cache()
-        async with changing(lonely) as changes:
+        async with Changes(lonely) as changes:
             async with database.transaction() as conn:
                 await changes.add(conn, "ALICE1")
             await proxy.cut()
@@ -935,7 +935,7 @@ class Model:
             person, cache = choose.randrange(self.PEOPLE), choose.choice(self.caches)
             user_id, action = f"user-{person}", choose.choice(("edit", "edit", "end", "replace"))
             done: dict[str, int] = {}
-            async with changing(cache) as changes, self.database.transaction() as conn:
+            async with Changes(cache) as changes, self.database.transaction() as conn:
                 # Under the lock: what commits later has the greater number.
                 await locks.lock_user(conn, user_id)
                 version = START + 3_600 * SECOND + next(self.numbers)

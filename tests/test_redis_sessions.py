@@ -12,7 +12,7 @@ import pytest
 from redis import asyncio as aioredis
 
 from referral import redis_changes
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import now
 from referral.database import Database
 from referral.metrics import Metrics
@@ -58,7 +58,7 @@ async def make_sessions(redis: RedisServer, database: Database) -> AsyncIterator
 
 
 async def end(sessions: RedisSessions, asked: Asked, database: Database) -> None:
-    async with changing(sessions) as ended, database.transaction() as conn:
+    async with Changes(sessions) as ended, database.transaction() as conn:
         await ended.add(conn, "one")
         asked.session = None
 
@@ -83,7 +83,7 @@ async def test_while_a_session_ends_the_database_is_asked_and_nothing_is_kept(
 ) -> None:
     mine, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
     await found(mine, asked)
-    async with changing(other) as ended, database.transaction() as conn:
+    async with Changes(other) as ended, database.transaction() as conn:
         await ended.add(conn, "one")
         assert await found(mine, asked) == SESSION
         assert await found(mine, asked) == SESSION
@@ -148,7 +148,7 @@ async def test_what_a_killed_worker_left_is_not_prolonged_by_others(
     async with database.transaction() as conn:
         assert await killed.before_commit(conn, "a", {"one"})
     monkeypatch.setattr(redis_changes, "TOMBSTONE_TTL", 60_000)
-    async with changing(other) as ended, database.transaction() as conn:
+    async with Changes(other) as ended, database.transaction() as conn:
         await ended.add(conn, "two")
         await asyncio.sleep(0.4)
     assert await inside.get(GENERATION) is None

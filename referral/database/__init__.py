@@ -48,7 +48,8 @@ class Connection(Protocol):
 
     async def later(self, name: str, /, **parameters: Any) -> None:
         """Run the statement with the transaction's next one or its commit, which then raises what it raises: for what has
-        no result. On SQLite that saves it a hop to the thread."""
+        no result and breaks no rule. On SQLite that saves it a hop to the thread, and if it fails all the same, then all
+        that are committed together fail."""
         ...
 
 

@@ -105,10 +105,8 @@ class SQLiteWriter(SQLiteConnection):
     async def later(self, name: str, /, **parameters: Any) -> None:
         self._ahead.append((self._statements[name].sql, parameters))
 
-    async def end(self) -> None:
-        """End the transaction, the commit of which is still to come. Raises sqlite3.Error."""
-        if self._ahead:
-            await self._run()
+    def end(self) -> None:
+        """End the transaction, the commit of which is still to come."""
         if self._joined:
             self._ahead.append(RELEASE)
 
@@ -121,9 +119,10 @@ class SQLiteWriter(SQLiteConnection):
 
     async def undo(self) -> None:
         """End the transaction as if it had not begun."""
-        if SAVE in self._ahead:
-            del self._ahead[self._ahead.index(SAVE) :]
-            return
+        while SAVE in self._ahead:
+            # It has not begun; another one before it may have ended in the same hop.
+            if self._ahead.pop() is SAVE:
+                return
         self._ahead.clear()
         if self.raw.in_transaction:
             await settle(self._in_thread(_undo if self._joined else _roll_back))
@@ -156,10 +155,11 @@ def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> Sequence[
     for position, (sql, parameters) in enumerate(steps):
         try:
             rows = connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error:
-            if SAVE in steps[position:]:
-                # What would be undone is another transaction, that has ended.
+        except sqlite3.Error as error:
+            if SAVE in steps[position + 1 :]:
+                # Of one that has ended: it can no longer be undone alone, and this failure is not that of the next one.
                 _roll_back(connection)
+                raise sqlite3.OperationalError(f"the transaction before failed: {error}") from error
             raise
     return rows
 
@@ -298,7 +298,7 @@ class SQLiteDatabase:
                     if group is None and not self._waiting:
                         await self._writer.commit()
                     else:
-                        await self._writer.end()
+                        self._writer.end()
                         group = self._group = group or asyncio.create_task(self._commit())
                 except BaseException as error:
                     await self._writer.undo()

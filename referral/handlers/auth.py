@@ -21,7 +21,7 @@ from referral.accounts import (
 )
 from referral.audit import record, record_refusal
 from referral.bodies import is_json, parse_form, parse_json, read_body
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import SECOND, now
 from referral.config import Config
 from referral.database import Connection
@@ -129,7 +129,7 @@ async def register(request: web.Request) -> web.Response:
         "users_username_key": Problem("username-taken", "This username is taken."),
     }
     code = body.get("referral_code")
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         with translated(taken):
             await users.insert_user(conn, user)
         tokens = await _open_session(request, conn, users.Credentials(user.id, user.role, password_hash), moment)
@@ -349,7 +349,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
     if not token:
         raise OAuthError("invalid_request", "refresh_token is required.")
     idle_ttl, session_ttl = app[CONFIG].auth.refresh_token_ttl * SECOND, app[CONFIG].auth.session_ttl * SECOND
-    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
+    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         extended = await sessions.extend_session(conn, hash_token(token), moment, idle_ttl, session_ttl, _origin(request))
         used = await sessions.use_refresh_token(conn, hash_token(token), moment)
         if used is not None and moment - used.used_at <= REUSE_GRACE:
@@ -388,7 +388,7 @@ async def revoke_token(request: web.Request) -> web.Response:
             raise OAuthError("invalid_request", "token is required.")
     except OAuthError as error:
         return answer(error.document, 400, NO_STORE)
-    async with changing(request.app[LIVE_SESSIONS]) as ended, request.app[DATABASE].transaction() as conn:
+    async with Changes(request.app[LIVE_SESSIONS]) as ended, request.app[DATABASE].transaction() as conn:
         session_id = await sessions.find_session_of_refresh_token(conn, hash_token(token))
         if session_id is None:
             try:
@@ -429,7 +429,7 @@ async def change_password(request: web.Request) -> web.Response:
         await record_refusal(request, "password-change-refused")
         raise wrong
     new_hash = await app[PASSWORDS].hash(body["new_password"])
-    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
+    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         # A link must not undo the change. First, in the order of a link's use: else the two could wait for each other.
         await end_reset_links(conn, me.user_id, contact.email)
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):

@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased
 from referral.audit import record
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import DAY, SECOND, now
 from referral.config import Config
 from referral.database import Connection, DatabaseUnavailable
@@ -80,7 +80,7 @@ async def create_code(request: web.Request) -> web.Response:
     expires_at = _expiry(body, moment, app[CONFIG])
     assert expires_at is not None
     exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         await locks.lock_user(conn, me.user_id)
         revoked = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
         await changes.add(conn, *revoked)
@@ -186,7 +186,7 @@ async def get_current_code(request: web.Request) -> web.Response:
 async def update_current_code(request: web.Request) -> web.Response:
     app, me, moment = request.app, request[IDENTITY], now()
     change = _change(request[BODY], moment, app[CONFIG])
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         # Which code is the current one may be changing: without the lock, a replacement at once would look like none at all.
         await locks.lock_user(conn, me.user_id)
         with translated(_impossible(request[BODY])):
@@ -213,7 +213,7 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
 )
 async def delete_current_code(request: web.Request) -> web.Response:
     app, me = request.app, request[IDENTITY]
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         await locks.lock_user(conn, me.user_id)
         code = await codes.revoke_current_code(conn, me.user_id, now())
         if code is None:
@@ -343,7 +343,7 @@ async def _refusal(conn: Connection, text: str, me: LiveSession) -> Problem:
 async def update_code(request: web.Request) -> web.Response:
     app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
     change = _change(request[BODY], moment, app[CONFIG])
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         with translated(_impossible(request[BODY])):
             edited = await codes.update_code(conn, text, _owner(me), change)
         if edited is None:
@@ -365,7 +365,7 @@ async def update_code(request: web.Request) -> web.Response:
 )
 async def delete_code(request: web.Request) -> web.Response:
     app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         ended = await codes.revoke_code(conn, text, _owner(me), moment)
         if ended is None:
             raise await _refusal(conn, text, me)

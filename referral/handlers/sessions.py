@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.audit import record
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
@@ -66,7 +66,7 @@ async def delete_session(request: web.Request) -> web.Response:
     except ValueError:
         raise gone from None
     app = request.app
-    async with changing(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
+    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
         if not await sessions.delete_own_session(conn, request[IDENTITY].user_id, session_id):
             raise gone
         await ended.add(conn, session_id)

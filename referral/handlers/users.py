@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased, refuse_code
 from referral.audit import record, record_refusal
-from referral.changes import changing
+from referral.changes import Changes
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
@@ -55,7 +55,7 @@ async def get_me(request: web.Request) -> web.Response:
 @response_schema(UserSchema, 200, description="The account as it is now")
 async def update_me(request: web.Request) -> web.Response:
     app, body, me, moment = request.app, request[BODY], request[IDENTITY], now()
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         if "username" in body:
             username = body["username"]
             with translated({"users_username_key": Problem("username-taken", "This username is taken.")}):
@@ -97,8 +97,8 @@ async def delete_me(request: web.Request) -> web.Response:
         await record_refusal(request, "erasure-refused")
         raise wrong
     async with (
-        changing(app[LIVE_SESSIONS]) as signed_out,
-        changing(app[CACHE]) as changes,
+        Changes(app[LIVE_SESSIONS]) as signed_out,
+        Changes(app[CACHE]) as changes,
         app[DATABASE].transaction() as conn,
     ):
         moment = now()
@@ -138,7 +138,7 @@ async def set_referrer(request: web.Request) -> web.Response:
         "referrals_pkey": Problem("referrer-already-set", "You have a referrer already, and for good."),
         "referrals_not_self": own,
     }
-    async with changing(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         await locks.lock_referrers(conn)
         counted = await users.increment_referral_count(conn, code)
         used = await codes.use_code(conn, code, moment) if counted else None
