@@ -1,6 +1,7 @@
 """Reading what comes in: JSON bodies, forms and query strings."""
 
 import asyncio
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -22,7 +23,8 @@ async def read_body(request: web.Request) -> bytes:
     """The whole body, decompressed. Raises a problem when it is too large, malformed or does not arrive within BODY_TIMEOUT
     seconds."""
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        # Most have arrived with their head.
+        async with nullcontext() if request.content.is_eof() else asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except TimeoutError:
         # The rest of the body may still come: the connection cannot be used again.

@@ -38,6 +38,10 @@ class Cache(Keeper, Protocol):
         """As `by_code`, by the key of the referrer's e-mail."""
         ...
 
+    async def made(self, code: str, load: Load) -> None:
+        """See to it that a new code, which is looked up soon, is at hand where that is worth the effort."""
+        ...
+
     async def healthy(self) -> bool:
         """Whether the cache can be reached; look-ups are answered either way."""
         ...
@@ -51,6 +55,9 @@ class NoCache:
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
         return await load()
+
+    async def made(self, code: str, load: Load) -> None:
+        return None
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True
@@ -92,6 +99,10 @@ class MemoryCache:
             return None
         self._hit()
         return active
+
+    async def made(self, code: str, load: Load) -> None:
+        # The first look-up fetches it as soon.
+        return None
 
     async def _load(self, load: Load) -> ActiveCode | None:
         self._miss()

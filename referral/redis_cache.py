@@ -102,6 +102,10 @@ class RedisCache:
         active = await load()
         return await self._load(active.code, load, look.era) if look and active else active
 
+    async def made(self, code: str, load: Load) -> None:
+        # For all workers.
+        await self.by_code(code, load)
+
     async def _look(self, *command: Any) -> _Look | None:
         """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
         if self._redis.is_out:

@@ -691,7 +691,7 @@ async def test_the_undoing_of_one_never_undoes_another_that_has_ended(patient: S
     async def fail_before_the_beginning() -> None:
         async with patient.transaction() as conn:
             # What the one before left to be done fails, and so there is nothing yet to be undone.
-            patient._writer._ahead.insert(0, ("RELEASE nothing", {}))
+            patient._writer._ahead.insert(0, ("RELEASE nothing", {}, []))
             await users.insert_user(conn, user("carol"))
 
     answers = await asyncio.gather(

@@ -46,10 +46,10 @@ class Connection(Protocol):
         """As `all`, and return the first row."""
         ...
 
-    async def later(self, name: str, /, **parameters: Any) -> None:
-        """Run the statement with the transaction's next one or its commit, which then raises what it raises: for what has
-        no result and breaks no rule. On SQLite that saves it a hop to the thread, and if it fails all the same, then all
-        that are committed together fail."""
+    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        """Run the statement with the transaction's next one, by which its rows are in what is returned, or with the commit:
+        whichever it is raises what it raises. On SQLite that saves it a hop to the thread; there, what is left to the
+        commit must break no rule, because with it all fail that are committed together."""
         ...
 
 

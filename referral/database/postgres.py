@@ -79,8 +79,8 @@ class PostgresConnection:
         rows = await self.all(name, **parameters)
         return rows[0] if rows else None
 
-    async def later(self, name: str, /, **parameters: Any) -> None:
-        await self.all(name, **parameters)
+    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        return await self.all(name, **parameters)
 
 
 class PostgresDatabase:

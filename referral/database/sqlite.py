@@ -55,8 +55,8 @@ class SQLiteConnection(ABC):
         rows = await self.all(name, **parameters)
         return rows[0] if rows else None
 
-    async def later(self, name: str, /, **parameters: Any) -> None:
-        await self.all(name, **parameters)
+    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        return await self.all(name, **parameters)
 
     @abstractmethod
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
@@ -79,13 +79,14 @@ class SQLiteConnection(ABC):
         return ConstraintViolation(subject or kind)
 
 
-Step = tuple[str, dict[str, Any]]
-BEGIN: Step = ("BEGIN IMMEDIATE", {})
-COMMIT: Step = ("COMMIT", {})
+# SQL, its parameters, and where its rows go.
+Step = tuple[str, dict[str, Any], list[Row]]
+BEGIN: Step = ("BEGIN IMMEDIATE", {}, [])
+COMMIT: Step = ("COMMIT", {}, [])
 # Around a transaction that is committed with the one before it.
-SAVE: Step = ("SAVEPOINT joined", {})
-UNDO: Step = ("ROLLBACK TO joined", {})
-RELEASE: Step = ("RELEASE joined", {})
+SAVE: Step = ("SAVEPOINT joined", {}, [])
+UNDO: Step = ("ROLLBACK TO joined", {}, [])
+RELEASE: Step = ("RELEASE joined", {}, [])
 
 
 class SQLiteWriter(SQLiteConnection):
@@ -102,8 +103,10 @@ class SQLiteWriter(SQLiteConnection):
         self._joined = joined
         self._ahead.append(SAVE if joined else BEGIN)
 
-    async def later(self, name: str, /, **parameters: Any) -> None:
-        self._ahead.append((self._statements[name].sql, parameters))
+    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        rows: list[Row] = []
+        self._ahead.append((self._statements[name].sql, parameters, rows))
+        return rows
 
     def end(self) -> None:
         """End the transaction, the commit of which is still to come."""
@@ -133,35 +136,34 @@ class SQLiteWriter(SQLiteConnection):
         await settle(self._in_thread(_roll_back))
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        return await self._run((self._statements[name].sql, parameters))
+        rows: list[Row] = []
+        await self._run((self._statements[name].sql, parameters, rows))
+        return rows
 
-    async def _run(self, *steps: Step) -> Sequence[Row]:
-        """The rows of the last step. Cancelled or not, it has ended when this has."""
-        all_steps = (*self._ahead, *steps)
-        self._ahead.clear()
+    async def _run(self, step: Step) -> None:
+        """Take this step after those that are ahead of it. Cancelled or not, it has ended when this has."""
+        steps, self._ahead = (*self._ahead, step), []
         try:
-            return await self._in_thread(partial(_in_turn, all_steps))
+            await self._in_thread(partial(_in_turn, steps))
         except asyncio.CancelledError:
             # The thread does one thing after the other.
             await settle(self._in_thread(bool))
             raise
 
 
-def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> Sequence[Row]:
+def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> None:
     # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
     if steps[0] is not BEGIN and not connection.in_transaction:
         raise sqlite3.OperationalError("the transaction was undone")
-    rows: Sequence[Row] = []
-    for position, (sql, parameters) in enumerate(steps):
+    for position, (sql, parameters, rows) in enumerate(steps):
         try:
-            rows = connection.execute(sql, parameters).fetchall()
+            rows.extend(connection.execute(sql, parameters).fetchall())
         except sqlite3.Error as error:
             if SAVE in steps[position + 1 :]:
                 # Of one that has ended: it can no longer be undone alone, and this failure is not that of the next one.
                 _roll_back(connection)
                 raise sqlite3.OperationalError(f"the transaction before failed: {error}") from error
             raise
-    return rows
 
 
 def _undo(connection: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased
 from referral.audit import record
+from referral.cache import Load
 from referral.changes import Changes
 from referral.clock import DAY, SECOND, now
 from referral.config import Config
@@ -82,14 +83,15 @@ async def create_code(request: web.Request) -> web.Response:
     exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
     async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
         await locks.lock_user(conn, me.user_id)
-        revoked = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
-        await changes.add(conn, *revoked)
+        revoking = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
         with translated({"codes_one_unrevoked": exists}):
             code = await _insert(conn, body.get("code"), me, moment, expires_at, body.get("max_uses"), app[CONFIG])
+        revoked = [text for (text,) in revoking]
+        await changes.add(conn, *revoked)
         await record(request, conn, "code-made", **_facts(code), replaced=revoked or None)
-    # A new code is looked up soon: it is at hand from the start. What fails here must not undo the answer.
+    # What fails here must not undo the answer.
     with suppress(DatabaseUnavailable):
-        await _look_up(app, code.code)
+        await app[CACHE].made(code.code, _loading(app, code.code))
     return answer(code_view(code, moment), 201, {"Location": f"{API}/codes/{code.code}"})
 
 
@@ -292,18 +294,21 @@ async def find_code_by_email(request: web.Request) -> web.Response:
 )
 @response_schema(ActiveCodeSchema, 200, description="The active code")
 async def get_code(request: web.Request) -> web.Response:
-    active = await _look_up(request.app, _text_of(request))
+    text = _text_of(request)
+    active = await request.app[CACHE].by_code(text, _loading(request.app, text))
     if active is None:
         raise Problem("not-found", "There is no such active code.")
     return answer(active_code_view(active))
 
 
-async def _look_up(app: web.Application, text: str) -> codes.ActiveCode | None:
+def _loading(app: web.Application, text: str) -> Load:
+    """What asks the database for the active code of this text."""
+
     async def load() -> codes.ActiveCode | None:
         async with app[DATABASE].reader() as conn:
             return await codes.find_active_code(conn, text, now())
 
-    return await app[CACHE].by_code(text, load)
+    return load
 
 
 def _text_of(request: web.Request) -> str:

@@ -1,5 +1,6 @@
 """Codes: statements of `sql/codes.sql`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from referral.database import Connection, Row
@@ -66,10 +67,10 @@ async def insert_code(
     return Code(*row) if row else None
 
 
-async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, *, replace: bool) -> list[str]:
-    """End what a new code puts aside: an expired or used-up one and, with `replace`, the current one."""
-    rows = await conn.all("revoke_codes_in_the_way", referrer_id=referrer_id, now=now, replace=int(replace))
-    return [row[0] for row in rows]
+async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, *, replace: bool) -> Sequence[Row]:
+    """End what a new code puts aside: an expired or used-up one and, with `replace`, the current one. A row with the text of
+    each, to be read when the transaction's next statement has run."""
+    return await conn.later("revoke_codes_in_the_way", referrer_id=referrer_id, now=now, replace=int(replace))
 
 
 async def find_active_code(conn: Connection, code: str, now: int) -> ActiveCode | None:
