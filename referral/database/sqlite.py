@@ -16,6 +16,7 @@ import orjson
 
 from referral.database import ConstraintViolation, DatabaseUnavailable, Row, log_if_slow, settle
 from referral.database.statements import Statement, load_statements
+from referral.database.turns import Turns
 
 T = TypeVar("T")
 
@@ -258,8 +259,7 @@ class SQLiteDatabase:
     def __init__(self, writer: SQLiteWriter, reader: SQLiteReader) -> None:
         self._writer = writer
         self._reader = reader
-        self._write_lock = asyncio.Lock()
-        self._waiting = 0
+        self._turns = Turns()
         # The commit to come of the transactions that have ended since the last one.
         self._group: asyncio.Task[None] | None = None
 
@@ -290,23 +290,28 @@ class SQLiteDatabase:
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
         """Transactions run one by one, but those that wait for their turn when one ends are committed with it, and none of
         them is over before. One sync of the disk for all: 32 clients who make and end codes got twice as much done."""
-        group = None
         try:
-            async with self._turn_to_write():
-                group = self._group
+            # Behind a writer that waits for another process, nobody waits longer than it does.
+            await self._turns.take(BUSY_TIMEOUT_MS / 1000)
+        except TimeoutError:
+            raise DatabaseUnavailable("too many transactions wait to write") from None
+        group = self._group
+        try:
+            try:
                 self._writer.begin(joined=group is not None)
-                try:
-                    yield self._writer
-                    if group is None and not self._waiting:
-                        await self._writer.commit()
-                    else:
-                        self._writer.end()
-                        group = self._group = group or asyncio.create_task(self._commit())
-                except BaseException as error:
-                    await self._writer.undo()
-                    if isinstance(error, sqlite3.Error):
-                        raise self._writer.translated(error) from error
-                    raise
+                yield self._writer
+                if group is None and not self._turns.wanted:
+                    await self._writer.commit()
+                else:
+                    self._writer.end()
+                    group = self._group = group or asyncio.create_task(self._commit())
+            except BaseException as error:
+                await self._writer.undo()
+                if isinstance(error, sqlite3.Error):
+                    raise self._writer.translated(error) from error
+                raise
+            finally:
+                self._turns.pass_on()
         except asyncio.CancelledError:
             # No failure takes its place.
             if group is not None:
@@ -320,29 +325,15 @@ class SQLiteDatabase:
 
     async def _commit(self) -> None:
         # Turns are taken in the order of asking: whoever asked before has joined.
-        async with self._write_lock:
-            self._group = None
-            try:
-                await self._writer.commit()
-            except sqlite3.Error as error:
-                await self._writer.roll_back()
-                raise self._writer.translated(error) from error
-
-    @asynccontextmanager
-    async def _turn_to_write(self) -> AsyncIterator[None]:
-        self._waiting += 1
-        # Behind a writer that waits for another process, nobody waits longer than it does.
+        await self._turns.take(None)
+        self._group = None
         try:
-            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
-                await self._write_lock.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable("too many transactions wait to write") from None
+            await self._writer.commit()
+        except sqlite3.Error as error:
+            await self._writer.roll_back()
+            raise self._writer.translated(error) from error
         finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._write_lock.release()
+            self._turns.pass_on()
 
     async def close(self) -> None:
         for connection in (self._reader, self._writer):
