@@ -15,7 +15,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,25 +93,35 @@ def registrations(there: Place, code: str | None, seconds: float) -> float:
     return asyncio.run(measure())
 
 
-def rates(there: Place, seconds: int) -> dict[str, float]:
-    """Each kind of work once, in answers a second."""
+def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
+    """What measures each kind of work, in answers a second."""
     running, population = there.running, there.population
     page = f"{running.url}/users/{population.id(0)}/referrals?limit=50"
     some = population.referrers // 2
 
-    def ask(url: str) -> float:
-        return wrk(url, seconds, running.signed_in, core=LOAD_CORE).rate
+    def asking(url: str) -> Callable[[], float]:
+        return lambda: wrk(url, seconds, running.signed_in, core=LOAD_CORE).rate
+
+    def registering(code: str | None) -> Callable[[], float]:
+        return lambda: registrations(there, code, seconds)
 
     return {
-        "GET /codes/{code}": ask(f"{running.url}/codes/{code_of(some)}"),
-        "GET /codes/by-email": ask(f"{running.url}/codes/by-email?email=user{some}@example.com"),
-        "GET /users/me": ask(f"{running.url}/users/me"),
-        "first page of the biggest referrer": ask(page),
-        "last page of the biggest referrer": ask(f"{page}&cursor={last_cursor(there)}"),
-        "registration by nobody's code": registrations(there, None, seconds),
-        "registration by somebody's code": registrations(there, code_of(some), seconds),
-        "registration by the biggest referrer's code": registrations(there, code_of(0), seconds),
+        "GET /codes/{code}": asking(f"{running.url}/codes/{code_of(some)}"),
+        "GET /codes/by-email": asking(f"{running.url}/codes/by-email?email=user{some}@example.com"),
+        "GET /users/me": asking(f"{running.url}/users/me"),
+        "first page of the biggest referrer": asking(page),
+        "last page of the biggest referrer": asking(f"{page}&cursor={last_cursor(there)}"),
+        "registration by nobody's code": registering(None),
+        "registration by somebody's code": registering(code_of(some)),
+        "registration by the biggest referrer's code": registering(code_of(0)),
     }
+
+
+def measured(small: Place, big: Place, seconds: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Of each kind of work and round, the rates at both. One kind after the other, each at both in every round: the mail that
+    registrations leave behind is sent while others are measured, and must burden both alike."""
+    here, there = kinds_of_work(small, seconds), kinds_of_work(big, seconds)
+    return {name: [(here[name](), there[name]()) for _ in range(rounds)] for name in here}
 
 
 def main() -> None:
@@ -128,18 +138,18 @@ def main() -> None:
             place(arguments.engine, folder / "small", *SMALL) as small,
             place(arguments.engine, folder / "big", arguments.referrers, arguments.referrals) as big,
         ):
-            rounds = [(rates(small, arguments.seconds), rates(big, arguments.seconds)) for _ in range(arguments.rounds)]
+            found = measured(small, big, arguments.seconds, arguments.rounds)
             document = {
                 "engine": arguments.engine,
                 "users": {"small": small.population.users, "big": big.population.users},
                 "fill_seconds": big.fill_seconds,
                 "work": {
                     name: {
-                        "small_per_second": statistics.median(here[name] for here, _ in rounds),
-                        "big_per_second": statistics.median(there[name] for _, there in rounds),
-                        "cost": statistics.median(here[name] / there[name] for here, there in rounds),
+                        "small_per_second": statistics.median(here for here, _ in rates),
+                        "big_per_second": statistics.median(there for _, there in rates),
+                        "cost": statistics.median(here / there for here, there in rates),
                     }
-                    for name in rounds[0][0]
+                    for name, rates in found.items()
                 },
             }
     finally:
