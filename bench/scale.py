@@ -118,8 +118,8 @@ def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
 
 
 def measured(small: Place, big: Place, seconds: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Of each kind of work and round, the rates at both. One kind after the other, each at both in every round: the mail that
-    registrations leave behind is sent while others are measured, and must burden both alike."""
+    """Of each kind of work and round, the rates at both. One kind after the other, each at both in every round: the mail
+    that registrations leave behind is sent while others are measured, and must burden both alike."""
     here, there = kinds_of_work(small, seconds), kinds_of_work(big, seconds)
     return {name: [(here[name](), there[name]()) for _ in range(rounds)] for name in here}
 
