@@ -248,27 +248,55 @@ async def _people(running: Service, count: int) -> list[tuple[Caller, str]]:
     return list(await asyncio.gather(*map(join, range(count))))
 
 
+async def pairs_of_writes(running: Service, seconds: float) -> Load:
+    """Each of 32 people makes a code and ends it, again and again."""
+    people = await _people(running, CONNECTIONS)
+
+    async def turn(who: tuple[Caller, str]) -> None:
+        caller, token = who
+        status, document = await caller.call("POST", f"{API}/codes", {"ttl_days": 1}, token)
+        assert status == 201, document
+        status, document = await caller.call("DELETE", f"{API}/codes/current", None, token)
+        assert status == 204, document
+
+    return await in_turns(people, turn, seconds)
+
+
+async def logins(running: Service, seconds: float) -> Load:
+    """32 clients sign in to one account, again and again."""
+    callers = [Caller(running.port) for _ in range(CONNECTIONS)]
+    email = f"login{time.time_ns()}@example.com"
+    await callers[0].call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
+    body = {"grant_type": "password", "username": email, "password": PASSWORD}
+
+    async def turn(caller: Caller) -> None:
+        status, document = await caller.call("POST", f"{API}/auth/token", body)
+        assert status == 200, document
+
+    return await in_turns(callers, turn, seconds)
+
+
+async def registrations(running: Service, seconds: float, code: str | None = None) -> Load:
+    """32 clients register, each time as somebody new; by a code if one is given."""
+
+    async def turn(caller: Caller) -> None:
+        body = {"email": f"new{time.time_ns()}@example.com", "password": PASSWORD}
+        if code:
+            body["referral_code"] = code
+        status, document = await caller.call("POST", f"{API}/auth/register", body)
+        assert status == 201, document
+
+    return await in_turns([Caller(running.port) for _ in range(CONNECTIONS)], turn, seconds)
+
+
 def writes(folder: Path, setting: Setting) -> Iterator[Figure]:
     """Durable pairs of POST /codes and DELETE /codes/current, beside what the disk and SQLite alone give."""
     with service(folder, REFERRAL_AUTH_BCRYPT_ROUNDS="4") as running:
-
-        async def measure() -> Load:
-            people = await _people(running, CONNECTIONS)
-
-            async def turn(who: tuple[Caller, str]) -> None:
-                caller, token = who
-                status, document = await caller.call("POST", f"{API}/codes", {"ttl_days": 1}, token)
-                assert status == 201, document
-                status, document = await caller.call("DELETE", f"{API}/codes/current", None, token)
-                assert status == 204, document
-
-            return await in_turns(people, turn, setting.seconds)
-
         loads, syncs, transactions = [], [], []
         for _ in range(setting.rounds):
             syncs.append(_syncs_per_second(folder))
             transactions.append(_transactions_per_second(folder))
-            loads.append(asyncio.run(measure()))
+            loads.append(asyncio.run(pairs_of_writes(running, setting.seconds)))
     pairs = [load.rate for load in loads]
     yield Figure(
         "POST /codes + DELETE /codes/current",
@@ -322,32 +350,11 @@ def passwords(folder: Path, setting: Setting) -> Iterator[Figure]:
     """Logins and registrations against what bcrypt itself gives on the same cores, and look-ups meanwhile."""
     cores = f"{SERVER_CORE},{LOAD_CORE}"
     with service(folder, cores) as running:
-
-        async def logins() -> Load:
-            callers = [Caller(running.port) for _ in range(CONNECTIONS)]
-            email = f"login{time.time_ns()}@example.com"
-            await callers[0].call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
-            body = {"grant_type": "password", "username": email, "password": PASSWORD}
-
-            async def turn(caller: Caller) -> None:
-                status, document = await caller.call("POST", f"{API}/auth/token", body)
-                assert status == 200, document
-
-            return await in_turns(callers, turn, setting.seconds)
-
-        async def registrations() -> Load:
-            async def turn(caller: Caller) -> None:
-                body = {"email": f"new{time.time_ns()}@example.com", "password": PASSWORD}
-                status, document = await caller.call("POST", f"{API}/auth/register", body)
-                assert status == 201, document
-
-            return await in_turns([Caller(running.port) for _ in range(CONNECTIONS)], turn, setting.seconds)
-
         for name, measure in (("login", logins), ("registration", registrations)):
             ratios, rates, limits = [], [], []
             before = _hashes_per_second(cores, setting.seconds)
             for _ in range(setting.rounds):
-                load = asyncio.run(measure())
+                load = asyncio.run(measure(running, setting.seconds))
                 after = _hashes_per_second(cores, setting.seconds)
                 ratios.append(load.rate / ((before + after) / 2))
                 rates.append(load.rate)
@@ -359,7 +366,7 @@ def passwords(folder: Path, setting: Setting) -> Iterator[Figure]:
         latencies = []
         for _ in range(setting.rounds):
             with ThreadPoolExecutor(1) as pool:
-                storm = pool.submit(lambda: asyncio.run(logins()))
+                storm = pool.submit(lambda: asyncio.run(logins(running, setting.seconds)))
                 time.sleep(0.5)
                 latencies.append(_gentle_lookups(running, max(1, setting.seconds - 2)))
                 storm.result()

@@ -18,11 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.fill import Population, code_of, fill
-from bench.load import CONNECTIONS, Caller, in_turns, wrk
-from bench.run import API, LOAD_CORE, PASSWORD, RESULTS, Service, service
+from bench.load import wrk
+from bench.run import LOAD_CORE, RESULTS, Service, logins, pairs_of_writes, registrations, service
 from tests.servers import PostgresServer
 
 SMALL = (2_000, 8_000)
@@ -76,23 +75,6 @@ def last_cursor(there: Place) -> str:
     return encode_cursor((population.moment(number), population.id(number)))
 
 
-def registrations(there: Place, code: str | None, seconds: float) -> float:
-    """Registrations a second on 32 connections, by a code."""
-
-    async def measure() -> float:
-        async def turn(caller: Caller) -> None:
-            body: dict[str, Any] = {"email": f"new{time.time_ns()}@example.com", "password": PASSWORD}
-            if code:
-                body["referral_code"] = code
-            status, document = await caller.call("POST", f"{API}/auth/register", body)
-            assert status == 201, document
-
-        callers = [Caller(there.running.port) for _ in range(CONNECTIONS)]
-        return (await in_turns(callers, turn, seconds)).rate
-
-    return asyncio.run(measure())
-
-
 def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
     """What measures each kind of work, in answers a second."""
     running, population = there.running, there.population
@@ -103,7 +85,7 @@ def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
         return lambda: wrk(url, seconds, running.signed_in, core=LOAD_CORE).rate
 
     def registering(code: str | None) -> Callable[[], float]:
-        return lambda: registrations(there, code, seconds)
+        return lambda: asyncio.run(registrations(running, seconds, code)).rate
 
     return {
         "GET /codes/{code}": asking(f"{running.url}/codes/{code_of(some)}"),
@@ -111,6 +93,8 @@ def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
         "GET /users/me": asking(f"{running.url}/users/me"),
         "first page of the biggest referrer": asking(page),
         "last page of the biggest referrer": asking(f"{page}&cursor={last_cursor(there)}"),
+        "POST /codes + DELETE /codes/current": lambda: asyncio.run(pairs_of_writes(running, seconds)).rate,
+        "login": lambda: asyncio.run(logins(running, seconds)).rate,
         "registration by nobody's code": registering(None),
         "registration by somebody's code": registering(code_of(some)),
         "registration by the biggest referrer's code": registering(code_of(0)),

@@ -124,7 +124,7 @@ class SQLiteWriter(SQLiteConnection):
     async def undo(self) -> None:
         """End the transaction as if it had not begun."""
         while SAVE in self._ahead:
-            # It has not begun; another one before it may have ended in the same hop.
+            # It has not begun. What stands before is of one that has ended.
             if self._ahead.pop() is SAVE:
                 return
         self._ahead.clear()
