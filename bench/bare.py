@@ -23,6 +23,7 @@ if __name__ == "__main__":
         app,
         host="127.0.0.1",
         port=int(sys.argv[1]),
+        reuse_port=True,
         loop=uvloop.new_event_loop(),
         access_log=None,
         print=lambda *_: print("ready", flush=True),

@@ -70,11 +70,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def bare_handler() -> Iterator[str]:
-    """The bare handler on the server's core; its URL."""
+def bare_handler(processes: int = 1, cores: str = SERVER_CORE) -> Iterator[str]:
+    """The bare handler on the server's core, or on these by several processes; its URL."""
     port = free_port()
-    with _process([sys.executable, "-m", "bench.bare", str(port)], ROOT, {}, f"http://127.0.0.1:{port}/"):
-        yield f"http://127.0.0.1:{port}/"
+    command, url = [sys.executable, "-m", "bench.bare", str(port)], f"http://127.0.0.1:{port}/"
+    with contextlib.ExitStack() as stack:
+        for _ in range(processes):
+            stack.enter_context(_process(command, ROOT, {}, url, cores))
+        if processes > 1:
+            # The first may have answered for all.
+            time.sleep(1)
+        yield url
 
 
 @dataclass
@@ -477,7 +483,8 @@ def redis(folder: Path, setting: Setting) -> Iterator[Figure]:
 
 
 def workers(folder: Path, setting: Setting) -> Iterator[Figure]:
-    """Two workers on both cores, which the load generator shares, against one worker with a core of its own.
+    """Two workers on both cores, which the load generator shares, against one worker with a core of its own; and what two
+    bare handlers make of the same cores.
 
     Without a cache: each look-up is the service's own work alone, not Redis's, which would want a third core.
     """
@@ -485,20 +492,28 @@ def workers(folder: Path, setting: Setting) -> Iterator[Figure]:
     with (
         service(folder, REFERRAL_CACHE_URL="none://") as one,
         service(folder, both, REFERRAL_CACHE_URL="none://", REFERRAL_SERVER_WORKERS="2") as two,
+        bare_handler() as bare,
+        bare_handler(2, both) as bare_pair,
     ):
-        ratios, rates, shares, ones = [], [], [], []
+
+        def doubled(single: str, double: str) -> tuple[float, Load, Load]:
+            """The rate of the double for each core that the load left it, as a part of the single one's; and both."""
+            alone, load = wrk(single, setting.seconds, core=LOAD_CORE), wrk(double, setting.seconds)
+            return load.rate / alone.rate / (2 - load.load_share), alone, load
+
+        ratios, rates, shares, ones, bares = [], [], [], [], []
         for _ in range(setting.rounds):
-            alone = wrk(f"{one.url}/codes/{one.code}", setting.seconds, core=LOAD_CORE)
-            load = wrk(f"{two.url}/codes/{two.code}", setting.seconds)
-            # What the load generator leaves of two cores is what two workers can have.
-            ratios.append(load.rate / alone.rate / (2 - load.load_share))
+            ratio, alone, load = doubled(f"{one.url}/codes/{one.code}", f"{two.url}/codes/{two.code}")
+            ratios.append(ratio)
             rates.append(load.rate)
             ones.append(alone.rate)
             shares.append(load.load_share)
+            bares.append(doubled(bare, bare_pair)[0])
     notes = {
         "requests_per_second": statistics.median(rates),
         "one_worker_per_second": statistics.median(ones),
         "load_generator_cores": statistics.median(shares),
+        "two_bare_handlers": statistics.median(bares),
     }
     unit = "of one worker's rate for each core that the load left"
     yield Figure("two workers on two cores", statistics.median(ratios), unit, "1", ratios, notes)
