@@ -851,3 +851,22 @@ async def test_a_password_may_have_any_character(server: PostgresServer) -> None
     database = await open_database(url)
     await database.close()
     server.execute("DROP ROLE locked")
+
+
+async def test_reads_keep_their_plans_and_transactions_choose_theirs(database: Database) -> None:
+    async def plans(conn: Any) -> list[tuple[int, int]]:
+        query = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+        rows = await conn._raw.fetch(query, load_statements("postgres")["find_contact"].sql)
+        return [(row[0], row[1]) for row in rows]
+
+    async with database.reader() as conn:
+        for _ in range(3):
+            await users.find_contact(conn, "x")
+        assert await plans(conn) == [(3, 0)]
+    async with database.transaction() as conn:
+        await users.find_contact(conn, "x")
+        # By itself, PostgreSQL plans anew five times before it decides.
+        assert await plans(conn) == [(3, 1)]
+    async with database.reader() as conn:
+        await users.find_contact(conn, "x")
+        assert await plans(conn) == [(4, 1)]
