@@ -101,7 +101,7 @@ class MemoryCache:
         return active
 
     async def made(self, code: str, load: Load) -> None:
-        # The first look-up fetches it as soon.
+        # The first look-up fetches it just as quickly.
         return None
 
     async def _load(self, load: Load) -> ActiveCode | None:

@@ -32,8 +32,8 @@ class Changes:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        # Hexadecimal, and of no other change of any worker. Not from the system's own source of chance: that lets SQLite's
-        # thread go first, each time.
+        # Hexadecimal, and of no other change of any worker. Not from os.urandom, which lets go of Python's lock and waits
+        # for it again behind SQLite's thread.
         self._name = new_id().replace("-", "")
         self._keys: set[str] = set()
         self._told = True

@@ -37,7 +37,7 @@ def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamRes
             headers["X-Request-ID"] = new_id()
         if is_secure:
             headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
-        # All others than JSON_HEADERS' copies.
+        # Copies of JSON_HEADERS have them already.
         if "Referrer-Policy" not in headers:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)

@@ -588,22 +588,36 @@ async def test_one_that_fails_leaves_those_committed_with_it_alone(
     assert sorted(type(answer).__name__ for answer in answers if answer) == ["ConstraintViolation", "ZeroDivisionError"]
     assert len(commits) == 1
     assert await names(patient) == {"alice", "bob", "carol"}
-    async with patient.reader() as conn:
-        assert {found.id for found in await audit.find_events(conn, None, 0, 10)} == {"first", "second"}
+    assert await events(patient) == {"first", "second"}
 
 
+async def be_recorded_only(database: SQLiteDatabase, event_id: str) -> None:
+    async with database.transaction() as conn:
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+
+
+async def events(database: SQLiteDatabase) -> set[str]:
+    async with database.reader() as conn:
+        return {found.id for found in await audit.find_events(conn, None, 0, 10)}
+
+
+@pytest.mark.parametrize("bad", ["taken", "\ud800"])
+@pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("others", [0, 1, 2])
-async def test_when_what_was_left_for_later_fails_all_of_them_have(patient: SQLiteDatabase, others: int) -> None:
-    # What follows fails, too, and not by a rule that it has not broken.
+async def test_when_what_was_left_for_later_fails_all_of_them_have(
+    patient: SQLiteDatabase, bad: str, last: bool, others: int
+) -> None:
+    # Nobody by a rule that they have not broken.
     work = [
         join_and_be_recorded(patient, "alice", "taken"),
         *(insert(patient, user(f"person{number}")) for number in range(others)),
-        join_and_be_recorded(patient, "bob", "taken"),
-        insert(patient, user("carol")),
+        join_and_be_recorded(patient, "bob", bad),
+        *([] if last else [insert(patient, user("carol"))]),
     ]
     answers = await asyncio.gather(*work, return_exceptions=True)
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * len(work)
     assert await names(patient) == set()
+    assert not patient._writer.raw.in_transaction
     await make_two(patient)
 
 
@@ -612,15 +626,13 @@ async def test_the_failure_of_one_that_has_not_begun_takes_nothing_from_the_one_
         async with patient.transaction():
             raise ZeroDivisionError
 
-    async def be_recorded_only(event_id: str) -> None:
-        async with patient.transaction() as conn:
-            await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
-
-    work = [fail_at_once(), be_recorded_only("first"), fail_at_once(), be_recorded_only("second"), fail_at_once()]
+    work = [insert(patient, user("alice")), fail_at_once()]
+    for event_id in ("first", "second", "third"):
+        work += [be_recorded_only(patient, event_id), fail_at_once()]
+    work += [be_recorded_only(patient, "fourth"), be_recorded_only(patient, "fifth"), fail_at_once()]
     answers = await asyncio.gather(*work, return_exceptions=True)
-    assert [type(answer).__name__ for answer in answers if answer] == ["ZeroDivisionError"] * 3
-    async with patient.reader() as conn:
-        assert {found.id for found in await audit.find_events(conn, None, 0, 10)} == {"first", "second"}
+    assert [type(answer).__name__ for answer in answers if answer] == ["ZeroDivisionError"] * 5
+    assert await events(patient) == {"first", "second", "third", "fourth", "fifth"}
 
 
 async def test_one_that_does_nothing_may_be_among_them(patient: SQLiteDatabase) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ async def test_no_answer_tells_which_versions_run(client: Client) -> None:
 async def test_https_is_insisted_on_where_the_service_is_reached_by_it(make_client: MakeClient) -> None:
     for path, headers in await answers(await make_client(server_public_url="https://r.example.com")):
         assert headers[TRANSPORT_SECURITY] == "max-age=31536000", path
+
+
+async def test_https_is_insisted_on_in_answers_to_what_is_no_http_too(make_client: MakeClient) -> None:
+    client = await make_client(server_public_url="https://r.example.com")
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"what is this\r\n\r\n")
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert head.count(b"\r\nStrict-Transport-Security: max-age=31536000\r\n") == 1
+    writer.close()
 
 
 async def test_https_is_not_insisted_on_elsewhere(client: Client) -> None:

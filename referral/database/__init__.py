@@ -47,9 +47,9 @@ class Connection(Protocol):
         ...
 
     async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        """Run the statement with the transaction's next one, by which its rows are in what is returned, or with the commit:
-        whichever it is raises what it raises. On SQLite that saves it a hop to the thread; there, what is left to the
-        commit must break no rule, because with it all fail that are committed together."""
+        """Run the statement with the transaction's next one, which raises what it raises; the list that is returned is
+        filled by then. That saves it a hop to SQLite's thread. What no statement of the transaction follows is run with the
+        commit, on SQLite with that of several transactions, all of which fail with it: it must break no rule."""
         ...
 
 

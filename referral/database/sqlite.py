@@ -133,7 +133,6 @@ class SQLiteWriter(SQLiteConnection):
 
     async def roll_back(self) -> None:
         """Undo all that is not committed."""
-        self._ahead.clear()
         await settle(self._in_thread(_roll_back))
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
@@ -159,9 +158,9 @@ def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> None:
     for position, (sql, parameters, rows) in enumerate(steps):
         try:
             rows.extend(connection.execute(sql, parameters).fetchall())
-        except sqlite3.Error as error:
+        except Exception as error:
             if SAVE in steps[position + 1 :]:
-                # Of one that has ended: it can no longer be undone alone, and this failure is not that of the next one.
+                # Of one that has ended: it can no longer be undone alone, and the next one must not take the blame.
                 _roll_back(connection)
                 raise sqlite3.OperationalError(f"the transaction before failed: {error}") from error
             raise
@@ -329,9 +328,12 @@ class SQLiteDatabase:
         self._group = None
         try:
             await self._writer.commit()
-        except sqlite3.Error as error:
+        except BaseException as error:
             await self._writer.roll_back()
-            raise self._writer.translated(error) from error
+            if isinstance(error, Exception):
+                # Whatever it was, it is the fault of one of them at most, and nobody knows whose.
+                raise DatabaseUnavailable(str(error)) from error
+            raise
         finally:
             self._turns.pass_on()
 

@@ -20,7 +20,8 @@ class Turns:
         return bool(self._waiting)
 
     async def take(self, patience: float | None) -> None:
-        """Have it until `pass_on`. Raises TimeoutError when that takes longer than `patience` seconds, unless it is None."""
+        """Have it until `pass_on`. Raises TimeoutError when that takes longer than `patience` seconds, which are as many for
+        all who have an end to it; None is none."""
         if not self._taken:
             self._taken = True
             return
@@ -55,5 +56,8 @@ class Turns:
                 continue
             if end > loop.time():
                 self._timer = loop.call_at(end, self._refuse, loop)
-                return
+                break
             turn.set_exception(TimeoutError())
+        # Not to be gone through again and again behind somebody who is stuck.
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()

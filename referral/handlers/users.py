@@ -197,7 +197,7 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
     with_email = me.is_admin or me.user_id == user_id
     async with request.app[DATABASE].reader() as conn:
         found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
-        total = found[0][0] if found else await users.find_referral_count(conn, user_id)
+        total = found[0][referrals.TOTAL] if found else await users.find_referral_count(conn, user_id)
     if total is None:
         raise Problem("not-found", "There is no such user.")
     document, headers = page(
@@ -205,7 +205,7 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
         found,
         limit,
         total,
-        key=lambda referral: (referral[4], referral[1]),
+        key=lambda referral: (referral[referrals.JOINED_AT], referral[referrals.USER_ID]),
         view=lambda referral: referral_view(referral, with_email=with_email),
     )
     return answer(document, headers=headers)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from referral.database import Connection, Row
 
 # Who came by a referrer: how many did in all, None when the referrer's account is gone; the user's id, name and address,
-# these two None once that account is erased; when they joined, in ms; and the code. A row as it comes: a page has fifty, and
-# to make an object of each took it a sixteenth of its time.
+# these two None once that account is erased, and the address unless it was asked for; when they joined, in ms; and the code.
+# A row as it comes: a page has fifty, and to make an object of each took it a sixteenth of its time.
 Referral = Row
+TOTAL, USER_ID, JOINED_AT = 0, 1, 4
 
 
 @dataclass(frozen=True, slots=True)
