@@ -68,7 +68,8 @@ class Metrics:
         self._write_soon()
 
     def hit(self) -> None:
-        """Count a look-up that the cache answered."""
+        """Count a look-up that the cache answered: with its request, because it is in every look-up. Misses and failures are
+        seldom, and counted at once."""
         self._hits += 1
 
     def _write_soon(self) -> None:

@@ -135,7 +135,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     return found.response(request, request[REQUEST_ID])
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=100)  # Most requests name the same one.
 def _names_host(value: str) -> bool:
     return HOST.fullmatch(value) is not None
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from referral.cache import Cache, Load, MemoryCache, NoCache
+from referral.cache import Cache, Load, MemoryCache, NoCache, open_cache
 from referral.changes import Changes
 from referral.clock import SECOND, now
 from referral.database import Database, DatabaseUnavailable
@@ -203,3 +203,11 @@ async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told(
         await change(goes_on=True)
     with pytest.raises(asyncio.CancelledError):
         await change(goes_on=False)
+
+
+@pytest.mark.parametrize("url", ["memory://", "none://"])
+async def test_a_new_code_is_not_fetched_for_one_process_alone(url: str) -> None:
+    async def load() -> None:
+        raise AssertionError("the database was asked")
+
+    await open_cache(url, Metrics(), None).made("ALICE1", load)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from referral.clock import now
+from referral.keys import DATABASE
+from referral.queries.referrals import list_referrals
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person
 from tests.rows import count, everything, expire, make_admin, sql
@@ -304,3 +306,14 @@ async def test_there_are_no_referrals_of_nobody(client: Client, person: MakePers
         answer = await alice.get(f"/users/{unknown}/referrals")
         assert (answer.status, answer.problem) == (404, "not-found")
     assert (await Person(client, "").get(f"/users/{alice.id}/referrals")).problem == "unauthorized"
+
+
+async def test_an_address_that_is_not_to_be_shown_is_not_even_read(client: Client, person: MakePerson) -> None:
+    alice = await person("alice")
+    bob = await person("bob", referral_code=await alice.make_code())
+    assert client.app
+    async with client.app[DATABASE].reader() as conn:
+        for with_email in (False, True):
+            [row] = await list_referrals(conn, alice.id, (2**62, "~"), 10, with_email=with_email)
+            assert bob.id in row
+            assert (bob.email in row) is with_email

@@ -123,10 +123,11 @@ class SQLiteWriter(SQLiteConnection):
 
     async def undo(self) -> None:
         """End the transaction as if it had not begun."""
-        while SAVE in self._ahead:
-            # It has not begun. What stands before is of one that has ended.
-            if self._ahead.pop() is SAVE:
-                return
+        if SAVE in self._ahead:
+            # It has not begun; what stands before that is of others, which have ended.
+            while self._ahead.pop() is not SAVE:
+                pass
+            return
         self._ahead.clear()
         if self.raw.in_transaction:
             await settle(self._in_thread(_undo if self._joined else _roll_back))

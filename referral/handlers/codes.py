@@ -86,6 +86,7 @@ async def create_code(request: web.Request) -> web.Response:
         revoking = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
         with translated({"codes_one_unrevoked": exists}):
             code = await _insert(conn, body.get("code"), me, moment, expires_at, body.get("max_uses"), app[CONFIG])
+        # Has run by now, in the same hop.
         revoked = [text for (text,) in revoking]
         await changes.add(conn, *revoked)
         await record(request, conn, "code-made", **_facts(code), replaced=revoked or None)
