@@ -314,6 +314,6 @@ async def test_an_address_that_is_not_to_be_shown_is_not_even_read(client: Clien
     assert client.app
     async with client.app[DATABASE].reader() as conn:
         for with_email in (False, True):
-            [row] = await list_referrals(conn, alice.id, (2**62, "~"), 10, with_email=with_email)
+            [row] = map(tuple, await list_referrals(conn, alice.id, (2**62, "~"), 10, with_email=with_email))
             assert bob.id in row
             assert (bob.email in row) is with_email
