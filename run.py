@@ -28,7 +28,7 @@ class Stop(Exception):
 
 def serve(config: Config, arguments: argparse.Namespace) -> None:
     """migrate, then serve until SIGINT or SIGTERM"""
-    from referral.tokens import open_signer
+    from referral.auth.tokens import open_signer
 
     applied = migrate(config.database.url)
     if applied:
@@ -109,7 +109,7 @@ def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
 
 def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
     """make a new key that signs access tokens; the one before is accepted until the next time"""
-    from referral.signing_keys import rotate_keys
+    from referral.auth.signing_keys import rotate_keys
 
     file = rotate_keys(config.auth)
     print(

@@ -3,17 +3,17 @@
 from aiohttp import web
 
 from referral.audit import record
+from referral.auth.common_passwords import is_common
+from referral.auth.passwords import MAX_LENGTH
+from referral.auth.tokens import hash_token
 from referral.changes import Changes
 from referral.clock import now
-from referral.common_passwords import is_common
 from referral.config import Config
 from referral.database import Connection, TransactionConflict
 from referral.keys import ADDRESS, CONFIG, DATABASE, LIMITER, LIVE_SESSIONS, PASSWORDS
-from referral.passwords import MAX_LENGTH
 from referral.problems import Problem, invalid
 from referral.queries import codes, one_time_tokens, outbox, sessions, users
 from referral.schemas import key_of
-from referral.tokens import hash_token
 
 # A name shorter than this may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4

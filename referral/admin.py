@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from marshmallow import ValidationError
 
 from referral.accounts import check_new_password, check_not_personal
+from referral.auth.passwords import PasswordHasher
+from referral.auth.tokens import new_id
 from referral.clock import now
 from referral.config import Config, ConfigError
 from referral.database import ConstraintViolation, Database, open_database
 from referral.database.migrate import refuse_unmigrated
-from referral.passwords import PasswordHasher
 from referral.problems import Problem
 from referral.queries import audit, outbox, users
 from referral.schemas import Email, Username, key_of
-from referral.tokens import new_id
 
 
 async def create_admin(config: Config, email: str, username: str | None, password: str) -> str:

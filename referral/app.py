@@ -9,6 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from referral import clock
+from referral.auth.passwords import PasswordHasher
+from referral.auth.tokens import open_signer
 from referral.bodies import MAX_BODY
 from referral.cache import open_cache
 from referral.config import Config
@@ -36,10 +38,8 @@ from referral.live_sessions import open_live_sessions
 from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
-from referral.passwords import PasswordHasher
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.rate_limits import RateLimiter, networks
-from referral.tokens import open_signer
 from referral.vendors import open_vendor_session
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
+from referral.auth.tokens import new_id
 from referral.clock import now
 from referral.database import Connection
 from referral.keys import ADDRESS, DATABASE, IDENTITY, REQUEST_ID
 from referral.queries.audit import Event, EventName, insert_event
-from referral.tokens import new_id
 
 
 async def record(

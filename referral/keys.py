@@ -4,6 +4,8 @@ from typing import Any
 
 from aiohttp import web
 
+from referral.auth.passwords import PasswordHasher
+from referral.auth.tokens import Signer
 from referral.cache import Cache
 from referral.config import Config
 from referral.database import Database
@@ -12,10 +14,8 @@ from referral.hunter import EmailVerifier
 from referral.live_sessions import LiveSessions
 from referral.mail import Mailer
 from referral.metrics import Metrics
-from referral.passwords import PasswordHasher
 from referral.queries.sessions import LiveSession
 from referral.rate_limits import Networks, RateLimiter
-from referral.tokens import Signer
 
 CONFIG = web.AppKey("config", Config)
 DATABASE = web.AppKey("database", Database)

@@ -22,12 +22,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from referral import clock
+from referral.auth.tokens import hash_token, new_token
 from referral.config import Config
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
 from referral.queries import one_time_tokens, outbox, users
 from referral.smtp import SMTPTransport, parse_server
-from referral.tokens import hash_token, new_token
 from referral.transport import (
     FileTransport,
     PermanentFailure,

@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from referral.auth.passwords import Overloaded
+from referral.auth.tokens import InvalidToken, new_id
 from referral.bodies import load, load_query, read_json
 from referral.clock import now
 from referral.database import DatabaseUnavailable, TransactionConflict
@@ -30,11 +32,9 @@ from referral.keys import (
     SIGNER,
 )
 from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
-from referral.passwords import Overloaded
 from referral.problems import BY_STATUS, Problem
 from referral.queries import sessions
 from referral.rate_limits import EXEMPT, client_address
-from referral.tokens import InvalidToken, new_id
 
 log = logging.getLogger("referral.requests")
 errors = logging.getLogger("referral.errors")

@@ -9,7 +9,7 @@ from typing import Any
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
-from referral.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
+from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")

@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
+from referral.auth.tokens import new_id
 from referral.headers import setting_headers
 from referral.keys import CONFIG, REQUEST_ID
 from referral.problems import Problem
-from referral.tokens import new_id
 
 log = logging.getLogger("referral.requests")
 

@@ -21,10 +21,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
+from referral.auth.tokens import open_signer
 from referral.config import Config, ConfigError
 from referral.database import DatabaseUnavailable
 from referral.log import configure_logging
-from referral.tokens import open_signer
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import bcrypt
 import psycopg
 import pytest
 
-from referral import passwords
+from referral.auth import passwords
 from referral.database import is_postgres, sqlite_path
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person, read_mails, token_in

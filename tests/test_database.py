@@ -22,6 +22,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from referral.auth.tokens import new_id
 from referral.clock import now
 from referral.database import ConstraintViolation, Database, DatabaseUnavailable, open_database, settle, sqlite, sqlite_path
 from referral.database.migrate import MIGRATIONS
@@ -29,7 +30,6 @@ from referral.database.sqlite import SQLiteDatabase
 from referral.database.statements import Statement, load_statements
 from referral.queries import audit, codes, sessions, users
 from referral.schemas import key_of
-from referral.tokens import new_id
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -66,7 +66,7 @@ def ours(names: set[str]) -> set[str]:
 # What a handler may be made of.
 FOR_HANDLERS = {
     *("accounts", "audit", "bodies", "cache", "changes", "clock", "config", "database", "hunter", "keys", "mail", "openapi"),
-    *("pages", "paging", "passwords", "problems", "rate_limits", "schemas", "tokens", "views"),
+    *("pages", "paging", "auth.passwords", "problems", "rate_limits", "schemas", "auth.tokens", "views"),
 }
 # Libraries that one part of the house knows, and nobody else.
 ONLY_IN = {
@@ -78,11 +78,11 @@ ONLY_IN = {
     "aiosql": "referral.database",
     "redis": "referral.redis_client",
     "hiredis": "referral.redis_client",
-    "bcrypt": "referral.passwords",
+    "bcrypt": "referral.auth.passwords",
     "aiosmtplib": "referral.smtp",
     "gunicorn": "referral.workers",
     "limits": "referral.rate_limits",
-    "cryptography": "referral.signing_keys",
+    "cryptography": "referral.auth.signing_keys",
 }
 
 

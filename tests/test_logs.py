@@ -17,8 +17,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient
 
+from referral.auth.tokens import hash_token
 from referral.log import JsonFormatter, TextFormatter
-from referral.tokens import hash_token
 from tests import smtp_server, vendors
 from tests.people import Person, token_in
 from tests.rows import sql

@@ -19,13 +19,13 @@ import pytest
 from aiohttp import web
 
 from referral import clock, mail
+from referral.auth.tokens import new_id
 from referral.database import Database
 from referral.keys import MAILER
 from referral.mail import LANGUAGES, Mailer, language_of
 from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.schemas import key_of
-from referral.tokens import new_id
 from referral.transport import FileTransport, PermanentFailure, Send, TemporaryFailure
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Person, read_mails, text_of, token_in

@@ -18,7 +18,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from referral import bodies, server
 from referral.app import create_app
-from referral.passwords import MAX_WAITING_PER_CORE
+from referral.auth.passwords import MAX_WAITING_PER_CORE
 from tests.conftest import MakeConfig
 from tests.people import API, PASSWORD
 from tests.test_faults import Service

@@ -13,8 +13,8 @@ import bcrypt
 import pytest
 
 import run
-from referral.common_passwords import is_common
-from referral.passwords import _prepared
+from referral.auth.common_passwords import is_common
+from referral.auth.passwords import _prepared
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.rows import count, sql
@@ -71,7 +71,7 @@ def test_other_passwords_are_not(password: str) -> None:
 
 def test_the_list_is_read_at_the_first_use_and_without_the_rest_of_its_library() -> None:
     script = (
-        "import sys, referral.app, referral.common_passwords as common\n"
+        "import sys, referral.app, referral.auth.common_passwords as common\n"
         "assert common._list.cache_info().currsize == 0\n"
         "assert common.is_common('password')\n"
         "assert common._list.cache_info().currsize == 1\n"

@@ -24,6 +24,7 @@ import uvloop
 
 from referral import clock, mail, smtp
 from referral.admin import list_mail
+from referral.auth.tokens import new_id
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
 from referral.mail import Mailer
@@ -31,7 +32,6 @@ from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.schemas import key_of
 from referral.smtp import Server, SMTPTransport, parse_server
-from referral.tokens import new_id
 from referral.transport import TransportFailure, mailbox_of
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
 from tests.people import API

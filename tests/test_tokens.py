@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import run
+from referral.auth.signing_keys import KEY_FILE, SECRET_FILE, open_keys, rotate_keys
+from referral.auth.tokens import LEEWAY, InvalidToken, Signer, open_signer
 from referral.clock import SECOND, now
 from referral.config import Auth, ConfigError, load_config
 from referral.keys import SIGNER
-from referral.signing_keys import KEY_FILE, SECRET_FILE, open_keys, rotate_keys
-from referral.tokens import LEEWAY, InvalidToken, Signer, open_signer
 from tests.conftest import Client, MakeClient
 from tests.people import API, PASSWORD, Person
 from tests.servers import free_port, wait_until
@@ -296,7 +296,7 @@ def test_processes_that_start_at_once_agree_on_one_key(algorithm: str) -> None:
         "from dataclasses import replace\n"
         "import cryptography.hazmat.primitives.asymmetric.rsa\n"
         "from referral.config import load_config\n"
-        "from referral.signing_keys import open_keys\n"
+        "from referral.auth.signing_keys import open_keys\n"
         f"auth = replace(load_config(environ={{}}).auth, algorithm='{algorithm}')\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"

@@ -20,6 +20,7 @@ from referral.accounts import (
     refuse_code,
 )
 from referral.audit import record, record_refusal
+from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
 from referral.bodies import is_json, parse_form, parse_json, read_body
 from referral.changes import Changes
 from referral.clock import SECOND, now
@@ -61,7 +62,6 @@ from referral.schemas import (
     Username,
     key_of,
 )
-from referral.tokens import InvalidToken, hash_token, new_id, new_token
 from referral.views import answer, user_view
 
 routes = web.RouteTableDef()

@@ -9,6 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased
 from referral.audit import record
+from referral.auth.tokens import new_id
 from referral.cache import Load
 from referral.changes import Changes
 from referral.clock import DAY, SECOND, now
@@ -35,7 +36,6 @@ from referral.schemas import (
     key_of,
     rfc_3339,
 )
-from referral.tokens import new_id
 from referral.views import active_code_view, answer, code_view
 
 routes = web.RouteTableDef()

@@ -11,9 +11,9 @@ from typing import Any
 import jwt
 import uuid_utils
 
+from referral.auth.signing_keys import Key, open_keys
 from referral.clock import SECOND
 from referral.config import Config, ConfigError
-from referral.signing_keys import Key, open_keys
 
 AUDIENCE = "referral"
 # RFC 9068 section 2.1: keeps an ID token or any other JWT of the same key from being taken for an access token.

@@ -1,0 +1,1 @@
+"""Who somebody is: passwords, access tokens and the keys that sign them."""
