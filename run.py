@@ -121,7 +121,7 @@ def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
 def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
     """list the mail that waits and the mail that failed, and why"""
     from referral.admin import list_mail
-    from referral.mail import mask
+    from referral.background.mailer import mask
     from referral.schemas import rfc_3339
 
     mails = asyncio.run(list_mail(config))

@@ -11,12 +11,13 @@ from aiohttp import web
 from referral import clock
 from referral.auth.passwords import PasswordHasher
 from referral.auth.tokens import open_signer
+from referral.background.mailer import Mailer
+from referral.background.profiles import Enricher
 from referral.bodies import MAX_BODY
 from referral.cache import open_cache
 from referral.config import Config
 from referral.cors import allowing, answering_preflights
 from referral.database import DatabaseUnavailable, open_database
-from referral.enrichment import Enricher
 from referral.handlers import auth, codes, pages, service, users
 from referral.handlers import sessions as session_handlers
 from referral.hunter import EmailVerifier
@@ -35,7 +36,6 @@ from referral.keys import (
     SIGNER,
 )
 from referral.live_sessions import open_live_sessions
-from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.queries import audit, one_time_tokens, outbox, sessions

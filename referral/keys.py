@@ -6,13 +6,13 @@ from aiohttp import web
 
 from referral.auth.passwords import PasswordHasher
 from referral.auth.tokens import Signer
+from referral.background.mailer import Mailer
+from referral.background.profiles import Enricher
 from referral.cache import Cache
 from referral.config import Config
 from referral.database import Database
-from referral.enrichment import Enricher
 from referral.hunter import EmailVerifier
 from referral.live_sessions import LiveSessions
-from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
 from referral.rate_limits import Networks, RateLimiter

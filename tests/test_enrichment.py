@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from referral import clock, config, enrichment, schemas, vendors
+from referral import clock, config, schemas, vendors
+from referral.background import profiles as enrichment
+from referral.background.profiles import Enricher, read_profile
 from referral.config import ConfigError
 from referral.database import ConstraintViolation, Database
-from referral.enrichment import Enricher, read_profile
 from referral.keys import ENRICHER
 from referral.metrics import Metrics
 from referral.queries import profiles, users

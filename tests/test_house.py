@@ -65,7 +65,20 @@ def ours(names: set[str]) -> set[str]:
 
 # What a handler may be made of.
 FOR_HANDLERS = {
-    *("accounts", "audit", "bodies", "cache", "changes", "clock", "config", "database", "hunter", "keys", "mail", "openapi"),
+    *(
+        "accounts",
+        "audit",
+        "bodies",
+        "cache",
+        "changes",
+        "clock",
+        "config",
+        "database",
+        "hunter",
+        "keys",
+        "background.mailer",
+        "openapi",
+    ),
     *("pages", "paging", "auth.passwords", "problems", "rate_limits", "schemas", "auth.tokens", "views"),
 }
 # Libraries that one part of the house knows, and nobody else.

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from referral import clock, mail
+from referral import clock
 from referral.auth.tokens import new_id
+from referral.background import mailer as mail
+from referral.background.mailer import LANGUAGES, Mailer, language_of
 from referral.database import Database
 from referral.keys import MAILER
-from referral.mail import LANGUAGES, Mailer, language_of
 from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.schemas import key_of

@@ -19,6 +19,7 @@ import pytest
 
 import referral.database
 import run
+from referral.background.mailer import LONGEST_SLEEP, Mailer
 from referral.clock import now
 from referral.database import (
     ConstraintViolation,
@@ -31,7 +32,6 @@ from referral.database import (
 from referral.database import migrate as migrations
 from referral.database.statements import Statement, load_statements
 from referral.keys import DATABASE
-from referral.mail import LONGEST_SLEEP, Mailer
 from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person

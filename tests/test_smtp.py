@@ -22,12 +22,13 @@ import aiohttp
 import pytest
 import uvloop
 
-from referral import clock, mail, smtp
+from referral import clock, smtp
 from referral.admin import list_mail
 from referral.auth.tokens import new_id
+from referral.background import mailer as mail
+from referral.background.mailer import Mailer
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
-from referral.mail import Mailer
 from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.schemas import key_of

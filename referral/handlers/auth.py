@@ -21,6 +21,7 @@ from referral.accounts import (
 )
 from referral.audit import record, record_refusal
 from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
+from referral.background.mailer import language_of
 from referral.bodies import is_json, parse_form, parse_json, read_body
 from referral.changes import Changes
 from referral.clock import SECOND, now
@@ -43,7 +44,6 @@ from referral.keys import (
     PASSWORDS,
     SIGNER,
 )
-from referral.mail import language_of
 from referral.openapi import SIGNED_IN
 from referral.problems import Problem, translated
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users

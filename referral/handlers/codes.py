@@ -10,6 +10,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 from referral.accounts import erased
 from referral.audit import record
 from referral.auth.tokens import new_id
+from referral.background.mailer import language_of
 from referral.cache import Load
 from referral.changes import Changes
 from referral.clock import DAY, SECOND, now
@@ -17,7 +18,6 @@ from referral.config import Config
 from referral.database import Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
-from referral.mail import language_of
 from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN
 from referral.paging import page, read_cursor
 from referral.problems import Problem, invalid, translated

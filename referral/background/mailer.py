@@ -40,7 +40,7 @@ from referral.transport import (
 
 log = logging.getLogger(__name__)
 
-TEMPLATES = Path(__file__).resolve().parent / "templates" / "mail"
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "mail"
 LANGUAGES = ("en", "ru")
 
 VERIFICATION_TTL = 3 * clock.DAY
