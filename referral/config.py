@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 from urllib.parse import SplitResult, urlsplit
 
-from referral.smtp import parse_server
-from referral.transport import mailbox_of
+from referral.mail.smtp import parse_server
+from referral.mail.transport import mailbox_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS = ROOT / "config.toml"

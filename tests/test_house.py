@@ -92,7 +92,7 @@ ONLY_IN = {
     "redis": "referral.redis_client",
     "hiredis": "referral.redis_client",
     "bcrypt": "referral.auth.passwords",
-    "aiosmtplib": "referral.smtp",
+    "aiosmtplib": "referral.mail.smtp",
     "gunicorn": "referral.workers",
     "limits": "referral.rate_limits",
     "cryptography": "referral.auth.signing_keys",

@@ -25,10 +25,8 @@ from referral import clock
 from referral.auth.tokens import hash_token, new_token
 from referral.config import Config
 from referral.database import Database, DatabaseUnavailable
-from referral.metrics import Metrics
-from referral.queries import one_time_tokens, outbox, users
-from referral.smtp import SMTPTransport, parse_server
-from referral.transport import (
+from referral.mail.smtp import SMTPTransport, parse_server
+from referral.mail.transport import (
     FileTransport,
     PermanentFailure,
     Send,
@@ -37,6 +35,8 @@ from referral.transport import (
     TransportFailure,
     mailbox_of,
 )
+from referral.metrics import Metrics
+from referral.queries import one_time_tokens, outbox, users
 
 log = logging.getLogger(__name__)
 

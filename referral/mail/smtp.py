@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiosmtplib
 
-from referral.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
+from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
 
 # In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step; a server that hangs must not hold the queue up that
 # long, and a mail that was given up on too early is only sent again. Longest is the wait after the last line, when a server

@@ -1,0 +1,1 @@
+"""Mail: where it goes, and how it is handed over."""
