@@ -20,7 +20,6 @@ from referral.cors import allowing, answering_preflights
 from referral.database import DatabaseUnavailable, open_database
 from referral.handlers import auth, codes, pages, service, users
 from referral.handlers import sessions as session_handlers
-from referral.hunter import EmailVerifier
 from referral.keys import (
     CACHE,
     CONFIG,
@@ -40,7 +39,8 @@ from referral.metrics import Metrics
 from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.rate_limits import RateLimiter, networks
-from referral.vendors import open_vendor_session
+from referral.vendors.client import open_vendor_session
+from referral.vendors.hunter import EmailVerifier
 
 log = logging.getLogger(__name__)
 

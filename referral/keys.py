@@ -11,11 +11,11 @@ from referral.background.profiles import Enricher
 from referral.cache import Cache
 from referral.config import Config
 from referral.database import Database
-from referral.hunter import EmailVerifier
 from referral.live_sessions import LiveSessions
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
 from referral.rate_limits import Networks, RateLimiter
+from referral.vendors.hunter import EmailVerifier
 
 CONFIG = web.AppKey("config", Config)
 DATABASE = web.AppKey("database", Database)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from referral import clock, config, schemas, vendors
+from referral import clock, config, schemas
 from referral.background import profiles as enrichment
 from referral.background.profiles import Enricher, read_profile
 from referral.config import ConfigError
@@ -23,7 +23,8 @@ from referral.database import ConstraintViolation, Database
 from referral.keys import ENRICHER
 from referral.metrics import Metrics
 from referral.queries import profiles, users
-from referral.vendors import NoAnswer, open_vendor_session
+from referral.vendors import client as vendors
+from referral.vendors.client import NoAnswer, open_vendor_session
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Person
 from tests.rows import sql

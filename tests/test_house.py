@@ -74,7 +74,7 @@ FOR_HANDLERS = {
         "clock",
         "config",
         "database",
-        "hunter",
+        "vendors.hunter",
         "keys",
         "background.mailer",
         "openapi",

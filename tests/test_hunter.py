@@ -15,9 +15,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from referral import hunter, vendors
 from referral.config import ConfigError
 from referral.keys import PASSWORDS
+from referral.vendors import client as vendors
+from referral.vendors import hunter
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Answer, Person
 from tests.vendors import (

@@ -18,7 +18,7 @@ from referral import clock, config
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
 from referral.queries import profiles, users
-from referral.vendors import NoAnswer, ask_vendor
+from referral.vendors.client import NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)
 

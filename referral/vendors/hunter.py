@@ -12,7 +12,7 @@ from referral import config
 from referral.metrics import Metrics
 from referral.problems import Problem
 from referral.schemas import key_of
-from referral.vendors import Breaker, NoAnswer, ask_vendor
+from referral.vendors.client import Breaker, NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Outside services that are asked about people."""
