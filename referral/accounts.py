@@ -6,7 +6,7 @@ from referral.audit import record
 from referral.auth.common_passwords import is_common
 from referral.auth.passwords import MAX_LENGTH
 from referral.auth.tokens import hash_token
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.config import Config
 from referral.database import Connection, TransactionConflict

@@ -14,7 +14,8 @@ from referral.auth.tokens import open_signer
 from referral.background.mailer import Mailer
 from referral.background.profiles import Enricher
 from referral.bodies import MAX_BODY
-from referral.cache import open_cache
+from referral.cache.codes import open_cache
+from referral.cache.sessions import open_live_sessions
 from referral.config import Config
 from referral.cors import allowing, answering_preflights
 from referral.database import DatabaseUnavailable, open_database
@@ -34,7 +35,6 @@ from referral.keys import (
     PROXIES,
     SIGNER,
 )
-from referral.live_sessions import open_live_sessions
 from referral.metrics import Metrics
 from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.queries import audit, one_time_tokens, outbox, sessions
@@ -89,8 +89,8 @@ async def _cache(app: web.Application) -> AsyncIterator[None]:
     config, changes = app[CONFIG], None
     if config.cache.url.startswith(("redis:", "rediss:")):
         # Imported here: redis-py takes longer to load than the default start can spare.
-        from referral.redis_changes import RedisChanges
-        from referral.redis_client import RedisClient
+        from referral.cache.redis.client import RedisClient
+        from referral.cache.redis.epoch import RedisChanges
 
         changes = RedisChanges(RedisClient(config.cache.url, app[METRICS]), app[DATABASE])
     app[CACHE] = open_cache(config.cache.url, app[METRICS], changes)

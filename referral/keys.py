@@ -8,10 +8,10 @@ from referral.auth.passwords import PasswordHasher
 from referral.auth.tokens import Signer
 from referral.background.mailer import Mailer
 from referral.background.profiles import Enricher
-from referral.cache import Cache
+from referral.cache.codes import Cache
+from referral.cache.sessions import LiveSessions
 from referral.config import Config
 from referral.database import Database
-from referral.live_sessions import LiveSessions
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
 from referral.rate_limits import Networks, RateLimiter

@@ -27,7 +27,7 @@ from referral.config import Limits
 from referral.problems import Problem
 
 if TYPE_CHECKING:
-    from referral.redis_client import RedisClient
+    from referral.cache.redis.client import RedisClient
 
 LOOKUP = "lookup"
 REQUEST = "request"

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from referral.cache import Cache, Load, MemoryCache, NoCache, open_cache
-from referral.changes import Changes
+from referral.cache.codes import Cache, Load, MemoryCache, NoCache, open_cache
+from referral.cache.invalidation import Changes
 from referral.clock import SECOND, now
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics

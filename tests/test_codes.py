@@ -331,7 +331,7 @@ async def test_a_code_that_expired_meanwhile_is_found_by_neither_way(
         assert answer.status == 200
     # The only way around the cache's copy of the expiry is to let the time come.
     later = now() + 31 * DAY
-    monkeypatch.setattr("referral.cache.now", lambda: later)
+    monkeypatch.setattr("referral.cache.codes.now", lambda: later)
     monkeypatch.setattr("referral.handlers.codes.now", lambda: later)
     for answer in (await alice.get(f"/codes/{code}"), await by_email(alice, alice.email)):
         assert answer.problem == "not-found"

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
+from referral.cache.sessions import LiveSessions, LocalSessions
 from referral.clock import now
 from referral.database import Database
-from referral.live_sessions import LiveSessions, LocalSessions
 from referral.queries.sessions import LiveSession
 from tests.conftest import Client, MakeClient
 from tests.people import Person

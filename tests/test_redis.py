@@ -17,18 +17,18 @@ import pytest
 import uvloop
 from redis import asyncio as aioredis
 
-from referral import redis_client
-from referral.cache import Cache, Load
-from referral.changes import Changes
+from referral.cache.codes import Cache, Load
+from referral.cache.invalidation import Changes
+from referral.cache.redis import client as redis_client
+from referral.cache.redis.client import RedisClient
+from referral.cache.redis.codes import RedisCache
+from referral.cache.redis.epoch import RedisChanges
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
 from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email
-from referral.redis_cache import RedisCache
-from referral.redis_changes import RedisChanges
-from referral.redis_client import RedisClient
 from tests.conftest import Client, MakeClient
 from tests.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
 from tests.people import Person

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from redis import asyncio as aioredis
 
-from referral import redis_changes
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
+from referral.cache.redis import epoch as redis_changes
+from referral.cache.redis.client import RedisClient
+from referral.cache.redis.epoch import RedisChanges
+from referral.cache.redis.sessions import GENERATION, RedisSessions
 from referral.clock import now
 from referral.database import Database
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
-from referral.redis_changes import RedisChanges
-from referral.redis_client import RedisClient
-from referral.redis_sessions import GENERATION, RedisSessions
 from tests.conftest import MakeClient
 from tests.people import Person
 from tests.servers import RedisServer

@@ -23,7 +23,7 @@ from referral.audit import record, record_refusal
 from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
 from referral.background.mailer import language_of
 from referral.bodies import is_json, parse_form, parse_json, read_body
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
 from referral.clock import SECOND, now
 from referral.config import Config
 from referral.database import Connection

@@ -11,8 +11,8 @@ from referral.accounts import erased
 from referral.audit import record
 from referral.auth.tokens import new_id
 from referral.background.mailer import language_of
-from referral.cache import Load
-from referral.changes import Changes
+from referral.cache.codes import Load
+from referral.cache.invalidation import Changes
 from referral.clock import DAY, SECOND, now
 from referral.config import Config
 from referral.database import Connection, DatabaseUnavailable

@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.audit import record
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY

@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.accounts import erased, refuse_code
 from referral.audit import record, record_refusal
-from referral.changes import Changes
+from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.handlers import API
 from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY

@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from referral.cache.redis.client import RedisClient
 from referral.clock import SECOND
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
 from referral.queries import cache_epoch
-from referral.redis_client import RedisClient
 
 # How long a worker trusts an epoch that it read, and what a change waits when it could not reach Redis: longer, because
 # timers may go off early by a clock's grain.

@@ -1,7 +1,7 @@
 """Who is signed in, at hand: what each authenticated request asks first.
 
 Where this process is all there is (`cache.url = memory://`), it knows of each end itself; with Redis, that is asked whether
-one has come since (`redis_sessions.py`); elsewhere the database is asked each time, which knows at once what any
+one has come since (`cache/redis/sessions.py`); elsewhere the database is asked each time, which knows at once what any
 worker ended. To know it here saves a look-up the hop to the database's thread, a third of its time.
 """
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from referral.changes import Keeper
+from referral.cache.invalidation import Keeper
 from referral.clock import now
 from referral.database import Connection
 from referral.queries.sessions import LiveSession
 
 if TYPE_CHECKING:
-    from referral.redis_changes import RedisChanges
-    from referral.redis_client import Question
+    from referral.cache.redis.client import Question
+    from referral.cache.redis.epoch import RedisChanges
 
 Load = Callable[[], Awaitable[LiveSession | None]]
 
@@ -76,7 +76,7 @@ class LocalSessions:
 def open_live_sessions(cache_url: str, changes: RedisChanges | None) -> LiveSessions:
     """The live sessions of a process with this `cache.url`."""
     if changes:
-        from referral.redis_sessions import RedisSessions
+        from referral.cache.redis.sessions import RedisSessions
 
         return RedisSessions(changes)
     return LocalSessions(alone=cache_url.startswith("memory:"))

@@ -1,7 +1,7 @@
 """Live sessions, kept by each worker for as long as Redis says that none has ended.
 
 In Redis, GENERATION holds a random word that each session's end does away with. What is kept says which word was there
-before the database was asked, and in which era (`redis_changes.py`); it is taken for true only if Redis, asked by the very
+before the database was asked, and in which era (`epoch.py`); it is taken for true only if Redis, asked by the very
 request, says the same. The question goes out in one piece with the counting of the request's limit. It is one word for all
 sessions, because they end seldom and are asked for all the time.
 """
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from referral.cache.redis.client import Question
+from referral.cache.redis.epoch import TOMBSTONE, RedisChanges
+from referral.cache.sessions import ENTRIES, Load
 from referral.clock import now
 from referral.database import Connection
-from referral.live_sessions import ENTRIES, Load
 from referral.queries.sessions import LiveSession
-from referral.redis_changes import TOMBSTONE, RedisChanges
-from referral.redis_client import Question
 
 GENERATION = "referral:sessions"
 # The word, made if there is none: nobody has asked yet, a session has ended, or Redis was flushed.

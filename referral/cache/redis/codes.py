@@ -1,6 +1,6 @@
 """Active codes in Redis, shared by all workers, and never stale whatever becomes of Redis.
 
-An entry is void unless it says the current era (`redis_changes.py`). A look-up that misses takes a lease on the key, asks
+An entry is void unless it says the current era (`epoch.py`). A look-up that misses takes a lease on the key, asks
 the database, and fills only if its lease is still there. A change takes the lease away, and so do a flush, an eviction and
 a restart; while there is a tombstone on the key, nobody gets a lease.
 """
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from referral.cache import Load
+from referral.cache.codes import Load
+from referral.cache.redis.epoch import RedisChanges
 from referral.clock import SECOND, now
 from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
-from referral.redis_changes import RedisChanges
 
 # Longest life of an entry, in ms: what is rarely asked for need not lie there.
 ENTRY_TTL = 600 * SECOND

@@ -1,8 +1,8 @@
 """Active codes at hand, by code and by the referrer's e-mail.
 
 The rule: once a request that ended or changed a code has been answered, no look-up on any worker shows the former state. A
-request that changes codes says so (`changes.py`); look-ups go through `by_code` and `by_email`, which ask the database for
-what they miss and keep the answer only if nothing was changed meanwhile.
+request that changes codes says so (`invalidation.py`); look-ups go through `by_code` and `by_email`, which ask the database
+for what they miss and keep the answer only if nothing was changed meanwhile.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from referral.changes import Keeper
+from referral.cache.invalidation import Keeper
 from referral.clock import now
 from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 
 if TYPE_CHECKING:
-    from referral.redis_changes import RedisChanges
+    from referral.cache.redis.epoch import RedisChanges
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
 
@@ -129,7 +129,7 @@ class MemoryCache:
 def open_cache(url: str, metrics: Metrics, changes: RedisChanges | None) -> Cache:
     """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
     if changes:
-        from referral.redis_cache import RedisCache
+        from referral.cache.redis.codes import RedisCache
 
         return RedisCache(metrics, changes)
     return NoCache() if url.startswith("none:") else MemoryCache(metrics)

@@ -1,0 +1,1 @@
+"""Redis, and what is kept in it for all workers."""
