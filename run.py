@@ -122,7 +122,7 @@ def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
     """list the mail that waits and the mail that failed, and why"""
     from referral.admin import list_mail
     from referral.background.mailer import mask
-    from referral.schemas import rfc_3339
+    from referral.contract.schemas import rfc_3339
 
     mails = asyncio.run(list_mail(config))
     if not mails:
@@ -228,7 +228,7 @@ def print_openapi(config: Config, arguments: argparse.Namespace) -> None:
     import orjson
 
     from referral.app import create_app
-    from referral.openapi import build_openapi
+    from referral.contract.openapi import build_openapi
 
     print(orjson.dumps(build_openapi(create_app(config), config), option=orjson.OPT_INDENT_2).decode())
 

@@ -67,7 +67,7 @@ def _postgres(folder: Path) -> Iterator[str]:
 
 def last_cursor(there: Place) -> str:
     """The cursor before the last fifty referrals of the biggest referrer."""
-    from referral.paging import encode_cursor
+    from referral.contract.paging import encode_cursor
 
     population = there.population
     numbers = [number for number, referrer in enumerate(population.referrer_of, population.referrers) if referrer == 0]

@@ -9,11 +9,11 @@ from referral.auth.tokens import hash_token
 from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.config import Config
+from referral.contract.problems import Problem, invalid
+from referral.contract.schemas import key_of
 from referral.database import Connection, TransactionConflict
 from referral.keys import ADDRESS, CONFIG, DATABASE, LIMITER, LIVE_SESSIONS, PASSWORDS
-from referral.problems import Problem, invalid
 from referral.queries import codes, one_time_tokens, outbox, sessions, users
-from referral.schemas import key_of
 
 # A name shorter than this may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from marshmallow import Schema, ValidationError
 
-from referral.problems import Problem, invalid_members
+from referral.contract.problems import Problem, invalid_members
 
 # 64 KiB is the most a body may have; what stalls longer than this on the way is cut.
 MAX_BODY = 64 * 1024

@@ -16,6 +16,8 @@ from referral.auth.passwords import Overloaded
 from referral.auth.tokens import InvalidToken, new_id
 from referral.bodies import load, load_query, read_json
 from referral.clock import now
+from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
+from referral.contract.problems import BY_STATUS, Problem
 from referral.database import DatabaseUnavailable, TransactionConflict
 from referral.keys import (
     ADDRESS,
@@ -31,8 +33,6 @@ from referral.keys import (
     REQUEST_ID,
     SIGNER,
 )
-from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
-from referral.problems import BY_STATUS, Problem
 from referral.queries import sessions
 from referral.rate_limits import EXEMPT, client_address
 

@@ -24,7 +24,7 @@ from cachetools import LRUCache
 from limits import RateLimitItem, parse
 
 from referral.config import Limits
-from referral.problems import Problem
+from referral.contract.problems import Problem
 
 if TYPE_CHECKING:
     from referral.cache.redis.client import RedisClient

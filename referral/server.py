@@ -14,9 +14,9 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
 from referral.auth.tokens import new_id
+from referral.contract.problems import Problem
 from referral.headers import setting_headers
 from referral.keys import CONFIG, REQUEST_ID
-from referral.problems import Problem
 
 log = logging.getLogger("referral.requests")
 

@@ -5,12 +5,12 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from referral.contract.schemas import rfc_3339
 from referral.headers import JSON_HEADERS
 from referral.queries.codes import ActiveCode, Code
 from referral.queries.referrals import Referral
 from referral.queries.sessions import Session
 from referral.queries.users import Account
-from referral.schemas import rfc_3339
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -19,10 +19,10 @@ from referral.admin import create_admin, list_events
 from referral.auth.tokens import new_id
 from referral.clock import DAY, now
 from referral.config import ConfigError
+from referral.contract.schemas import rfc_3339
 from referral.database.migrate import MIGRATIONS
 from referral.database.statements import load_statements
 from referral.queries.audit import EventName
-from referral.schemas import rfc_3339
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import PASSWORD, Answer, Person, read_mails, token_in
 from tests.rows import count, make_admin, sql

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from referral.clock import DAY, now
-from referral.schemas import rfc_3339
+from referral.contract.schemas import rfc_3339
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person, read_mails, text_of
 from tests.rows import count, everything, expire, make_admin

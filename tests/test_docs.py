@@ -11,8 +11,8 @@ from typing import Any
 import openapi_ui_bundles
 import pytest
 
+from referral.contract.problems import CATALOGUE
 from referral.handlers.service import ASSETS
-from referral.problems import CATALOGUE
 from tests.conftest import Client
 from tests.people import PASSWORD, Person, read_mails, token_in
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from referral import clock, config, schemas
+from referral import clock, config
 from referral.background import profiles as enrichment
 from referral.background.profiles import Enricher, read_profile
 from referral.config import ConfigError
+from referral.contract import schemas
 from referral.database import ConstraintViolation, Database
 from referral.keys import ENRICHER
 from referral.metrics import Metrics

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from referral.app import create_app
-from referral.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
-from referral.problems import CATALOGUE, CONTENT_TYPE
+from referral.contract.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
+from referral.contract.problems import CATALOGUE, CONTENT_TYPE
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.people import API, PASSWORD, Answer, Person, read_mails, token_in
 

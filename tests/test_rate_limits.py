@@ -13,8 +13,8 @@ from limits import parse
 from referral import rate_limits
 from referral.app import create_app
 from referral.cache.redis.client import RedisClient
+from referral.contract.openapi import limit_of
 from referral.metrics import Metrics
-from referral.openapi import limit_of
 from referral.rate_limits import EXEMPT, client_address, networks
 from tests.conftest import MakeClient, MakeConfig
 from tests.people import Person

@@ -14,7 +14,7 @@ import pytest
 
 import run
 from referral.app import create_app
-from referral.openapi import build_openapi
+from referral.contract.openapi import build_openapi
 from tests.conftest import MakeConfig
 from tests.people import API
 from tests.service import ROOT, serving

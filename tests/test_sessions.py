@@ -13,8 +13,8 @@ import jwt
 
 from referral import app as app_module
 from referral.clock import DAY, SECOND, now
+from referral.contract.schemas import rfc_3339
 from referral.database.migrate import migrate
-from referral.schemas import rfc_3339
 from tests.conftest import Client, MakeClient
 from tests.people import PASSWORD, Answer, Person
 from tests.rows import count, everything, sql

@@ -28,13 +28,13 @@ from referral.auth.tokens import new_id
 from referral.background import mailer as mail
 from referral.background.mailer import Mailer
 from referral.config import ConfigError, load_config
+from referral.contract.schemas import key_of
 from referral.database import Database, open_database
 from referral.mail import smtp
 from referral.mail.smtp import Server, SMTPTransport, parse_server
 from referral.mail.transport import TransportFailure, mailbox_of
 from referral.metrics import Metrics
 from referral.queries import outbox, users
-from referral.schemas import key_of
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
 from tests.people import API
 from tests.people import PASSWORD as PERSON_PASSWORD

@@ -29,8 +29,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import referral.clock
 from referral.app import create_app
 from referral.config import Config
+from referral.contract.schemas import rfc_3339
 from referral.database import is_postgres, sqlite_path
-from referral.schemas import rfc_3339
 from tests.conftest import MakeConfig
 from tests.people import API, PASSWORD, Answer
 from tests.serving import client_of

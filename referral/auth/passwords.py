@@ -18,7 +18,7 @@ T = TypeVar("T")
 # in which every character of the password counts; the key only separates these hashes from other uses of the password.
 _DOMAIN = b"referral.passwords.v1"
 
-# Longer ones are refused when chosen (`schemas.py`); nothing is cut.
+# Longer ones are refused when chosen (`contract/schemas/`); nothing is cut.
 MAX_LENGTH = 1024
 
 # With all cores busy at 12 rounds a password takes about 0.25 s: whoever would wait longer than some seconds is better

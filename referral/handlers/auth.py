@@ -26,6 +26,21 @@ from referral.bodies import is_json, parse_form, parse_json, read_body
 from referral.cache.invalidation import Changes
 from referral.clock import SECOND, now
 from referral.config import Config
+from referral.contract.openapi import SIGNED_IN
+from referral.contract.problems import Problem, translated
+from referral.contract.schemas import (
+    Email,
+    EmailVerificationSchema,
+    OAuthErrorSchema,
+    PasswordChangeSchema,
+    PasswordResetRequestSchema,
+    PasswordResetSchema,
+    RegisteredSchema,
+    RegistrationSchema,
+    TokensSchema,
+    Username,
+    key_of,
+)
 from referral.database import Connection
 from referral.handlers import API
 from referral.keys import (
@@ -44,24 +59,9 @@ from referral.keys import (
     PASSWORDS,
     SIGNER,
 )
-from referral.openapi import SIGNED_IN
-from referral.problems import Problem, translated
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
 from referral.rate_limits import EXEMPT
-from referral.schemas import (
-    Email,
-    EmailVerificationSchema,
-    OAuthErrorSchema,
-    PasswordChangeSchema,
-    PasswordResetRequestSchema,
-    PasswordResetSchema,
-    RegisteredSchema,
-    RegistrationSchema,
-    TokensSchema,
-    Username,
-    key_of,
-)
 from referral.views import answer, user_view
 
 routes = web.RouteTableDef()

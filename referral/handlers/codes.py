@@ -15,16 +15,10 @@ from referral.cache.codes import Load
 from referral.cache.invalidation import Changes
 from referral.clock import DAY, SECOND, now
 from referral.config import Config
-from referral.database import Connection, DatabaseUnavailable
-from referral.handlers import API
-from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
-from referral.openapi import PUBLIC_LOOKUP, SIGNED_IN
-from referral.paging import page, read_cursor
-from referral.problems import Problem, invalid, translated
-from referral.queries import codes, locks, outbox, users
-from referral.queries.sessions import LiveSession
-from referral.rate_limits import LOOKUP
-from referral.schemas import (
+from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN
+from referral.contract.paging import page, read_cursor
+from referral.contract.problems import Problem, invalid, translated
+from referral.contract.schemas import (
     CODE,
     ActiveCodeSchema,
     CodeChangeSchema,
@@ -36,6 +30,12 @@ from referral.schemas import (
     key_of,
     rfc_3339,
 )
+from referral.database import Connection, DatabaseUnavailable
+from referral.handlers import API
+from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
+from referral.queries import codes, locks, outbox, users
+from referral.queries.sessions import LiveSession
+from referral.rate_limits import LOOKUP
 from referral.views import active_code_view, answer, code_view
 
 routes = web.RouteTableDef()

@@ -10,9 +10,9 @@ from aiohttp_apispec import docs
 
 from referral.accounts import confirm_email, confirm_reset
 from referral.bodies import read_form
+from referral.contract.problems import CATALOGUE, Problem
 from referral.keys import CONFIG
 from referral.pages import html, html_response, page_docs
-from referral.problems import CATALOGUE, Problem
 from referral.rate_limits import EXEMPT
 
 routes = web.RouteTableDef()

@@ -9,14 +9,14 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, response_schema
 
+from referral.contract.openapi import build_openapi
+from referral.contract.problems import Problem
+from referral.contract.schemas import HealthSchema
 from referral.database import DatabaseUnavailable
 from referral.keys import CACHE, CONFIG, DATABASE, METRICS
-from referral.openapi import build_openapi
 from referral.pages import html, page_docs
-from referral.problems import Problem
 from referral.queries import service
 from referral.rate_limits import EXEMPT
-from referral.schemas import HealthSchema
 from referral.views import answer
 
 routes = web.RouteTableDef()

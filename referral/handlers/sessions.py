@@ -8,13 +8,13 @@ from aiohttp_apispec import docs, querystring_schema, response_schema
 from referral.audit import record
 from referral.cache.invalidation import Changes
 from referral.clock import now
+from referral.contract.openapi import SIGNED_IN
+from referral.contract.paging import page, read_cursor
+from referral.contract.problems import Problem
+from referral.contract.schemas import PageQuerySchema, SessionPageSchema
 from referral.handlers import API
 from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
-from referral.openapi import SIGNED_IN
-from referral.paging import page, read_cursor
-from referral.problems import Problem
 from referral.queries import sessions
-from referral.schemas import PageQuerySchema, SessionPageSchema
 from referral.views import answer, session_view
 
 routes = web.RouteTableDef()

@@ -9,13 +9,10 @@ from referral.accounts import erased, refuse_code
 from referral.audit import record, record_refusal
 from referral.cache.invalidation import Changes
 from referral.clock import now
-from referral.handlers import API
-from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
-from referral.openapi import SIGNED_IN
-from referral.paging import page, read_cursor
-from referral.problems import Problem, translated
-from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
-from referral.schemas import (
+from referral.contract.openapi import SIGNED_IN
+from referral.contract.paging import page, read_cursor
+from referral.contract.problems import Problem, translated
+from referral.contract.schemas import (
     CodeUseSchema,
     ErasureSchema,
     PageQuerySchema,
@@ -25,6 +22,9 @@ from referral.schemas import (
     UserSchema,
     key_of,
 )
+from referral.handlers import API
+from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
+from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
 from referral.views import answer, person, referral_view, user_view
 
 routes = web.RouteTableDef()

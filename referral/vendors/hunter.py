@@ -9,9 +9,9 @@ from cachetools import TTLCache
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from referral import config
+from referral.contract.problems import Problem
+from referral.contract.schemas import key_of
 from referral.metrics import Metrics
-from referral.problems import Problem
-from referral.schemas import key_of
 from referral.vendors.client import Breaker, NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
-from referral.problems import invalid
+from referral.contract.problems import invalid
 
 T = TypeVar("T")
 Key = tuple[int, str]

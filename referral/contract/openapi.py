@@ -15,9 +15,10 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
-from referral import __version__, schemas
+from referral import __version__
 from referral.config import Config
-from referral.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
+from referral.contract import schemas
+from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
 from referral.rate_limits import EXEMPT, REQUEST
 
 SIGNED_IN = "signed-in"
