@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 from marshmallow import ValidationError
 
-from referral.accounts import check_new_password, check_not_personal
 from referral.auth.passwords import PasswordHasher
 from referral.auth.tokens import new_id
 from referral.clock import now
@@ -16,6 +15,7 @@ from referral.contract.schemas import Email, Username, key_of
 from referral.database import ConstraintViolation, Database, open_database
 from referral.database.migrate import refuse_unmigrated
 from referral.queries import audit, outbox, users
+from referral.rules.accounts import check_new_password, check_not_personal
 
 
 async def create_admin(config: Config, email: str, username: str | None, password: str) -> str:

@@ -65,8 +65,8 @@ def ours(names: set[str]) -> set[str]:
 
 # What a handler may be made of.
 FOR_HANDLERS = {
-    "accounts",
-    "audit",
+    "rules.accounts",
+    "rules.audit",
     "auth.passwords",
     "auth.tokens",
     "background.mailer",

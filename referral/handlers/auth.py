@@ -10,16 +10,6 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import ValidationError
 
-from referral.accounts import (
-    check_new_password,
-    check_not_personal,
-    confirm_email,
-    confirm_reset,
-    end_reset_links,
-    erased,
-    refuse_code,
-)
-from referral.audit import record, record_refusal
 from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
 from referral.background.mailer import language_of
 from referral.bodies import is_json, parse_form, parse_json, read_body
@@ -62,6 +52,16 @@ from referral.keys import (
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
 from referral.rate_limits import EXEMPT
+from referral.rules.accounts import (
+    check_new_password,
+    check_not_personal,
+    confirm_email,
+    confirm_reset,
+    end_reset_links,
+    erased,
+    refuse_code,
+)
+from referral.rules.audit import record, record_refusal
 from referral.views import answer, user_view
 
 routes = web.RouteTableDef()

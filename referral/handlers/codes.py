@@ -7,8 +7,6 @@ from typing import Any
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.accounts import erased
-from referral.audit import record
 from referral.auth.tokens import new_id
 from referral.background.mailer import language_of
 from referral.cache.codes import Load
@@ -36,6 +34,8 @@ from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAIL
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rate_limits import LOOKUP
+from referral.rules.accounts import erased
+from referral.rules.audit import record
 from referral.views import active_code_view, answer, code_view
 
 routes = web.RouteTableDef()

@@ -5,7 +5,6 @@ import uuid
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
-from referral.audit import record
 from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.contract.openapi import SIGNED_IN
@@ -15,6 +14,7 @@ from referral.contract.schemas import PageQuerySchema, SessionPageSchema
 from referral.handlers import API
 from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
 from referral.queries import sessions
+from referral.rules.audit import record
 from referral.views import answer, session_view
 
 routes = web.RouteTableDef()

@@ -5,8 +5,6 @@ import uuid
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.accounts import erased, refuse_code
-from referral.audit import record, record_refusal
 from referral.cache.invalidation import Changes
 from referral.clock import now
 from referral.contract.openapi import SIGNED_IN
@@ -25,6 +23,8 @@ from referral.contract.schemas import (
 from referral.handlers import API
 from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
 from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.rules.accounts import erased, refuse_code
+from referral.rules.audit import record, record_refusal
 from referral.views import answer, person, referral_view, user_view
 
 routes = web.RouteTableDef()

@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from referral.audit import record
 from referral.auth.common_passwords import is_common
 from referral.auth.passwords import MAX_LENGTH
 from referral.auth.tokens import hash_token
@@ -14,6 +13,7 @@ from referral.contract.schemas import key_of
 from referral.database import Connection, TransactionConflict
 from referral.keys import ADDRESS, CONFIG, DATABASE, LIMITER, LIVE_SESSIONS, PASSWORDS
 from referral.queries import codes, one_time_tokens, outbox, sessions, users
+from referral.rules.audit import record
 
 # A name shorter than this may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4
