@@ -50,7 +50,7 @@ def serve(config: Config, arguments: argparse.Namespace) -> None:
     import uvloop
 
     from referral.app import create_app
-    from referral.server import serve_until_stopped
+    from referral.web.server import serve_until_stopped
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         loop.run(serve_until_stopped(create_app(config), listener, lambda: print(banner, flush=True)))

@@ -13,11 +13,9 @@ from referral.auth.passwords import PasswordHasher
 from referral.auth.tokens import open_signer
 from referral.background.mailer import Mailer
 from referral.background.profiles import Enricher
-from referral.bodies import MAX_BODY
 from referral.cache.codes import open_cache
 from referral.cache.sessions import open_live_sessions
 from referral.config import Config
-from referral.cors import allowing, answering_preflights
 from referral.database import DatabaseUnavailable, open_database
 from referral.handlers import auth, codes, pages, service, users
 from referral.handlers import sessions as session_handlers
@@ -36,11 +34,13 @@ from referral.keys import (
     SIGNER,
 )
 from referral.metrics import Metrics
-from referral.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.rate_limits import RateLimiter, networks
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EmailVerifier
+from referral.web.bodies import MAX_BODY
+from referral.web.cors import allowing, answering_preflights
+from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ import orjson
 from aiohttp import web
 
 from referral.contract.schemas import rfc_3339
-from referral.headers import JSON_HEADERS
 from referral.queries.codes import ActiveCode, Code
 from referral.queries.referrals import Referral
 from referral.queries.sessions import Session
 from referral.queries.users import Account
+from referral.web.headers import JSON_HEADERS
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

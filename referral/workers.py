@@ -85,7 +85,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
     def load(self) -> Callable[[], Any]:
         # In the worker: neither an event loop nor a connection is shared between processes.
         from referral.app import create_app
-        from referral.server import Runner
+        from referral.web.server import Runner
 
         async def make() -> web.AppRunner:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)

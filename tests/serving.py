@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from referral.server import Runner
+from referral.web.server import Runner
 
 
 class _Runner(Runner):

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from referral.app import create_app
-from referral.bodies import _load_kept
 from referral.keys import METRICS
+from referral.web.bodies import _load_kept
 from tests.conftest import Client, MakeConfig
 from tests.people import API, PASSWORD, Answer, Person
 from tests.rows import count, everything
@@ -496,7 +496,7 @@ async def test_a_compressed_body_counts_by_its_true_size_and_one_that_is_broken_
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("referral.bodies.BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr("referral.web.bodies.BODY_TIMEOUT", 0.2)
 
 
 @pytest.mark.usefixtures("short_patience")

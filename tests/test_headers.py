@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from referral.cors import MAX_AGE
-from referral.pages import FORM_POLICY
+from referral.web.cors import MAX_AGE
+from referral.web.pages import FORM_POLICY
 from tests.conftest import Client, MakeClient
 from tests.people import API, Person
 

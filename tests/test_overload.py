@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
-from referral import bodies, server
 from referral.app import create_app
 from referral.auth.passwords import MAX_WAITING_PER_CORE
+from referral.web import bodies, server
 from tests.conftest import MakeConfig
 from tests.people import API, PASSWORD
 from tests.test_faults import Service

@@ -12,7 +12,6 @@ from marshmallow import ValidationError
 
 from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
 from referral.background.mailer import language_of
-from referral.bodies import is_json, parse_form, parse_json, read_body
 from referral.cache.invalidation import Changes
 from referral.clock import SECOND, now
 from referral.config import Config
@@ -63,6 +62,7 @@ from referral.rules.accounts import (
 )
 from referral.rules.audit import record, record_refusal
 from referral.views import answer, user_view
+from referral.web.bodies import is_json, parse_form, parse_json, read_body
 
 routes = web.RouteTableDef()
 

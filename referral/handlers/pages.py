@@ -8,12 +8,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp_apispec import docs
 
-from referral.bodies import read_form
 from referral.contract.problems import CATALOGUE, Problem
 from referral.keys import CONFIG
-from referral.pages import html, html_response, page_docs
 from referral.rate_limits import EXEMPT
 from referral.rules.accounts import confirm_email, confirm_reset
+from referral.web.bodies import read_form
+from referral.web.pages import html, html_response, page_docs
 
 routes = web.RouteTableDef()
 

@@ -14,7 +14,6 @@ from aiohttp.typedefs import Handler
 
 from referral.auth.passwords import Overloaded
 from referral.auth.tokens import InvalidToken, new_id
-from referral.bodies import load, load_query, read_json
 from referral.clock import now
 from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
 from referral.contract.problems import BY_STATUS, Problem
@@ -35,6 +34,7 @@ from referral.keys import (
 )
 from referral.queries import sessions
 from referral.rate_limits import EXEMPT, client_address
+from referral.web.bodies import load, load_query, read_json
 
 log = logging.getLogger("referral.requests")
 errors = logging.getLogger("referral.errors")

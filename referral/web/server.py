@@ -15,8 +15,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from referral.auth.tokens import new_id
 from referral.contract.problems import Problem
-from referral.headers import setting_headers
 from referral.keys import CONFIG, REQUEST_ID
+from referral.web.headers import setting_headers
 
 log = logging.getLogger("referral.requests")
 

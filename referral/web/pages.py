@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from referral.rate_limits import EXEMPT
 
 PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).resolve().parent / "templates" / "pages"),
+    loader=FileSystemLoader(Path(__file__).resolve().parent.parent / "templates" / "pages"),
     undefined=StrictUndefined,
     autoescape=True,
     trim_blocks=True,

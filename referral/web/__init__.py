@@ -1,0 +1,1 @@
+"""HTTP around the handlers: the server, the middlewares, bodies, headers and pages."""
