@@ -33,9 +33,9 @@ from referral.keys import (
     PROXIES,
     SIGNER,
 )
+from referral.limits import RateLimiter, networks
 from referral.metrics import Metrics
 from referral.queries import audit, one_time_tokens, outbox, sessions
-from referral.rate_limits import RateLimiter, networks
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EmailVerifier
 from referral.web.bodies import MAX_BODY

@@ -223,7 +223,7 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """One rate a group of requests; `rate_limits.py` says what each counts."""
+    """One rate a group of requests; `limits.py` says what each counts."""
 
     enabled: bool = setting()
     login_by_address: str = setting(rate)

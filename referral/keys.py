@@ -12,9 +12,9 @@ from referral.cache.codes import Cache
 from referral.cache.sessions import LiveSessions
 from referral.config import Config
 from referral.database import Database
+from referral.limits import Networks, RateLimiter
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
-from referral.rate_limits import Networks, RateLimiter
 from referral.vendors.hunter import EmailVerifier
 
 CONFIG = web.AppKey("config", Config)

@@ -82,7 +82,7 @@ FOR_HANDLERS = {
     "database",
     "keys",
     "web.pages",
-    "rate_limits",
+    "limits",
     "vendors.hunter",
     "views",
 }
@@ -99,7 +99,7 @@ ONLY_IN = {
     "bcrypt": "referral.auth.passwords",
     "aiosmtplib": "referral.mail.smtp",
     "gunicorn": "referral.workers",
-    "limits": "referral.rate_limits",
+    "limits": "referral.limits",
     "cryptography": "referral.auth.signing_keys",
 }
 

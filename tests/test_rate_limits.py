@@ -10,12 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from limits import parse
 
-from referral import rate_limits
+from referral import limits as rate_limits
 from referral.app import create_app
 from referral.cache.redis.client import RedisClient
 from referral.contract.openapi import limit_of
+from referral.limits import EXEMPT, client_address, networks
 from referral.metrics import Metrics
-from referral.rate_limits import EXEMPT, client_address, networks
 from tests.conftest import MakeClient, MakeConfig
 from tests.people import Person
 from tests.servers import RedisServer

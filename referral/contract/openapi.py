@@ -2,7 +2,7 @@
 
 Beside aiohttp-apispec's own words, a handler's `@docs` says:
 - `access`: SIGNED_IN, PUBLIC_LOOKUP, or absent for everybody; the authentication middleware goes by the same word;
-- `limit`: LOOKUP, EXEMPT, or absent for REQUEST (`rate_limits.py`);
+- `limit`: LOOKUP, EXEMPT, or absent for REQUEST (`limits.py`);
 - `problems`: the names of the problems it can answer with, beyond those every route of its sort has;
 - `response_headers`: {status: {header: description}}.
 """
@@ -19,7 +19,7 @@ from referral import __version__
 from referral.config import Config
 from referral.contract import schemas
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
-from referral.rate_limits import EXEMPT, REQUEST
+from referral.limits import EXEMPT, REQUEST
 
 SIGNED_IN = "signed-in"
 PUBLIC_LOOKUP = "public-lookup"

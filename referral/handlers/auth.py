@@ -48,9 +48,9 @@ from referral.keys import (
     PASSWORDS,
     SIGNER,
 )
+from referral.limits import EXEMPT
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
-from referral.rate_limits import EXEMPT
 from referral.rules.accounts import (
     check_new_password,
     check_not_personal,

@@ -31,9 +31,9 @@ from referral.contract.schemas import (
 from referral.database import Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
+from referral.limits import LOOKUP
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
-from referral.rate_limits import LOOKUP
 from referral.rules.accounts import erased
 from referral.rules.audit import record
 from referral.views import active_code_view, answer, code_view

@@ -10,7 +10,7 @@ from aiohttp_apispec import docs
 
 from referral.contract.problems import CATALOGUE, Problem
 from referral.keys import CONFIG
-from referral.rate_limits import EXEMPT
+from referral.limits import EXEMPT
 from referral.rules.accounts import confirm_email, confirm_reset
 from referral.web.bodies import read_form
 from referral.web.pages import html, html_response, page_docs

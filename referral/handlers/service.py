@@ -14,8 +14,8 @@ from referral.contract.problems import Problem
 from referral.contract.schemas import HealthSchema
 from referral.database import DatabaseUnavailable
 from referral.keys import CACHE, CONFIG, DATABASE, METRICS
+from referral.limits import EXEMPT
 from referral.queries import service
-from referral.rate_limits import EXEMPT
 from referral.views import answer
 from referral.web.pages import html, page_docs
 

@@ -32,8 +32,8 @@ from referral.keys import (
     REQUEST_ID,
     SIGNER,
 )
+from referral.limits import EXEMPT, client_address
 from referral.queries import sessions
-from referral.rate_limits import EXEMPT, client_address
 from referral.web.bodies import load, load_query, read_json
 
 log = logging.getLogger("referral.requests")

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from referral.rate_limits import EXEMPT
+from referral.limits import EXEMPT
 
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).resolve().parent.parent / "templates" / "pages"),
