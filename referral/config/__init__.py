@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from referral.mail.smtp import parse_server
 from referral.mail.transport import mailbox_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULTS = ROOT / "config.toml"
 
 # Kubernetes sets these in every pod beside Services named "referral" or "referral-something".
