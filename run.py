@@ -84,7 +84,7 @@ def migrate_command(config: Config, arguments: argparse.Namespace) -> None:
 
 def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
     """make an account with the role admin; the password is asked for, or read from standard input"""
-    from referral.admin import create_admin
+    from referral.commands.accounts import create_admin
 
     try:
         if sys.stdin is None:
@@ -120,8 +120,8 @@ def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
 
 def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
     """list the mail that waits and the mail that failed, and why"""
-    from referral.admin import list_mail
     from referral.background.mailer import mask
+    from referral.commands.accounts import list_mail
     from referral.contract.schemas import rfc_3339
 
     mails = asyncio.run(list_mail(config))
@@ -137,7 +137,7 @@ def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
 
 def retry_outbox(config: Config, arguments: argparse.Namespace) -> None:
     """make all failed mail due again, or the mails that are named"""
-    from referral.admin import retry_mail
+    from referral.commands.accounts import retry_mail
 
     count = asyncio.run(retry_mail(config, arguments.ids))
     print(f"{count} {'mail is' if count == 1 else 'mails are'} due now.")
@@ -147,7 +147,7 @@ def print_audit(config: Config, arguments: argparse.Namespace) -> None:
     """print the security events, newest first: who did what to whose account, when and from where"""
     import orjson
 
-    from referral.admin import list_events
+    from referral.commands.accounts import list_events
 
     found = asyncio.run(list_events(config, arguments.event, arguments.user, arguments.since, arguments.limit))
     for event in found:

@@ -15,9 +15,9 @@ from typing import Any, get_args
 import pytest
 
 import run
-from referral.admin import create_admin, list_events
 from referral.auth.tokens import new_id
 from referral.clock import DAY, now
+from referral.commands.accounts import create_admin, list_events
 from referral.config import ConfigError
 from referral.contract.schemas import rfc_3339
 from referral.database.migrate import MIGRATIONS

@@ -23,10 +23,10 @@ import pytest
 import uvloop
 
 from referral import clock
-from referral.admin import list_mail
 from referral.auth.tokens import new_id
 from referral.background import mailer as mail
 from referral.background.mailer import Mailer
+from referral.commands.accounts import list_mail
 from referral.config import ConfigError, load_config
 from referral.contract.schemas import key_of
 from referral.database import Database, open_database
