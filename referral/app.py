@@ -17,8 +17,9 @@ from referral.cache.codes import open_cache
 from referral.cache.sessions import open_live_sessions
 from referral.config import Config
 from referral.database import DatabaseUnavailable, open_database
-from referral.handlers import auth, codes, pages, service, users
+from referral.handlers import codes, pages, service, users
 from referral.handlers import sessions as session_handlers
+from referral.handlers import tokens as auth
 from referral.keys import (
     CACHE,
     CONFIG,
