@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.fill import Population, code_of, fill
 from bench.load import wrk
 from bench.run import LOAD_CORE, RESULTS, Service, logins, pairs_of_writes, registrations, service
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 
 SMALL = (2_000, 8_000)
 

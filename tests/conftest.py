@@ -19,16 +19,16 @@ from referral.app import create_app
 from referral.config import Config, load_config
 from referral.database import Database, open_database
 from referral.database.migrate import migrate
-from tests.people import PASSWORD, SECRETS, Person
-from tests.servers import PostgresServer, SpareDatabases
-from tests.serving import client_of
+from tests.support.people import PASSWORD, SECRETS, Person
+from tests.support.servers import PostgresServer, SpareDatabases
+from tests.support.serving import client_of
 
 # Everything a test's service needs to differ in from the shipped defaults; a test may override more.
 SETTINGS = {
     "REFERRAL_AUTH_SECRET": "a secret of the tests, of more than 32 characters",
     "REFERRAL_AUTH_BCRYPT_ROUNDS": "4",
     "REFERRAL_LOG_LEVEL": "debug",
-    # On in tests/test_rate_limits.py; elsewhere one address makes more requests than a person does.
+    # On in tests/test_limits.py; elsewhere one address makes more requests than a person does.
     "REFERRAL_LIMITS_ENABLED": "false",
 }
 

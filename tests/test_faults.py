@@ -35,12 +35,12 @@ from referral.database.postgres import POOL_SIZE, PostgresConnection
 from referral.keys import METRICS
 from referral.metrics import Metrics
 from referral.queries.service import ping
-from tests.confined import bound_by_permissions
 from tests.conftest import Client, MakeClient, MakeConfig
-from tests.people import API, PASSWORD, Person, read_mails
-from tests.rows import everything, sql
-from tests.servers import PostgresServer
-from tests.serving import client_of
+from tests.support.confined import bound_by_permissions
+from tests.support.people import API, PASSWORD, Person, read_mails
+from tests.support.rows import everything, sql
+from tests.support.servers import PostgresServer
+from tests.support.serving import client_of
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]

@@ -19,13 +19,13 @@ from aiohttp.test_utils import TestClient
 
 from referral.auth.tokens import hash_token
 from referral.log import JsonFormatter, TextFormatter
-from tests import smtp_server, vendors
-from tests.people import Person, token_in
-from tests.rows import sql
-from tests.servers import PostgresServer, RedisServer
-from tests.service import ROOT, serving
-from tests.smtp_server import MailServer
-from tests.vendors import Vendor, running_vendor
+from tests.support import smtp_server, vendors
+from tests.support.people import Person, token_in
+from tests.support.rows import sql
+from tests.support.servers import PostgresServer, RedisServer
+from tests.support.service import ROOT, serving
+from tests.support.smtp_server import MailServer
+from tests.support.vendors import Vendor, running_vendor
 
 Formatters = dict[str, logging.Formatter]
 FORMATTERS: Formatters = {"text": TextFormatter(), "json": JsonFormatter()}

@@ -23,8 +23,8 @@ import pytest
 
 import run
 from referral.metrics import LAG
-from tests.people import API, PASSWORD, read_mails
-from tests.servers import PostgresServer, RedisServer, listens, wait_until
+from tests.support.people import API, PASSWORD, read_mails
+from tests.support.servers import PostgresServer, RedisServer, listens, wait_until
 
 RUN = [sys.executable, str(Path(run.__file__))]
 

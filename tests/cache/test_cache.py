@@ -1,0 +1,213 @@
+"""Active codes in the process's own memory (`memory://`) and not kept at all (`none://`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from referral.cache.codes import Cache, Load, MemoryCache, NoCache, open_cache
+from referral.cache.invalidation import Changes
+from referral.clock import SECOND, now
+from referral.database import Database, DatabaseUnavailable
+from referral.metrics import Metrics
+from referral.queries.codes import ActiveCode
+from tests.conftest import MakeClient
+from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
+from tests.support.people import Person
+
+EMAIL = "alice@example.com"
+START = now()
+
+
+@pytest.fixture
+def engine() -> str:
+    # The caches of this file ask the database for nothing of their own.
+    return "sqlite"
+
+
+def active(code: str = "ALICE1", username: str = "alice", ttl: int = 3_600 * SECOND, email: str = EMAIL) -> ActiveCode:
+    return ActiveCode(code, START + ttl, "a-user", username, email)
+
+
+def loading(found: ActiveCode | None) -> Load:
+    async def load() -> ActiveCode | None:
+        return found
+
+    return load
+
+
+async def never() -> ActiveCode | None:
+    raise AssertionError("the database was asked")
+
+
+async def find(cache: Cache, way: str, load: Load) -> ActiveCode | None:
+    return await (cache.by_code("ALICE1", load) if way == "by_code" else cache.by_email(EMAIL, load))
+
+
+async def change(cache: Cache, database: Database, *codes: str) -> None:
+    """A whole change of these codes, as a handler makes it."""
+    async with Changes(cache) as changes, database.transaction() as conn:
+        await changes.add(conn, *codes)
+
+
+@pytest.mark.parametrize("url", ["memory://", "none://"])
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_an_ended_code_is_not_found_any_more(make_client: MakeClient, ending: Ending, url: str) -> None:
+    client = await make_client(cache_url=url)
+    alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
+    code = await alice.make_code()
+    assert [answer.body["code"] for answer in await look_up(bob, code, alice.email)] == [code, code]
+    assert (await ending(alice, code, bob)).status < 300
+    assert await ended(bob, code, alice.email)
+
+
+@pytest.mark.parametrize("url", ["memory://", "none://"])
+@pytest.mark.parametrize("edit", EDITS)
+async def test_an_edited_code_is_shown_as_it_is_now(make_client: MakeClient, edit: Ending, url: str) -> None:
+    client = await make_client(cache_url=url)
+    alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
+    code = await alice.make_code()
+    assert not await changed(bob, code, alice.email)
+    assert (await edit(alice, code, bob)).status == 200
+    assert await changed(bob, code, alice.email)
+
+
+@pytest.mark.parametrize("url", ["memory://", "none://"])
+async def test_no_cache_of_the_process_is_ever_out(make_client: MakeClient, url: str) -> None:
+    somebody = Person(await make_client(cache_url=url), "")
+    ready = await somebody.get("/health/ready")
+    assert (ready.status, ready.body["checks"]["cache"]) == (200, "ok")
+
+
+async def test_a_code_that_was_looked_up_or_made_is_found_without_the_database() -> None:
+    cache = MemoryCache(Metrics())
+    assert await cache.by_code("ALICE1", loading(active())) == active()
+    assert await cache.by_code("ALICE1", never) == active()
+    assert await cache.by_email(EMAIL, never) == active()
+    other = MemoryCache(Metrics())
+    assert await other.by_email(EMAIL, loading(active())) == active()
+    assert await other.by_email(EMAIL, never) == active()
+    assert await other.by_code("ALICE1", never) == active()
+
+
+async def test_what_is_not_found_is_asked_for_again() -> None:
+    cache = MemoryCache(Metrics())
+    assert await cache.by_code("ALICE1", loading(None)) is None
+    assert await cache.by_code("ALICE1", loading(active())) == active()
+
+
+async def test_an_entry_is_void_from_the_codes_own_end_on() -> None:
+    cache = MemoryCache(Metrics())
+    await cache.by_code("ALICE1", loading(active(ttl=now() - START + 30)))
+    await asyncio.sleep(0.04)
+    assert await cache.by_code("ALICE1", loading(None)) is None
+    assert await cache.by_email(EMAIL, loading(None)) is None
+
+
+async def test_an_email_leads_to_its_new_owners_code() -> None:
+    cache = MemoryCache(Metrics())
+    await cache.by_email(EMAIL, loading(active()))
+    await cache.after_commit("a", {"ALICE1"}, told=True)
+    assert await cache.by_email(EMAIL, loading(active("ALICE2"))) == active("ALICE2")
+    assert await cache.by_email(EMAIL, never) == active("ALICE2")
+
+
+async def test_the_least_recently_used_code_makes_room() -> None:
+    cache = MemoryCache(Metrics(), entries=2)
+    for code in ("ALICE1", "BOB001"):
+        await cache.by_code(code, loading(active(code, email=f"{code}@example.com")))
+    await cache.by_code("ALICE1", never)
+    await cache.by_code("CAROL1", loading(active("CAROL1", email="carol@example.com")))
+    assert await cache.by_code("ALICE1", never) == active("ALICE1", email="ALICE1@example.com")
+    assert await cache.by_code("BOB001", loading(None)) is None
+
+
+@pytest.mark.parametrize("way", ["by_code", "by_email"])
+async def test_a_reader_that_fetched_the_row_before_a_delete_does_not_put_it_back_after_it(
+    database: Database, way: str
+) -> None:
+    cache = MemoryCache(Metrics())
+    fetched, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_load() -> ActiveCode | None:
+        former = active()
+        fetched.set()
+        await go_on.wait()
+        return former
+
+    # 1. A reader misses and has read the row ...
+    reader = asyncio.create_task(find(cache, way, slow_load))
+    await fetched.wait()
+    # 2. ... when a whole DELETE passes by, answer included ...
+    await change(cache, database, "ALICE1")
+    # 3. ... and now the reader goes on. Its own answer may be the former one: it began before the DELETE was answered.
+    go_on.set()
+    assert await reader == active()
+    # 4. Whoever comes now sees that the code has ended.
+    assert await cache.by_code("ALICE1", loading(None)) is None
+    assert await cache.by_email(EMAIL, loading(None)) is None
+
+
+async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(database: Database) -> None:
+    cache = MemoryCache(Metrics())
+    await cache.by_code("ALICE1", loading(active()))
+    added, never_set = asyncio.Event(), asyncio.Event()
+
+    async def request() -> None:
+        async with Changes(cache) as changes, database.transaction() as conn:
+            await changes.add(conn, "ALICE1")
+            added.set()
+            await never_set.wait()
+
+    task = asyncio.create_task(request())
+    await added.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await cache.by_code("ALICE1", loading(None)) is None
+
+
+async def test_hits_and_misses_are_counted() -> None:
+    metrics = Metrics()
+    cache = MemoryCache(metrics)
+    for load in (loading(None), loading(active()), never, never):
+        await cache.by_code("ALICE1", load)
+    assert await cache.by_email(EMAIL, never)
+    text = metrics.text().decode()
+    assert 'referral_cache_lookups_total{result="hit"} 3.0' in text
+    assert 'referral_cache_lookups_total{result="miss"} 2.0' in text
+
+
+async def test_no_cache_asks_the_database_each_time(database: Database) -> None:
+    cache = NoCache()
+    for username in ("alice", "alicia"):
+        found = active(username=username)
+        assert await cache.by_code("ALICE1", loading(found)) is found
+        assert await cache.by_email(EMAIL, loading(found)) is found
+    await change(cache, database, "ALICE1")
+
+
+async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told() -> None:
+    class Untold(NoCache):
+        async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+            raise DatabaseUnavailable("gone")
+
+    async def change(*, goes_on: bool) -> None:
+        async with Changes(Untold()) as changes:
+            await changes.add(None, "ALICE1")  # type: ignore[arg-type]
+            if not goes_on:
+                raise asyncio.CancelledError
+
+    with pytest.raises(DatabaseUnavailable):
+        await change(goes_on=True)
+    with pytest.raises(asyncio.CancelledError):
+        await change(goes_on=False)
+
+
+@pytest.mark.parametrize("url", ["memory://", "none://"])
+async def test_a_new_code_is_not_fetched_for_one_process_alone(url: str) -> None:
+    async def load() -> None:
+        raise AssertionError("the database was asked")
+
+    await open_cache(url, Metrics(), None).made("ALICE1", load)

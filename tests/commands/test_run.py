@@ -1,0 +1,371 @@
+"""`run.py` as an operator meets it: processes, their output, signals, kills and what is left in the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+
+import run
+from tests.support.people import API, PASSWORD, read_mails, token_in
+from tests.support.servers import listens, wait_until
+
+RUN = [sys.executable, str(Path(run.__file__))]
+# Nothing of the machine's own environment, and no waiting for bcrypt.
+ENVIRON = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
+
+
+class Service:
+    """`run.py serve` in the test's folder, started and answering."""
+
+    def __init__(self, **environ: str) -> None:
+        # Beside the folder the service works in: what that holds is counted.
+        self.errors = Path(f"{Path.cwd()}.log")
+        with self.errors.open("wb") as log:
+            self.process = subprocess.Popen(RUN, env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        self.banner = self.process.stdout.readline()
+        address = re.match(r"Serving on (http://\S+) - documentation: \1/docs \(Ctrl\+C stops\)\n", self.banner)
+        assert address, (self.banner, self.errors.read_text())
+        self.address = address[1]
+
+    def call(self, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        """GET, or POST a JSON body or a form given as bytes; the status and the answer."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        if data is not None and not isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        try:
+            with urlopen(Request(f"{self.address}{path}", data=data, headers=headers), timeout=10) as response:
+                return response.status, json.loads(response.read() or b"null")
+        except HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def register(self, name: str) -> tuple[int, Any]:
+        return self.call(f"{API}/auth/register", {"email": f"{name}@example.com", "password": PASSWORD, "username": name})
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> tuple[int, Any]:
+        form = {"grant_type": "password", "username": name, "password": password}
+        return self.call(f"{API}/auth/token", urlencode(form).encode())
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and return what the process ended with."""
+        self.process.send_signal(number)
+        returned = self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        assert "Traceback" not in self.errors.read_text()
+        return returned
+
+
+@contextmanager
+def serving(**environ: str) -> Iterator[Service]:
+    service = Service(**environ)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.end(signal.SIGKILL)
+
+
+def command(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*RUN, *arguments], env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line in which a command that could not do its work says why."""
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if " INFO referral: migrated: " not in line]
+    assert line.startswith("run.py: ")
+    return line.removeprefix("run.py: ")
+
+
+def test_help_is_there_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = ["serve", "migrate", "createsuperuser", "audit", "openapi"]
+    for arguments in ([], *([name] for name in commands)):
+        with pytest.raises(SystemExit) as ended:
+            run.parser().parse_args([*arguments, "--help"])
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert text.startswith("usage: ")
+        if not arguments:
+            for name in commands:
+                assert re.search(rf"^ +{name}\s+\w", text, re.MULTILINE), f"{name} says nothing of itself"
+    assert command("--help").returncode == 0
+
+
+def test_serve_answers_and_a_second_start_keeps_secret_and_data(tmp_path: Path) -> None:
+    with serving() as first:
+        assert first.call("/health/ready") == (200, {"status": "ok", "checks": {"database": "ok", "cache": "ok"}})
+        status, alice = first.register("alice")
+        assert status == 201
+        secret = tmp_path / "var" / "secret"
+        # The database's log beside it, too.
+        for name in ("secret", "referral.db", "referral.db-wal"):
+            assert (tmp_path / "var" / name).stat().st_mode & 0o777 == 0o600
+        kept = secret.read_text()
+        assert len(kept) >= 32
+        assert first.end() == 0
+        assert "migrated: 0001.users" in first.errors.read_text()
+    with serving() as second:
+        assert "migrated" not in second.errors.read_text()
+        assert secret.read_text() == kept
+        status, me = second.call(f"{API}/users/me", token=alice["access_token"])
+        assert (status, me["username"]) == (200, "alice")
+        assert second.end(signal.SIGINT) == 0
+    assert {path.name for path in (tmp_path / "var").iterdir()} <= {"secret", "referral.db", "mail"}
+
+
+def test_sigterm_waits_for_the_request_that_was_accepted() -> None:
+    # The password takes long enough for the signal to come in the middle.
+    with serving(REFERRAL_AUTH_BCRYPT_ROUNDS="13") as service:
+        answers: list[tuple[int, Any]] = []
+        request = threading.Thread(target=lambda: answers.append(service.register("alice")))
+        request.start()
+        wait_until(lambda: "referral_requests_in_progress 2.0" in metrics(service))
+        # Twice: make passes on the one that it gets, beside the one that its whole process group got.
+        service.process.send_signal(signal.SIGTERM)
+        assert service.end() == 0
+        request.join()
+    assert answers[0][0] == 201
+
+
+def test_a_second_ctrl_c_ends_what_the_first_one_waits_for() -> None:
+    with serving() as service, socket.create_connection(address_of(service)) as stalled:
+        stalled.sendall(b"POST /api/v1/auth/revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        wait_until(lambda: "referral_requests_in_progress 2.0" in metrics(service))
+        service.process.send_signal(signal.SIGINT)
+        wait_until(lambda: not listens(address_of(service)[1]))
+        assert service.end(signal.SIGINT) == 130
+
+
+def address_of(service: Service) -> tuple[str, int]:
+    host, _, port = service.address.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+def metrics(service: Service) -> str:
+    with urlopen(f"{service.address}/metrics", timeout=10) as response:
+        return str(response.read().decode())
+
+
+def test_a_port_that_is_taken_is_told_in_one_line_and_another_one_serves_beside_it() -> None:
+    with serving() as first:
+        port = first.address.rpartition(":")[2]
+        line = refusal(command(REFERRAL_SERVER_PORT=port))
+        assert line == f"server.host, server.port: cannot listen on 127.0.0.1 port {port}: Address already in use"
+        with serving() as second:
+            assert second.address != first.address
+            # In one folder they are one service.
+            status, _ = first.register("alice")
+            assert status == 201
+            assert second.sign_in("alice")[0] == 200
+            assert first.call("/health/ready")[0] == 200
+
+
+def test_mail_of_a_registration_outlives_a_kill_9(tmp_path: Path) -> None:
+    # Nothing can be written below a file: the mail has to wait.
+    (tmp_path / "blocked").touch()
+    with serving(REFERRAL_MAIL_URL="file:blocked/mail") as service:
+        assert service.register("alice")[0] == 201
+        assert service.end(signal.SIGKILL) == -signal.SIGKILL
+    (tmp_path / "blocked").unlink()
+    # The time until the next attempt passes.
+    connection = sqlite3.connect("var/referral.db")
+    assert connection.execute("UPDATE outbox SET next_attempt_at = 0").rowcount == 1
+    connection.commit()
+    connection.close()
+    with serving(REFERRAL_MAIL_URL="file:mail") as service:
+        wait_until(lambda: len(read_mails(tmp_path / "mail")) == 1)
+        [mail] = read_mails(tmp_path / "mail", "alice@example.com")
+        with urlopen(
+            Request(
+                f"{service.address}{API}/auth/email/verify",
+                data=json.dumps({"token": token_in(mail)}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+        ) as response:
+            assert response.status == 204
+
+
+def test_createsuperuser_takes_the_password_from_standard_input_and_the_admin_signs_in() -> None:
+    made = command("createsuperuser", "Root@Example.com", "--username", "root", stdin=f"{PASSWORD}\r\nmore\n".encode())
+    assert (made.returncode, made.stdout) == (0, "Root@example.com is an admin now.\n")
+    taken = {
+        "createsuperuser: the e-mail address is taken (read from the command line)": ("root@example.com",),
+        "createsuperuser: the username is taken (read from the command line)": ("other@example.com", "--username", "ROOT"),
+    }
+    for line, arguments in taken.items():
+        assert refusal(command("createsuperuser", *arguments, stdin=PASSWORD.encode())) == line
+    with serving() as service:
+        status, tokens = service.sign_in("root")
+        assert status == 200
+        status, me = service.call(f"{API}/users/me", token=tokens["access_token"])
+        assert (status, me["role"], me["email"]) == (200, "admin", "Root@example.com")
+        assert service.sign_in("root", f"{PASSWORD}\r")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        (["no address"], PASSWORD.encode(), " @-sign. (read from the command line)"),
+        (["a@example.com", "--username", "x y"], PASSWORD.encode(), "after the first. (read from the command line)"),
+        (["a@example.com"], b"short", "password: Must have at least 8 characters. (read from standard input)"),
+        (["a@example.com"], b"", "No password was given."),
+        (["a@example.com"], b"\n", "password: Must have at least 8 characters. (read from standard input)"),
+        (["a@example.com"], b"x" * 2000, "password: Must have at most 1024 characters. (read from standard input)"),
+        (["a@example.com"], b"not UTF-8: \xff\xfe", "The password is not UTF-8."),
+    ],
+)
+def test_createsuperuser_refuses_wrong_input_in_one_line(arguments: list[str], stdin: bytes, expected: str) -> None:
+    assert refusal(command("createsuperuser", *arguments, stdin=stdin)).endswith(expected)
+
+
+class Terminal:
+    """A command on a pseudo-terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [*RUN, *arguments], env=ENVIRON, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def answer(self, prompt: str, text: bytes) -> None:
+        while not self.shown.endswith(prompt):
+            self.shown += os.read(self.master, 1000).decode()
+        # getpass drops what was typed before it switched the echo off.
+        time.sleep(0.05)
+        os.write(self.master, text)
+
+    def end(self) -> int:
+        returned = self.process.wait(20)
+        try:
+            while rest := os.read(self.master, 1000):
+                self.shown += rest.decode()
+        except OSError:
+            os.close(self.master)
+        return returned
+
+
+def test_createsuperuser_asks_twice_on_a_terminal_and_shows_nothing() -> None:
+    terminal = Terminal("createsuperuser", "root@example.com")
+    terminal.answer("Password: ", f"{PASSWORD}\n".encode())
+    terminal.answer("Again: ", f"{PASSWORD}\n".encode())
+    assert terminal.end() == 0, terminal.shown
+    assert "root@example.com is an admin now." in terminal.shown
+    assert PASSWORD not in terminal.shown
+
+
+def test_createsuperuser_stops_on_a_terminal_when_the_passwords_differ_or_none_is_given() -> None:
+    differing = Terminal("createsuperuser", "root@example.com")
+    leaving = Terminal("createsuperuser", "root@example.com")
+    differing.answer("Password: ", f"{PASSWORD}\n".encode())
+    differing.answer("Again: ", b"something else\n")
+    leaving.answer("Password: ", b"\x04")
+    assert (differing.end(), leaving.end()) == (2, 2)
+    assert "run.py: The passwords are not the same." in differing.shown
+    assert "run.py: No password was given." in leaving.shown
+    assert "Traceback" not in differing.shown + leaving.shown
+
+
+def test_openapi_prints_the_document() -> None:
+    printed = command("openapi")
+    document = json.loads(printed.stdout)
+    assert document["openapi"] == "3.1.0"
+    assert f"{API}/auth/register" in document["paths"]
+    assert printed.stderr == ""
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    program = subprocess.Popen([*RUN, "openapi"], env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert program.stdout
+    assert program.stderr
+    program.stdout.close()
+    assert program.wait(20) == 0
+    assert program.stderr.read() == b""
+    program.stderr.close()
+
+
+def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*RUN, "openapi"], env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "run.py: [Errno 28] No space left on device\n"
+
+
+def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("[server")
+    (tmp_path / "corrupt.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "file").touch()
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "var").mkdir()
+    (tmp_path / "short" / "var" / "secret").write_text("short")
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "var").touch()
+    situations: list[tuple[str, list[str], dict[str, str], str]] = [
+        (".", ["--config", "missing.toml"], {}, "--config: cannot be read: No such file or directory"),
+        (".", ["--config", "broken.toml", "migrate"], {}, "--config: is not TOML: "),
+        (".", [], {"REFERRAL_DATABASE_URL": "sqlite:///corrupt.db"}, "file is not a database"),
+        (".", ["migrate", "--break-lock"], {"REFERRAL_DATABASE_URL": "sqlite:///corrupt.db"}, "file is not a database"),
+        (".", [], {"REFERRAL_DATABASE_URL": "sqlite:///file/referral.db"}, "file/referral.db: "),
+        (".", [], {"REFERRAL_DATABASE_URL": "postgresql://u:a-password@127.0.0.1:1/n"}, "cannot connect to PostgreSQL: "),
+        ("short", [], {}, "auth.secret: is shorter than 32 characters"),
+        ("blocked", [], {}, "var/referral.db: "),
+        ("blocked", [], {"REFERRAL_DATABASE_URL": "sqlite:///referral.db"}, "auth.secret: cannot be kept in a file: "),
+        ("blocked", ["openapi"], {}, "auth.secret: cannot be kept in a file: "),
+        (".", [], {"REFERRAL_SERVER_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1 port 0: "),
+        (".", [], {"REFERRAL_SERVER_HOST": "a..b"}, "cannot listen on a..b port 0: "),
+        (".", [], {"REFERRAL_SERVER_HOST": 70 * "é"}, "cannot listen on éé"),
+        (".", [], {"REFERRAL_SERVRE_PORT": "1"}, "REFERRAL_SERVRE_PORT: is no setting of this service"),
+        (".", ["outbox"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
+        (".", ["audit"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
+        (".", ["createsuperuser", "root@example.com"], {}, "No password was given."),
+    ]
+    started = [
+        subprocess.Popen(
+            [*RUN, *arguments],
+            env={**ENVIRON, **environ},
+            cwd=tmp_path / folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder, arguments, environ, _ in situations
+    ]
+    for process, (_, _, _, expected) in zip(started, situations, strict=True):
+        stdout, stderr = process.communicate(timeout=60)
+        line = refusal(subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr))
+        assert expected in line
+        assert "a-password" not in line
+
+
+def test_an_ipv6_host_is_shown_as_a_url() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+    with serving(REFERRAL_SERVER_HOST="::1") as service:
+        assert service.address.startswith("http://[::1]:")
+        assert service.call("/health/live")[0] == 200

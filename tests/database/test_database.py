@@ -1,0 +1,868 @@
+"""The database: transactions and how they end, the schema's rules one by one, locks, durability and query plans.
+
+What holds of every dialect runs on both; what is about SQLite's files and locks runs on SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from referral.auth.tokens import new_id
+from referral.clock import now
+from referral.contract.schemas import key_of
+from referral.database import ConstraintViolation, Database, DatabaseUnavailable, open_database, settle, sqlite, sqlite_path
+from referral.database.migrate import MIGRATIONS
+from referral.database.sqlite import SQLiteDatabase
+from referral.database.statements import Statement, load_statements
+from referral.queries import audit, codes, sessions, users
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def user(name: str) -> users.NewUser:
+    email = f"{name}@example.com"
+    return users.NewUser(name, email, key_of(email), name, key_of(name), "$2b$04$hash", "user", now())
+
+
+async def names(database: Database) -> set[str]:
+    """Which of the users that the tests make are there."""
+    found = set()
+    async with database.reader() as conn:
+        for name in ("alice", "bob", "carol"):
+            if await users.find_contact(conn, name):
+                found.add(name)
+    return found
+
+
+async def insert(database: Database, *several: users.NewUser) -> None:
+    """Make users in one transaction."""
+    async with database.transaction() as conn:
+        for one in several:
+            await users.insert_user(conn, one)
+
+
+# Transactions
+
+
+async def test_a_transaction_that_ends_well_is_seen_by_readers(database: Database) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user("alice"))
+        assert await names(database) == set()
+    assert await names(database) == {"alice"}
+
+
+async def test_an_exception_rolls_back_and_goes_on_up(database: Database) -> None:
+    async def fail() -> None:
+        async with database.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await names(database) == set()
+
+
+async def test_a_broken_rule_rolls_back_what_came_before_it(database: Database) -> None:
+    with pytest.raises(ConstraintViolation):
+        await insert(database, user("alice"), user("alice"))
+    assert await names(database) == set()
+
+
+async def make_two(database: Database, arrived: asyncio.Event | None = None) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user("alice"))
+        if arrived:
+            arrived.set()
+            await asyncio.sleep(60)
+        await users.insert_user(conn, user("bob"))
+
+
+async def test_a_cancellation_between_statements_rolls_back(database: Database) -> None:
+    arrived = asyncio.Event()
+    task = asyncio.create_task(make_two(database, arrived))
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await names(database) == set()
+
+
+async def test_wherever_a_cancellation_strikes_all_or_nothing_is_kept_and_the_next_transaction_works(
+    database: Database,
+) -> None:
+    outcomes = set()
+    for steps in range(60):
+        task = asyncio.create_task(make_two(database))
+        for _ in range(steps):
+            await asyncio.sleep(0.0001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        kept = await names(database)
+        assert kept in (set(), {"alice", "bob"})
+        outcomes.add(len(kept))
+        async with database.transaction() as conn:
+            await users.insert_user(conn, user("carol"))
+            conn._statements["empty"] = Statement("DELETE FROM users", ())  # type: ignore[attr-defined]
+            await conn.all("empty")
+    assert outcomes == {0, 2}, "the sweep covers cancellations before and after the commit"
+
+
+async def test_settle_waits_for_the_end_however_often_it_is_cancelled() -> None:
+    ended = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        ended.append(True)
+
+    task = asyncio.create_task(settle(work()))
+    for _ in range(3):
+        await asyncio.sleep(0.005)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended
+
+
+async def test_settle_passes_results_and_failures_on() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    assert await settle(asyncio.sleep(0, "result")) == "result"
+    with pytest.raises(ZeroDivisionError):
+        await settle(fail())
+
+
+# The schema's rules
+
+# Statement, and the name of the rule it breaks; None where SQLite does not tell names (foreign keys).
+ALICE = "id, email, email_key, username, username_key, password_hash, role, created_at) VALUES ("
+CODE = "INSERT INTO codes (code, referrer_id, created_at, expires_at, max_uses, uses) VALUES "
+REFERRAL = "INSERT INTO referrals (user_id, referrer_id, code, joined_at) VALUES "
+MAIL = "INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at) VALUES "
+EVENT = "INSERT INTO audit_events (id, at, event, user_id, email, detail) VALUES "
+TOKEN = "INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at) VALUES "
+RULES: list[tuple[str, str | None]] = [
+    (f"INSERT INTO users ({ALICE}'alice', 'x', 'x', 'x', 'x', 'x', 'user', 1)", "users_pkey"),
+    (f"INSERT INTO users ({ALICE}'x', 'X', 'alice@example.com', 'x', 'x', 'x', 'user', 1)", "users_email_key"),
+    (f"INSERT INTO users ({ALICE}'x', 'x', 'x', 'ALICE', 'alice', 'x', 'user', 1)", "users_username_key"),
+    ("UPDATE users SET role = 'owner' WHERE id = 'alice'", "users_role"),
+    ("UPDATE users SET referral_count = -1 WHERE id = 'alice'", "users_referral_count"),
+    ("UPDATE users SET username = NULL WHERE id = 'alice'", "users_username_pair"),
+    ("UPDATE users SET username_key = NULL WHERE id = 'alice'", "users_username_pair"),
+    ("UPDATE users SET erased_at = 1 WHERE id = 'alice'", "users_personal_data"),
+    ("UPDATE users SET email = NULL WHERE id = 'alice'", "users_personal_data"),
+    ("UPDATE users SET email_key = NULL WHERE id = 'alice'", "users_personal_data"),
+    ("UPDATE users SET password_hash = NULL WHERE id = 'alice'", "users_personal_data"),
+    *(
+        (f"UPDATE users SET {column} WHERE id = 'erased'", "users_personal_data")
+        for column in (
+            "email = 'x'",
+            "email_key = 'x'",
+            "password_hash = 'x'",
+            "email_verified_at = 1",
+            "username = 'x', username_key = 'x'",
+        )
+    ),
+    (f"{CODE}('REVOKED1', 'carol', 1, 2, NULL, 0)", "codes_pkey"),
+    (f"{CODE}('ALICES-2', 'alice', 1, 2, NULL, 0)", "codes_one_unrevoked"),
+    (f"{CODE}('lower', 'carol', 1, 2, NULL, 0)", "codes_text"),
+    (f"{CODE}('ABC', 'carol', 1, 2, NULL, 0)", "codes_text"),
+    (f"{CODE}('{33 * 'A'}', 'carol', 1, 2, NULL, 0)", "codes_text"),
+    (f"{CODE}('CURRENT', 'carol', 1, 2, NULL, 0)", "codes_not_reserved"),
+    (f"{CODE}('BY-EMAIL', 'carol', 1, 2, NULL, 0)", "codes_not_reserved"),
+    (f"{CODE}('CAROL', 'carol', 2, 2, NULL, 0)", "codes_expiry"),
+    (f"{CODE}('CAROL', 'carol', 1, 2, 0, 0)", "codes_max_uses"),
+    (f"{CODE}('CAROL', 'carol', 1, 2, 1, 2)", "codes_uses"),
+    (f"{CODE}('CAROL', 'carol', 1, 2, NULL, -1)", "codes_uses"),
+    ("UPDATE codes SET uses = uses + 1 WHERE code = 'USED-UP'", "codes_uses"),
+    (f"{CODE}('CAROL', 'nobody', 1, 2, NULL, 0)", None),
+    (f"{REFERRAL}('bob', 'carol', 'ALICES-1', 1)", "referrals_pkey"),
+    (f"{REFERRAL}('alice', 'alice', 'ALICES-1', 1)", "referrals_not_self"),
+    (f"{REFERRAL}('nobody', 'alice', 'ALICES-1', 1)", None),
+    (f"{REFERRAL}('carol', 'nobody', 'ALICES-1', 1)", None),
+    (f"{REFERRAL}('carol', 'alice', 'NONE', 1)", None),
+    ("DELETE FROM users WHERE id = 'alice'", None),
+    ("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('session', 'alice', 1, 2)", "sessions_pkey"),
+    ("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('x', 'nobody', 1, 2)", None),
+    (
+        "INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('token', 'session', 1)",
+        "refresh_tokens_pkey",
+    ),
+    ("INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('x', 'none', 1)", None),
+    (f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)", "one_time_tokens_pkey"),
+    (f"{TOKEN}('x', 'alice', 'other', 1, 2)", "one_time_tokens_purpose"),
+    (f"{TOKEN}('x', 'nobody', 'verify-email', 1, 2)", None),
+    (f"{MAIL}('mail', 'code', 'alice', 'x', 'en', '', 1, 1)", "outbox_pkey"),
+    (f"{MAIL}('x', 'other', 'alice', 'x', 'en', '', 1, 1)", "outbox_kind"),
+    (f"{MAIL}('x', 'code', NULL, 'x', 'en', '', 1, 1)", "outbox_user"),
+    (f"{MAIL}('x', 'code', 'nobody', 'x', 'en', '', 1, 1)", None),
+    ("INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES ('alice', 'x', '{}', 1)", "profiles_pkey"),
+    ("INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES ('nobody', 'x', '{}', 1)", None),
+    ("INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('alice', 1, 1)", "profile_lookups_pkey"),
+    ("INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('nobody', 1, 1)", None),
+    ("INSERT INTO cache_epoch (id, epoch) VALUES (2, 1)", "cache_epoch_one_row"),
+    ("INSERT INTO cache_epoch (id, epoch) VALUES (1, 1)", "cache_epoch_pkey"),
+    (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
+    (f"{EVENT}('x', 1, 'other', 'alice', NULL, '{{}}')", "audit_events_event"),
+    (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
+]
+
+# Where every rule above can be broken by one statement.
+WORLD = [
+    *(
+        f"INSERT INTO users ({ALICE}'{name}', '{name}', '{name}@example.com', '{name}', '{name}', 'x', 'user', 1)"
+        for name in ("alice", "bob", "carol")
+    ),
+    "INSERT INTO users (id, role, created_at, erased_at) VALUES ('erased', 'user', 1, 2)",
+    f"{CODE}('REVOKED1', 'alice', 1, 2, NULL, 0)",
+    "UPDATE codes SET revoked_at = 1 WHERE code = 'REVOKED1'",
+    f"{CODE}('ALICES-1', 'alice', 1, 2, NULL, 1)",
+    f"{CODE}('USED-UP', 'bob', 1, 2, 1, 1)",
+    f"{REFERRAL}('bob', 'alice', 'ALICES-1', 1)",
+    "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('session', 'alice', 1, 2)",
+    "INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('token', 'session', 1)",
+    f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)",
+    f"{MAIL}('mail', 'code', 'alice', 'x', 'en', '', 1, 1)",
+    "INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES ('alice', 'x', '{}', 1)",
+    "INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('alice', 1, 1)",
+    f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')",
+]
+
+
+async def execute(database: Database, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements that are not in `sql/` in one transaction and return the last one's rows."""
+    async with database.transaction() as conn:
+        for sql in statements:
+            conn._statements["of a test"] = Statement(sql, ())  # type: ignore[attr-defined]
+            rows = await conn.all("of a test")
+    return list(rows)
+
+
+async def test_each_rule_of_the_schema_is_kept_and_named_alike_on_every_dialect(database: Database) -> None:
+    await execute(database, *WORLD)
+    for sql, rule in RULES:
+        with pytest.raises(ConstraintViolation) as broken:
+            await execute(database, sql)
+        if rule is not None:
+            assert broken.value.constraint == rule, sql
+
+
+def test_no_rule_of_the_migrations_is_left_out_above() -> None:
+    schema = "\n".join(file.read_text() for file in MIGRATIONS.glob("*.sql") if ".rollback." not in file.name)
+    named = set(re.findall(r"CONSTRAINT (\w+)", schema)) | set(re.findall(r"CREATE UNIQUE INDEX (\w+)", schema))
+    keyed = {f"{table}_pkey" for table in re.findall(r"CREATE TABLE (\w+)", schema)}
+    tried = {rule for _, rule in RULES}
+    assert tried - {None} == named | keyed
+    # One insert for each foreign key.
+    assert len([sql for sql, rule in RULES if rule is None and sql.startswith("INSERT")]) == schema.count("REFERENCES")
+
+
+async def test_e_mail_and_username_are_unique_without_case(database: Database) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user("straße"))
+    for other in (
+        replace(user("carol"), email_key=key_of("STRASSE@EXAMPLE.COM")),
+        replace(user("carol"), username_key=key_of("Straße")),
+        replace(user("carol"), username_key=key_of("\U0001d412traße")),
+    ):
+        with pytest.raises(ConstraintViolation) as broken:
+            await insert(database, other)
+        assert broken.value.constraint == ("users_username_key" if "carol" in other.email_key else "users_email_key")
+
+
+async def test_the_end_of_a_session_takes_its_refresh_tokens_along(database: Database) -> None:
+    await execute(database, *WORLD)
+    async with database.transaction() as conn:
+        await sessions.delete_session(conn, "session")
+        assert await sessions.find_session_of_refresh_token(conn, "token") is None
+
+
+async def test_a_code_text_taken_by_anybody_is_refused_without_an_error(database: Database) -> None:
+    await execute(database, *WORLD)
+    async with database.transaction() as conn:
+        assert await codes.insert_code(conn, "REVOKED1", "carol", 1, 2, None) is None
+        assert await codes.insert_code(conn, "ALICES-1", "carol", 1, 2, None) is None
+        assert await codes.insert_code(conn, "CAROLS-1", "carol", 1, 2, None) is not None
+
+
+async def test_a_wrong_statement_looks_like_the_bug_it_is(database: Database) -> None:
+    for sql in ("SELECT nonsense FROM users", "SELECT 1 FROM nowhere", "SELEC 1"):
+        with pytest.raises((sqlite3.OperationalError, asyncpg.SyntaxOrAccessError)):
+            await execute(database, sql)
+
+
+# SQLite's files and locks
+
+
+@pytest.fixture
+def file(tmp_path: Path, migrated_database: Path) -> Path:
+    path = tmp_path / "of this test.db"
+    shutil.copy(migrated_database, path)
+    return path
+
+
+@pytest.fixture
+async def lite(file: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteDatabase]:
+    """A SQLite database that waits for another process for a tenth of a second."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 100)
+    database = await SQLiteDatabase.open(file)
+    yield database
+    await database.close()
+
+
+@contextmanager
+def held_up(database: SQLiteDatabase) -> Iterator[None]:
+    """The writer's thread is busy for the time of the block: what is sent to it waits."""
+    go_on = threading.Event()
+    database._writer.raw._tx.put_nowait((None, go_on.wait))
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+async def cancelled_while_held_up(task: asyncio.Task[None], database: SQLiteDatabase, times: int = 1) -> None:
+    """Cancel a task that waits for the writer's thread; it has to see that to its end before it gives in."""
+    for _ in range(times):
+        await asyncio.sleep(0.01)
+        task.cancel()
+    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_cancellation_during_begin_leaves_no_transaction_open(lite: SQLiteDatabase, times: int) -> None:
+    with held_up(lite):
+        task = asyncio.create_task(make_two(lite))
+        await cancelled_while_held_up(task, lite, times)
+        assert not task.done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not lite._writer.raw.in_transaction
+    await make_two(lite)
+    assert await names(lite) == {"alice", "bob"}
+
+
+async def test_a_cancelled_statement_that_still_runs_is_rolled_back(lite: SQLiteDatabase) -> None:
+    inserted, go_on = asyncio.Event(), asyncio.Event()
+
+    async def insert() -> None:
+        async with lite.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            inserted.set()
+            await go_on.wait()
+            await users.insert_user(conn, user("bob"))
+
+    task = asyncio.create_task(insert())
+    await inserted.wait()
+    with held_up(lite):
+        go_on.set()
+        await cancelled_while_held_up(task, lite)
+        assert not task.done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not lite._writer.raw.in_transaction
+    assert await names(lite) == set()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_cancellation_during_commit_waits_for_it(lite: SQLiteDatabase, times: int) -> None:
+    leaving = asyncio.Event()
+
+    async def insert() -> None:
+        async with lite.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            await leaving.wait()
+
+    task = asyncio.create_task(insert())
+    while not lite._writer.raw.in_transaction:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    with held_up(lite):
+        leaving.set()
+        await cancelled_while_held_up(task, lite, times)
+        assert not task.done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await names(lite) == {"alice"}
+
+
+async def test_a_cancellation_during_rollback_waits_for_it(lite: SQLiteDatabase) -> None:
+    failing = asyncio.Event()
+
+    async def insert() -> None:
+        async with lite.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            await failing.wait()
+            raise ZeroDivisionError
+
+    task = asyncio.create_task(insert())
+    await asyncio.sleep(0.02)
+    with held_up(lite):
+        failing.set()
+        await cancelled_while_held_up(task, lite)
+        assert not task.done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await make_two(lite)
+    assert await names(lite) == {"alice", "bob"}
+
+
+async def test_while_another_process_writes_writers_are_told_and_readers_go_on(lite: SQLiteDatabase, file: Path) -> None:
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answers = await asyncio.gather(make_two(lite), make_two(lite), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable, DatabaseUnavailable]
+    assert await names(lite) == set()
+    other.execute("COMMIT")
+    other.close()
+    await make_two(lite)
+    assert await names(lite) == {"alice", "bob"}
+
+
+async def test_nobody_waits_behind_a_writer_that_is_stuck_longer_than_for_another_process(lite: SQLiteDatabase) -> None:
+    with held_up(lite):
+        stuck = asyncio.create_task(make_two(lite))
+        await asyncio.sleep(0)
+        with pytest.raises(DatabaseUnavailable, match="wait to write"):
+            await make_two(lite)
+    await stuck
+    assert await names(lite) == {"alice", "bob"}
+
+
+async def test_readers_cannot_write(lite: SQLiteDatabase) -> None:
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        async with lite.reader() as conn:
+            await users.insert_user(conn, user("alice"))
+
+
+@contextmanager
+def full_disk(file: Path) -> Iterator[Callable[[], None]]:
+    """From the call on until the block ends, SQLite's log cannot grow: what fails is a commit itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = Path(f"{file}-wal").stat().st_size
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def insert_and_fill(database: SQLiteDatabase, name: str, fill: Callable[[], None]) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        fill()
+
+
+async def test_a_full_disk_at_commit_is_reported_and_leaves_nothing_behind(lite: SQLiteDatabase, file: Path) -> None:
+    await insert(lite, user("carol"))
+    with full_disk(file) as fill, pytest.raises(DatabaseUnavailable):
+        await insert_and_fill(lite, "alice", fill)
+    assert await names(lite) == {"carol"}
+    await make_two(lite)
+    assert await names(lite) == {"alice", "bob", "carol"}
+
+
+async def test_a_statement_that_finds_the_database_full_is_reported(lite: SQLiteDatabase) -> None:
+    [(pages,)] = await lite._writer.raw.execute_fetchall("PRAGMA page_count")
+    await lite._writer.raw.execute_fetchall(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DatabaseUnavailable, match="full"):
+        await insert(lite, *(user(f"{number}{'x' * 500}") for number in range(200)))
+    await lite._writer.raw.execute_fetchall("PRAGMA max_page_count = 1000000")
+    await make_two(lite)
+    assert await names(lite) == {"alice", "bob"}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_what_follows_an_undone_transaction_is_refused(lite: SQLiteDatabase, goes_on: bool) -> None:
+    async def work() -> None:
+        async with lite.transaction() as conn:
+            await users.insert_user(conn, user("alice"))
+            # As SQLite does when the disk is full, behind a caller who takes no notice.
+            await lite._writer.raw.rollback()
+            if goes_on:
+                await users.insert_user(conn, user("bob"))
+
+    with pytest.raises(DatabaseUnavailable, match="the transaction was undone"):
+        await work()
+    assert await names(lite) == set()
+
+
+async def test_a_transaction_in_which_nothing_is_done_is_none(lite: SQLiteDatabase) -> None:
+    async with lite.transaction():
+        pass
+    assert not lite._writer.raw.in_transaction
+    async with lite.transaction() as conn:
+        await users.insert_user(conn, user("alice"))
+    assert await names(lite) == {"alice"}
+
+
+async def test_what_is_to_be_done_later_is_done_by_the_commit_and_undone_with_the_rest(
+    lite: SQLiteDatabase,
+) -> None:
+    event = audit.Event(new_id(), 1, "registered", None, None, None, None, None, {})
+
+    async def fail() -> None:
+        async with lite.transaction() as conn:
+            await audit.insert_event(conn, replace(event, id=new_id()))
+            raise ZeroDivisionError
+
+    async with lite.transaction() as conn:
+        await audit.insert_event(conn, event)
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with lite.reader() as conn:
+        assert [found.id for found in await audit.find_events(conn, None, 0, 10)] == [event.id]
+
+
+@pytest.fixture
+def patient(lite: SQLiteDatabase, monkeypatch: pytest.MonkeyPatch) -> SQLiteDatabase:
+    """One whose writers wait for their turn however slow the machine is."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 60_000)
+    return lite
+
+
+@pytest.fixture
+async def commits(patient: SQLiteDatabase) -> list[str]:
+    """The commits that the writer makes."""
+    seen: list[str] = []
+    await patient._writer.raw.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
+    return seen
+
+
+async def test_transactions_that_wait_for_their_turn_are_committed_as_one(
+    patient: SQLiteDatabase, commits: list[str]
+) -> None:
+    people = [user(f"person{number}") for number in range(20)]
+
+    async def join(person: users.NewUser) -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, person)
+            assert commits == []
+        # None of them is over before what it did is durable.
+        assert commits == ["COMMIT"]
+
+    await asyncio.gather(*map(join, people))
+    async with patient.reader() as conn:
+        assert [await users.find_contact(conn, person.id) is not None for person in people] == [True] * 20
+    assert not patient._writer.raw.in_transaction
+
+
+async def fail_after_inserting(database: SQLiteDatabase, name: str) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        raise ZeroDivisionError
+
+
+async def join_and_be_recorded(database: SQLiteDatabase, name: str, event_id: str) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+
+
+@pytest.mark.parametrize("fails_first", [True, False])
+async def test_one_that_fails_leaves_those_committed_with_it_alone(
+    patient: SQLiteDatabase, commits: list[str], fails_first: bool
+) -> None:
+    work = [
+        join_and_be_recorded(patient, "alice", "first"),
+        join_and_be_recorded(patient, "bob", "second"),
+        join_and_be_recorded(patient, "alice", "third"),
+        insert(patient, user("carol")),
+    ]
+    work.insert(0 if fails_first else 2, fail_after_inserting(patient, "mallory"))
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers if answer) == ["ConstraintViolation", "ZeroDivisionError"]
+    assert len(commits) == 1
+    assert await names(patient) == {"alice", "bob", "carol"}
+    assert await events(patient) == {"first", "second"}
+
+
+async def be_recorded_only(database: SQLiteDatabase, event_id: str) -> None:
+    async with database.transaction() as conn:
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+
+
+async def events(database: SQLiteDatabase) -> set[str]:
+    async with database.reader() as conn:
+        return {found.id for found in await audit.find_events(conn, None, 0, 10)}
+
+
+@pytest.mark.parametrize("bad", ["taken", "\ud800"])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("others", [0, 1, 2])
+async def test_when_what_was_left_for_later_fails_all_of_them_have(
+    patient: SQLiteDatabase, bad: str, last: bool, others: int
+) -> None:
+    # Nobody by a rule that they have not broken.
+    work = [
+        join_and_be_recorded(patient, "alice", "taken"),
+        *(insert(patient, user(f"person{number}")) for number in range(others)),
+        join_and_be_recorded(patient, "bob", bad),
+        *([] if last else [insert(patient, user("carol"))]),
+    ]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * len(work)
+    assert await names(patient) == set()
+    assert not patient._writer.raw.in_transaction
+    await make_two(patient)
+
+
+async def test_the_failure_of_one_that_has_not_begun_takes_nothing_from_the_one_before_it(patient: SQLiteDatabase) -> None:
+    async def fail_at_once() -> None:
+        async with patient.transaction():
+            raise ZeroDivisionError
+
+    work = [insert(patient, user("alice")), fail_at_once()]
+    for event_id in ("first", "second", "third"):
+        work += [be_recorded_only(patient, event_id), fail_at_once()]
+    work += [be_recorded_only(patient, "fourth"), be_recorded_only(patient, "fifth"), fail_at_once()]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert [type(answer).__name__ for answer in answers if answer] == ["ZeroDivisionError"] * 5
+    assert await events(patient) == {"first", "second", "third", "fourth", "fifth"}
+
+
+async def test_one_that_does_nothing_may_be_among_them(patient: SQLiteDatabase) -> None:
+    async def idle() -> None:
+        async with patient.transaction():
+            pass
+
+    await asyncio.gather(idle(), insert(patient, user("alice")), idle(), idle(), insert(patient, user("bob")), idle())
+    assert await names(patient) == {"alice", "bob"}
+    assert not patient._writer.raw.in_transaction
+
+
+async def test_when_their_commit_fails_all_of_them_have(patient: SQLiteDatabase, file: Path) -> None:
+    await insert(patient, user("carol"))
+    with full_disk(file) as fill:
+        answers = await asyncio.gather(
+            insert(patient, user("alice")),
+            insert(patient, user("bob")),
+            # What it was refused for may have been done by one that failed: it cannot say so.
+            insert(patient, user("bob")),
+            insert_and_fill(patient, "dave", fill),
+            return_exceptions=True,
+        )
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 4
+    assert await names(patient) == {"carol"}
+    await make_two(patient)
+    assert await names(patient) == {"alice", "bob", "carol"}
+
+
+async def test_when_sqlite_undoes_one_all_of_them_have_failed(patient: SQLiteDatabase) -> None:
+    async def undone() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            await patient._writer.raw.rollback()
+
+    answers = await asyncio.gather(
+        insert(patient, user("alice")), undone(), insert(patient, user("carol")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+    assert await names(patient) == set()
+    await make_two(patient)
+    assert await names(patient) == {"alice", "bob"}
+
+
+async def test_one_that_is_cancelled_is_undone_alone_and_waits_for_the_commit_of_the_others(patient: SQLiteDatabase) -> None:
+    entered = asyncio.Event()
+
+    async def stall() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            entered.set()
+            await asyncio.sleep(60)
+
+    alice, bob, carol = (
+        asyncio.create_task(work) for work in (insert(patient, user("alice")), stall(), insert(patient, user("carol")))
+    )
+    await entered.wait()
+    assert not alice.done()
+    bob.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bob
+    assert alice.done()
+    await asyncio.gather(alice, carol)
+    assert await names(patient) == {"alice", "carol"}
+
+
+async def test_the_undoing_of_one_never_undoes_another_that_has_ended(patient: SQLiteDatabase) -> None:
+    async def fail_before_the_beginning() -> None:
+        async with patient.transaction() as conn:
+            # What the one before left to be done fails, and so there is nothing yet to be undone.
+            patient._writer._ahead.insert(0, ("RELEASE nothing", {}, []))
+            await users.insert_user(conn, user("carol"))
+
+    answers = await asyncio.gather(
+        insert(patient, user("alice")), insert(patient, user("bob")), fail_before_the_beginning(), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers[:2]] == [DatabaseUnavailable] * 2
+    assert answers[2] is not None
+    assert await names(patient) == set()
+    await make_two(patient)
+
+
+async def test_a_cancellation_is_no_failure_though_the_commit_fails(patient: SQLiteDatabase) -> None:
+    entered = asyncio.Event()
+
+    async def stall() -> None:
+        async with patient.transaction() as conn:
+            await users.insert_user(conn, user("bob"))
+            await patient._writer.raw.rollback()
+            entered.set()
+            await asyncio.sleep(60)
+
+    alice, bob = (asyncio.create_task(work) for work in (insert(patient, user("alice")), stall()))
+    await entered.wait()
+    bob.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bob
+    with pytest.raises(DatabaseUnavailable):
+        await alice
+
+
+async def test_connections_are_durable_and_keep_foreign_keys(lite: SQLiteDatabase) -> None:
+    for connection in (lite._writer, lite._reader):
+        settings = {
+            name: next(iter(await connection.raw.execute_fetchall(f"PRAGMA {name}")))[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+        assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 100}
+
+
+@pytest.mark.parametrize("content", [None, b"this is no database" * 100])
+async def test_a_missing_or_corrupt_file_cannot_be_opened_and_leaves_no_thread(
+    tmp_path: Path, content: bytes | None, eventually: Callable[..., Awaitable[object]]
+) -> None:
+    path = tmp_path / "bad.db"
+    if content:
+        path.write_bytes(content)
+    before = threading.active_count()
+    with pytest.raises(DatabaseUnavailable, match=re.escape(str(path))):
+        await open_database(f"sqlite:///{path}")
+    # aiosqlite tells the thread of a connection that failed to end, and does not wait for it.
+    await eventually(lambda: threading.active_count() == before)
+    assert path.exists() == bool(content)
+
+
+def test_urls_name_files_as_sqlalchemy_does(tmp_path: Path) -> None:
+    assert sqlite_path("sqlite:///var/referral.db") == tmp_path / "var/referral.db"
+    assert sqlite_path("sqlite:////var/lib/my ref%er?al.db") == Path("/var/lib/my ref%er?al.db")
+
+
+async def test_a_path_with_spaces_percent_and_question_marks_is_opened(tmp_path: Path, migrated_database: Path) -> None:
+    path = tmp_path / "a %20 strange?mode=ro #name.db"
+    shutil.copy(migrated_database, path)
+    database = await open_database(f"sqlite:///{path}")
+    await make_two(database)
+    assert await names(database) == {"alice", "bob"}
+    await database.close()
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name}
+
+
+WRITER = """
+import asyncio, itertools, sys
+from referral.database import open_database
+from referral.queries import users
+
+async def main():
+    database = await open_database(sys.argv[1])
+    for number in itertools.count():
+        name = f"user{number}"
+        async with database.transaction() as conn:
+            await users.insert_user(conn, users.NewUser(name, name, name, name, name, "hash", "user", 1))
+            await users.find_account(conn, name, 1)
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_loses_nothing_that_was_acknowledged(file: Path) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, f"sqlite:///{file}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    acknowledged = -1
+    for line in writer.stdout:
+        acknowledged = int(line)
+        if acknowledged == 100:
+            writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    assert acknowledged >= 100
+    database = await SQLiteDatabase.open(file)
+    async with database.reader() as conn:
+        for number in range(acknowledged + 1):
+            assert await users.find_contact(conn, f"user{number}"), number
+        # At most the one whose acknowledgement was not read any more.
+        assert await users.find_contact(conn, f"user{acknowledged + 2}") is None
+    [(verdict,)] = await database._writer.raw.execute_fetchall("PRAGMA integrity_check")
+    assert verdict == "ok"
+    await database.close()
+
+
+# Query plans
+
+# Statements that only the hourly housekeeping or an operator's command runs; they may scan.
+BACKGROUND = {"find_mail", "retry_failed_mail", "delete_failed_mail", "delete_used_refresh_tokens"}
+
+MANY_ROWS = """
+CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;
+INSERT INTO users (id, email, email_key, username, username_key, password_hash, role, created_at)
+    SELECT 'u' || i, 'e' || i, 'e' || i, 'n' || i, 'n' || i, 'x', 'user', i FROM n;
+INSERT INTO codes (code, referrer_id, created_at, expires_at, revoked_at)
+    SELECT 'CODE' || i, 'u' || i, i, i + 1, CASE WHEN i % 2 THEN i END FROM n;
+INSERT INTO referrals (user_id, referrer_id, code, joined_at) SELECT 'u' || (i + 1), 'u1', 'CODE1', i FROM n WHERE i < 3000;
+INSERT INTO sessions (id, user_id, created_at, expires_at) SELECT 's' || i, 'u' || i, i, i + 1 FROM n;
+INSERT INTO refresh_tokens (token_hash, session_id, created_at) SELECT 't' || i, 's' || i, i FROM n;
+INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at)
+    SELECT 't' || i, 'u' || i, 'verify-email', i, i + 1 FROM n;
+INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at)
+    SELECT 'm' || i, 'code', 'u' || i, 'e' || i, 'en', '{}', i, i FROM n;
+INSERT INTO profiles (user_id, provider, profile, fetched_at) SELECT 'u' || i, 'x', '{}', i FROM n;
+INSERT INTO audit_events (id, at, event, actor_id, user_id, detail)
+    SELECT i, i, 'signed-in', 'u' || i, 'u' || i, '{}' FROM n;
+"""
+
+
+def scans(connection: sqlite3.Connection, sql: str) -> list[str]:
+    """The steps of the statement's plan that go through a whole table or index."""
+    parameters = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    # What a statement makes up itself is small: a constant row, the CTEs it names.
+    own = {"CONSTANT", *re.findall(r"(\w+) \([\w, ]+\) AS \(", sql), *re.findall(r"WITH (\w+) AS", sql)}
+    return [step for step in plan if step.startswith("SCAN") and step.split()[1] not in own]
+
+
+@pytest.mark.parametrize("with_statistics", [False, True])
+def test_no_statement_that_a_request_runs_scans_a_table(file: Path, with_statistics: bool) -> None:
+    connection = sqlite3.connect(file)
+    connection.executescript(MANY_ROWS)
+    if with_statistics:
+        connection.executescript("ANALYZE")
+    found = {name: scans(connection, statement.sql) for name, statement in load_statements("sqlite").items()}
+    connection.close()
+    assert len(found) > 40
+    assert {name: steps for name, steps in found.items() if steps and name not in BACKGROUND} == {}
+
+
+def test_a_scan_would_be_seen(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    assert scans(connection, "SELECT id FROM users u WHERE email = :email")
+    assert scans(connection, "SELECT count(*) FROM codes")
+    assert not scans(connection, "SELECT id FROM users WHERE id = :id")
+    connection.close()

@@ -1,0 +1,268 @@
+"""Migrations: up, down and up again one by one, on every dialect; locks, kills, newer schemas and strange paths."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yoyo
+
+from referral.database import DatabaseUnavailable, is_postgres
+from referral.database import migrate as module
+from referral.database.migrate import MIGRATIONS, MigrationError, break_lock, connect, migrate, read_migrations
+from tests.support.servers import PostgresServer
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUN = [sys.executable, str(ROOT / "run.py")]
+
+
+@pytest.fixture
+def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database nobody has migrated yet."""
+    if engine == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    server.execute("CREATE DATABASE empty TEMPLATE template0")
+    yield server.url("empty")
+    server.execute("DROP DATABASE empty WITH (FORCE)")
+
+
+def schema_of(backend: Any, url: str) -> list[Any]:
+    """What describes the service's tables, their columns, rules and indexes, in an order of its own."""
+    if not is_postgres(url):
+        return list(backend.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE '%yoyo%' ORDER BY 1, 2"))
+    return [
+        row
+        for sql in (
+            "SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns"
+            " WHERE table_schema = 'public' AND table_name NOT LIKE :yoyo ORDER BY 1, ordinal_position",
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text NOT LIKE :yoyo ORDER BY 1, 2",
+            "SELECT tablename, indexname, indexdef FROM pg_indexes"
+            " WHERE schemaname = 'public' AND tablename NOT LIKE :yoyo ORDER BY 1, 2",
+        )
+        for row in backend.execute(sql, {"yoyo": "%yoyo%"})
+    ]
+
+
+def one_by_one(migrations: yoyo.migrations.MigrationList) -> Iterator[yoyo.migrations.MigrationList]:
+    for migration in migrations:
+        yield yoyo.migrations.MigrationList([migration])
+
+
+def test_each_migration_goes_up_down_and_up_to_the_same_schema(empty_url: str) -> None:
+    with connect(empty_url) as backend:
+        pending = backend.to_apply(read_migrations())
+        assert len(pending) >= 7
+        for step in one_by_one(pending):
+            before = schema_of(backend, empty_url)
+            backend.apply_migrations(step)
+            after = schema_of(backend, empty_url)
+            assert after != before, step[0].id
+            backend.rollback_migrations(step)
+            assert schema_of(backend, empty_url) == before, step[0].id
+            backend.apply_migrations(step)
+            assert schema_of(backend, empty_url) == after, step[0].id
+
+
+def test_all_migrations_go_down_in_the_reverse_order(empty_url: str) -> None:
+    applied = migrate(empty_url)
+    assert applied == sorted(applied)
+    with connect(empty_url) as backend:
+        backend.rollback_migrations(backend.to_rollback(read_migrations()))
+        assert schema_of(backend, empty_url) == []
+    assert migrate(empty_url) == applied
+
+
+def test_migrating_twice_applies_nothing_the_second_time(empty_url: str) -> None:
+    assert migrate(empty_url)
+    assert migrate(empty_url) == []
+
+
+def test_every_migration_has_its_rollback() -> None:
+    up = {file.name for file in MIGRATIONS.glob("*.sql") if not file.name.endswith(".rollback.sql")}
+    down = {file.name.replace(".rollback.sql", ".sql") for file in MIGRATIONS.glob("*.rollback.sql")}
+    assert up == down
+    assert {file.name for file in MIGRATIONS.iterdir() if file.is_file()} == up | {
+        f"{name[:-4]}.rollback.sql" for name in up
+    }
+
+
+def test_migrations_are_numbered_without_gaps_and_depend_on_earlier_ones() -> None:
+    files = sorted(file for file in MIGRATIONS.glob("*.sql") if ".rollback." not in file.name)
+    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+    for number, file in enumerate(files):
+        depends = re.match(r"-- depends: (\S+)\n", file.read_text())
+        assert (depends is None) == (number == 0), file.name
+        if depends:
+            assert depends[1] in {earlier.stem for earlier in files[:number]}, file.name
+
+
+def test_each_table_and_index_says_before_it_what_it_is_for() -> None:
+    for file in MIGRATIONS.glob("*.sql"):
+        paragraphs = file.read_text().split("\n\n")
+        for paragraph in paragraphs:
+            if re.search(r"CREATE (UNIQUE )?INDEX", paragraph):
+                assert re.match(r"-- (?!depends:)", paragraph), f"{file.name}: {paragraph}"
+        if ".rollback." not in file.name:
+            without_dependency = re.sub(r"\A-- depends: .*\n", "", paragraphs[0])
+            assert without_dependency.startswith("-- "), file.name
+
+
+@pytest.fixture
+def broken_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version of the service, the last of whose migrations fails half-way."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "0001.good.sql").write_text("CREATE TABLE good (id TEXT)")
+    (folder / "0002.bad.sql").write_text("CREATE TABLE half (id TEXT);\n\nINSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(module, "MIGRATIONS", folder)
+
+
+@pytest.mark.usefixtures("broken_migration")
+def test_a_migration_that_fails_is_undone_as_a_whole_and_told_in_one_line(empty_url: str) -> None:
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match=r"cannot be migrated: .*nowhere") as caught:
+            migrate(empty_url)
+        assert "\n" not in str(caught.value)
+        with connect(empty_url) as backend:
+            tables = {name for name in backend.list_tables() if "yoyo" not in name}
+            assert tables == {"good"}
+
+
+KILL_WHILE_MARKING = """
+import os, signal, sys
+from referral.database import migrate as module
+
+def die(self, migration, log=True):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+module._Whole.mark_one = die
+module.migrate(sys.argv[1])
+"""
+
+KILL_WITH_LOCK = """
+import os, signal, sys
+from referral.database.migrate import connect
+
+with connect(sys.argv[1]) as backend, backend.lock():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_to_its_kill(script: str, url: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", script, url], cwd=ROOT, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def test_after_a_kill_in_the_middle_of_a_migration_it_can_be_made_again(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_to_its_kill(KILL_WHILE_MARKING, empty_url)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.1)
+    with pytest.raises(MigrationError):
+        migrate(empty_url)
+    break_lock(empty_url)
+    assert len(migrate(empty_url)) >= 7
+
+
+def test_the_lock_of_a_killed_process_is_named_and_broken_by_the_command(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_to_its_kill(KILL_WITH_LOCK, empty_url)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.1)
+    with pytest.raises(MigrationError, match=r"Process \d+ has locked this database .*`python run.py migrate --break-lock`"):
+        migrate(empty_url)
+    command = [*RUN, "migrate", "--break-lock"]
+    environ = {"REFERRAL_DATABASE_URL": empty_url}
+    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    assert "The migration lock is taken away." in done.stdout
+    assert "applied 0001.users" in done.stdout
+    assert migrate(empty_url) == []
+
+
+def test_a_lock_left_behind_does_not_stop_a_start_that_has_nothing_to_migrate(empty_url: str) -> None:
+    migrate(empty_url)
+    run_to_its_kill(KILL_WITH_LOCK, empty_url)
+    assert migrate(empty_url) == []
+
+
+def test_a_schema_newer_than_the_program_is_refused_and_left_alone(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty_url)
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    for file in MIGRATIONS.glob("*.sql"):
+        (newer / file.name).write_text(file.read_text())
+    (newer / "9999.later.sql").write_text("-- depends: 0001.users\nCREATE TABLE later (id TEXT)")
+    with monkeypatch.context() as later_version:
+        later_version.setattr(module, "MIGRATIONS", newer)
+        assert migrate(empty_url) == ["9999.later"]
+    with pytest.raises(MigrationError, match="newer version"):
+        migrate(empty_url)
+
+
+def test_two_processes_that_migrate_at_once_both_succeed(empty_url: str) -> None:
+    both = [
+        subprocess.Popen(
+            [*RUN, "migrate"],
+            env={"REFERRAL_DATABASE_URL": empty_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted(output.splitlines()[0] for output, _ in outputs)[1] == "applied 0001.users"
+    assert sum(output.count("applied 0001.users") for output, _ in outputs) == 1
+    assert migrate(empty_url) == []
+
+
+@pytest.mark.parametrize("name", ["with space.db", "100%.db", "50%20off.db", "what?mode=ro.db", "a#b.db", "ключ.db"])
+def test_a_path_is_taken_as_it_is_and_its_folders_are_made(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "new folder?" / "another%2Fone" / name
+    assert migrate(f"sqlite:///{path}")
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
+    connection.close()
+    assert migrate(f"sqlite:///{path}") == []
+
+
+def test_a_user_without_a_name_can_migrate(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a container that runs under a bare number.
+    def nobody(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert migrate(empty_url)
+
+
+def test_what_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.db"
+    corrupt.write_bytes(b"this is no database" * 100)
+    (tmp_path / "file").touch()
+    for path in (corrupt, tmp_path, tmp_path / "file" / "referral.db"):
+        for command in (migrate, break_lock):
+            with pytest.raises(DatabaseUnavailable) as caught:
+                command(f"sqlite:///{path}")
+            assert "\n" not in str(caught.value)
+
+
+def test_a_postgresql_that_is_not_there_is_told_in_one_line_without_the_password() -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        migrate("postgresql://referral:a-secret-password@127.0.0.1:1/none")
+    assert "\n" not in str(caught.value)
+    assert "a-secret-password" not in str(caught.value)

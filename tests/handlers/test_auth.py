@@ -1,0 +1,659 @@
+"""Accounts and sessions over HTTP: registration, the token endpoint, rotation, revocation, passwords, one-time links."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import jwt
+import pytest
+
+from referral.clock import SECOND, now
+from referral.database import Database
+from referral.keys import DATABASE, SIGNER
+from referral.queries import outbox
+from tests.conftest import Client, MakeClient
+from tests.support.people import API, PASSWORD, Answer, Person, read_mails, text_of, token_in
+from tests.support.rows import TABLES, count, everything, expire, sql
+
+MakePerson = Callable[..., Awaitable[Person]]
+Eventually = Callable[..., Awaitable[Any]]
+
+NEW_PASSWORD = "another horse, another battery"
+TOKENS = {"access_token", "token_type", "expires_in", "refresh_token"}
+FORM = "application/x-www-form-urlencoded"
+
+
+async def ask(client: Client, path: str, members: dict[str, Any], kind: str = "form", **options: Any) -> Answer:
+    """Post to an OAuth endpoint, as a form or as JSON, without an access token."""
+    body = {"data": members} if kind == "form" else {"json": members}
+    return await Person(client, "").call("POST", path, **body, **options)
+
+
+def refused(answer: Answer) -> str:
+    """The error of RFC 6749 section 5.2, having checked that the answer is a whole and clean one."""
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (400, "application/json"), answer.body
+    assert answer.body.keys() == {"error", "error_description"}
+    assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", answer.body["error_description"]), answer.body
+    assert answer.headers["Cache-Control"] == "no-store"
+    return str(answer.body["error"])
+
+
+async def works(person: Person, tokens: dict[str, Any] | None = None) -> bool:
+    """Whether an access token is accepted; when not, that it is refused as RFC 6750 says."""
+    headers = {"Authorization": f"Bearer {(tokens or person.tokens)['access_token']}"}
+    answer = await person.get("/users/me", headers=headers)
+    if answer.status == 200:
+        return True
+    assert answer.problem == "unauthorized"
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    return False
+
+
+# Registration
+
+
+async def test_registration_makes_an_account_and_signs_in(client: Client) -> None:
+    body = {"email": "Alice@EXAMPLE.com", "password": PASSWORD, "username": "Alice"}
+    answer = await Person(client, "").post("/auth/register", body)
+    assert answer.status == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.body.keys() == TOKENS | {"user"}
+    assert (answer.body["token_type"], answer.body["expires_in"]) == ("Bearer", 900)
+    user = answer.body["user"]
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", user["id"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", user["created_at"])
+    assert {key: user[key] for key in user.keys() - {"id", "created_at"}} == {
+        "email": "Alice@example.com",
+        "email_verified": False,
+        "username": "Alice",
+        "role": "user",
+        "referrer": None,
+        "referral_count": 0,
+        "code": None,
+        "profile": None,
+    }
+    alice = Person(client, "alice@example.com", tokens={key: answer.body[key] for key in TOKENS})
+    assert await alice.me() == user
+    assert (await alice.refresh()).status == 200
+
+
+async def test_registration_by_a_code_sets_the_referrer_and_counts(client: Client, person: MakePerson) -> None:
+    alice = await person("alice")
+    code = await alice.make_code()
+    body = {"email": "bob@example.com", "password": PASSWORD, "username": None, "referral_code": code.lower()}
+    answer = await Person(client, "").post("/auth/register", body)
+    assert answer.status == 201
+    assert answer.body["user"]["referrer"] == {"id": alice.id, "username": "alice"}
+    assert answer.body["user"]["username"] is None
+    me = await alice.me()
+    assert (me["referral_count"], me["code"]["uses"]) == (1, 1)
+    listed = (await alice.get("/users/me/referrals")).body["items"]
+    assert [(item["id"], item["code"]) for item in listed] == [(answer.body["user"]["id"], code)]
+
+
+async def test_with_a_code_that_cannot_be_used_there_is_no_account(
+    client: Client, person: MakePerson, database_url: str, eventually: Eventually
+) -> None:
+    codes = {"unknown": "NOBODYS"}
+    for reason in ("expired", "revoked", "exhausted"):
+        owner = await person()
+        codes[reason] = await owner.make_code(max_uses=1)
+    await expire(database_url, codes["expired"])
+    await sql(database_url, f"UPDATE codes SET revoked_at = {now()} WHERE code = '{codes['revoked']}'")
+    await person("bob", referral_code=codes["exhausted"])
+    await eventually(lambda: _quiet(database_url))
+    before = await everything(database_url)
+    for reason, code in codes.items():
+        body = {"email": "carol@example.com", "password": PASSWORD, "username": "carol", "referral_code": code}
+        answer = await Person(client, "").post("/auth/register", body)
+        assert (answer.status, answer.problem, answer.body["reason"]) == (422, "referral-code-invalid", reason)
+        assert await everything(database_url) == before
+    await person("carol")
+
+
+async def _quiet(database_url: str) -> bool:
+    """Whether all mail is sent, so that nothing but requests changes the database."""
+    return await count(database_url, "outbox") == 0
+
+
+async def test_a_taken_address_or_name_is_refused_whole(
+    client: Client, person: MakePerson, database_url: str, eventually: Eventually
+) -> None:
+    code = await (await person("alice")).make_code()
+    await eventually(lambda: _quiet(database_url))
+    before = await everything(database_url)
+    for email, username, problem in (
+        ("alice@example.com", "somebody", "email-taken"),
+        ("ALICE@Example.COM", "somebody", "email-taken"),
+        ("somebody@example.com", "alice", "username-taken"),
+        ("somebody@example.com", "ALICE", "username-taken"),
+        ("somebody@example.com", "ａｌｉｃｅ", "username-taken"),
+    ):
+        body = {"email": email, "password": PASSWORD, "username": username, "referral_code": code}
+        answer = await Person(client, "").post("/auth/register", body)
+        assert (answer.status, answer.problem) == (409, problem), (email, username)
+        assert await everything(database_url) == before
+
+
+# The token endpoint
+
+
+@pytest.mark.parametrize("kind", ["form", "json"])
+async def test_a_username_or_an_e_mail_in_any_case_and_the_password_sign_in(
+    client: Client, person: MakePerson, kind: str
+) -> None:
+    alice = await person("alice")
+    for name in ("alice", "ALICE", "alice@example.com", "Alice@Example.com"):
+        answer = await ask(
+            client, "/auth/token", {"grant_type": "password", "username": name, "password": PASSWORD}, kind=kind
+        )
+        assert answer.status == 200, answer.body
+        assert answer.body.keys() == TOKENS
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert (answer.body["token_type"], answer.body["expires_in"]) == ("Bearer", 900)
+        assert await works(alice, answer.body)
+        refresh = {"grant_type": "refresh_token", "refresh_token": answer.body["refresh_token"]}
+        answer = await ask(client, "/auth/token", refresh, kind=kind)
+        assert (answer.status, answer.body.keys(), answer.headers["Cache-Control"]) == (200, TOKENS, "no-store")
+        assert await works(alice, answer.body)
+
+
+PASSWORD_GRANT = {"grant_type": "password", "username": "alice", "password": PASSWORD}
+REFUSALS: list[tuple[str, dict[str, Any]]] = [
+    ("invalid_request", {}),
+    ("invalid_request", {"grant_type": ""}),
+    ("unsupported_grant_type", {"grant_type": "client_credentials"}),
+    ("unsupported_grant_type", {"grant_type": "Password", "username": "alice", "password": PASSWORD}),
+    ("invalid_request", {"grant_type": "password", "username": "alice"}),
+    ("invalid_request", {"grant_type": "password", "password": PASSWORD}),
+    ("invalid_request", {"grant_type": "password", "username": "", "password": PASSWORD}),
+    ("invalid_grant", {**PASSWORD_GRANT, "password": PASSWORD + " "}),
+    ("invalid_grant", {**PASSWORD_GRANT, "password": PASSWORD.upper()}),
+    ("invalid_grant", {**PASSWORD_GRANT, "password": "x" * 2_000}),
+    ("invalid_grant", {**PASSWORD_GRANT, "username": "nobody"}),
+    ("invalid_grant", {**PASSWORD_GRANT, "username": "nobody@example.com"}),
+    ("invalid_grant", {**PASSWORD_GRANT, "username": "a name\0of nobody"}),
+    ("invalid_grant", {**PASSWORD_GRANT, "username": "alice@"}),
+    ("invalid_request", {"grant_type": "refresh_token"}),
+    ("invalid_grant", {"grant_type": "refresh_token", "refresh_token": "unknown"}),
+    ("invalid_grant", {"grant_type": "refresh_token", "refresh_token": "ünknown\0"}),
+]
+
+
+@pytest.mark.parametrize("kind", ["form", "json"])
+async def test_the_token_endpoint_refuses_in_the_words_of_rfc_6749(client: Client, person: MakePerson, kind: str) -> None:
+    await person("alice")
+    for error, members in REFUSALS:
+        assert refused(await ask(client, "/auth/token", members, kind=kind)) == error, members
+
+
+async def test_a_password_change_ends_the_links_that_were_mailed_before(
+    client: Client, person: MakePerson, mail_folder: Path, eventually: Eventually
+) -> None:
+    alice = await person("alice")
+    await alice.post("/auth/password/reset", {"email": alice.email})
+    (mail,) = await eventually(lambda: [m for m in read_mails(mail_folder, alice.email) if "/reset?" in text_of(m)])
+    new = "another long password"
+    change = {"current_password": alice.password, "new_password": new}
+    assert (await alice.post("/auth/password/change", change)).status == 204
+    reset = await alice.post("/auth/password/reset/confirm", {"token": token_in(mail), "new_password": "a third password"})
+    assert (reset.status, reset.problem) == (422, "token-invalid")
+    assert (await alice.sign_in(new)).status == 200
+
+
+async def test_a_password_change_takes_a_reset_that_waits_out_of_the_queue(
+    person: MakePerson, database: Database, make_client: MakeClient
+) -> None:
+    # Nobody answers there, so that the mail waits.
+    client = await make_client(mail_url="smtp://127.0.0.1:9")
+    alice = await Person.register(client, "alice")
+    await alice.post("/auth/password/reset", {"email": alice.email})
+    change = {"current_password": alice.password, "new_password": "another long password"}
+    assert (await alice.post("/auth/password/change", change)).status == 204
+    async with database.reader() as conn:
+        assert [mail.kind for mail in await outbox.find_mail(conn)] == [outbox.VERIFY_EMAIL]
+
+
+async def test_a_sign_in_makes_a_hash_of_other_rounds_anew(make_client: MakeClient, database_url: str) -> None:
+    before = await make_client(auth_bcrypt_rounds="5")
+    alice = await Person.register(before, "alice")
+    there = Person(await make_client(), alice.email, tokens=alice.tokens)
+    assert (await there.sign_in("wrong")).status == 400
+    assert [(await sql(database_url, "SELECT substr(password_hash, 1, 7) FROM users"))[0][0]] == ["$2b$05$"]
+    assert (await there.sign_in()).status == 200
+    assert [(await sql(database_url, "SELECT substr(password_hash, 1, 7) FROM users"))[0][0]] == ["$2b$04$"]
+    assert await works(there)
+    assert (await there.sign_in()).status == 200
+
+
+async def test_the_token_endpoint_refuses_what_is_neither_a_form_nor_a_json_object(
+    client: Client, person: MakePerson
+) -> None:
+    await person("alice")
+    form = f"grant_type=password&username=alice&password={PASSWORD}"
+    bodies: list[tuple[bytes | str, str]] = [
+        (form, "text/plain"),
+        (form, "multipart/form-data; boundary=x"),
+        (f"{form}&username=alice", FORM),
+        (f"{form}&grant_type=password", FORM),
+        (b"grant_type=password&username=\xff", FORM),
+        ("grant_type=password&username=%FF&password=x", FORM),
+        ("grant_type=password&username=%ED%A0%80&password=x", FORM),
+        ("&".join(f"member{number}=x" for number in range(1_000)), FORM),
+        ("[]", "application/json"),
+        ('"grant_type"', "application/json"),
+        ('{"grant_type": "password"', "application/json"),
+        ('{"ü\\"\\\\": 1}', "application/json"),
+        ('{"grant_type": 1}', "application/json"),
+        ('{"grant_type": ["password"]}', "application/json"),
+        ('{"grant_type": "password", "username": null, "password": "x"}', "application/json"),
+        ('{"grant_type": "password", "username": "\\ud800", "password": "x"}', "application/json"),
+        (b"\xff\xfe", "application/json"),
+        ("[" * 30_000, "application/json"),
+    ]
+    for body, kind in bodies:
+        answer = await Person(client, "").call("POST", "/auth/token", data=body, headers={"Content-Type": kind})
+        assert refused(answer) == "invalid_request", (body[:60], kind)
+
+
+async def test_unknown_members_of_a_token_request_are_ignored(client: Client, person: MakePerson) -> None:
+    await person("alice")
+    answer = await ask(client, "/auth/token", {**PASSWORD_GRANT, "scope": "", "client_id": "swagger-ui"})
+    assert answer.status == 200
+
+
+async def test_signing_in_costs_the_same_work_whether_or_not_there_is_such_an_account(
+    client: Client, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await person("alice")
+    costs: list[bytes] = []
+    really = bcrypt.checkpw
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        costs.append(hashed[:7])
+        return really(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    for name in ("alice", "nobody", "alice@example.com", "nobody@example.com", "no name\0at all", "@"):
+        answer = await ask(client, "/auth/token", {**PASSWORD_GRANT, "username": name, "password": "wrong"})
+        assert refused(answer) == "invalid_grant"
+        assert costs == [b"$2b$04$"], name
+        costs.clear()
+
+
+# Access tokens
+
+
+async def test_without_a_live_access_token_the_answer_says_how_to_authenticate(client: Client, person: MakePerson) -> None:
+    alice = await person("alice")
+    for header in ("", "Basic YWxpY2U6eA==", "Token x"):
+        answer = await alice.get("/users/me", headers={"Authorization": header})
+        assert (answer.status, answer.problem) == (401, "unauthorized")
+        # RFC 6750 section 3.1: no error code for a request that did not try.
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "error" not in answer.headers["WWW-Authenticate"]
+    assert client.app
+    signer = client.app[SIGNER]
+    own = alice.tokens["access_token"]
+    session, claims = signer.session_of(own), jwt.decode(own, options={"verify_signature": False})
+    kept = {"typ": "at+jwt", "kid": jwt.get_unverified_header(own)["kid"]}
+    secret = "another secret, of more than 32 characters"
+    for token in (
+        "",
+        "x",
+        "a.b.c",
+        "ü",
+        own[:-4] + "AAAA",
+        alice.tokens["refresh_token"],
+        signer.sign(alice.id, session, "user", now() - (signer.ttl + 1) * SECOND),
+        signer.sign(alice.id, "no session of this service", "user", now()),
+        jwt.encode(claims, secret, "HS256", headers=kept),
+        jwt.encode(claims, "", "none", headers=kept),
+        jwt.encode(claims, secret, "HS256", headers={**kept, "kid": "another"}),
+    ):
+        assert not await works(alice, {"access_token": token}), token
+    assert await works(alice, {"access_token": signer.sign(alice.id, session, "user", now())})
+    assert (await alice.get("/users/me", headers={"Authorization": f"bearer {own}"})).status == 200
+
+
+# Rotation
+
+
+async def test_each_refresh_gives_another_pair_in_the_same_session(client: Client, person: MakePerson) -> None:
+    alice = await person("alice")
+    assert client.app
+    session_of = client.app[SIGNER].session_of
+    seen = {alice.tokens["refresh_token"], alice.tokens["access_token"]}
+    tokens = alice.tokens
+    for _ in range(3):
+        answer = await alice.refresh(tokens["refresh_token"])
+        assert answer.status == 200
+        assert session_of(answer.body["access_token"]) == session_of(alice.tokens["access_token"])
+        tokens = answer.body
+        seen |= {tokens["refresh_token"], tokens["access_token"]}
+    assert len(seen) == 8
+    assert await works(alice)
+    assert await works(alice, tokens)
+
+
+async def test_a_used_refresh_token_gets_another_successor_within_ten_seconds(person: MakePerson, database_url: str) -> None:
+    alice = await person("alice")
+    first = await alice.refresh()
+    await sql(database_url, "UPDATE refresh_tokens SET used_at = used_at - 9000 WHERE used_at IS NOT NULL")
+    second = await alice.refresh()
+    assert (first.status, second.status) == (200, 200)
+    assert first.body["refresh_token"] != second.body["refresh_token"]
+    for tokens in (first.body, second.body):
+        assert await works(alice, tokens)
+        assert (await alice.refresh(tokens["refresh_token"])).status == 200
+
+
+async def test_a_used_refresh_token_ends_the_session_after_ten_seconds(person: MakePerson, database_url: str) -> None:
+    alice = await person("alice")
+    stolen = alice.tokens
+    successor = (await alice.refresh()).body
+    assert (await alice.sign_in()).status == 200
+    await sql(database_url, "UPDATE refresh_tokens SET used_at = used_at - 10001 WHERE used_at IS NOT NULL")
+    assert refused(await alice.refresh(stolen["refresh_token"])) == "invalid_grant"
+    assert refused(await alice.refresh(successor["refresh_token"])) == "invalid_grant"
+    assert not await works(alice, stolen)
+    assert not await works(alice, successor)
+    assert await works(alice), "the other session goes on"
+
+
+async def test_a_session_that_was_not_refreshed_in_time_is_over_and_a_refresh_puts_its_end_off(
+    person: MakePerson, database_url: str
+) -> None:
+    alice = await person("alice")
+    await sql(database_url, "UPDATE sessions SET expires_at = expires_at - 1000000")
+    before = await sql(database_url, "SELECT expires_at FROM sessions")
+    tokens = (await alice.refresh()).body
+    assert await sql(database_url, "SELECT expires_at FROM sessions") > before
+    await sql(database_url, f"UPDATE sessions SET expires_at = {now()}")
+    assert refused(await alice.refresh(tokens["refresh_token"])) == "invalid_grant"
+    assert not await works(alice, tokens)
+
+
+async def test_tokens_are_kept_as_hashes_only(person: MakePerson, database_url: str) -> None:
+    alice = await person("alice")
+    kept = repr(await everything(database_url))
+    assert PASSWORD not in kept
+    assert alice.tokens["refresh_token"] not in kept
+    assert alice.tokens["access_token"] not in kept
+
+
+# Revocation
+
+
+async def test_revoking_any_token_of_a_session_ends_all_of_it(client: Client, person: MakePerson) -> None:
+    alice = await person("alice")
+    assert client.app
+    signer = client.app[SIGNER]
+    for kind, which in (
+        ("form", "refresh_token"),
+        ("json", "used refresh_token"),
+        ("json", "access_token"),
+        ("form", "expired access_token"),
+    ):
+        ended = alice.tokens
+        assert (await alice.sign_in()).status == 200
+        successor = (await alice.refresh(ended["refresh_token"])).body
+        session = signer.session_of(ended["access_token"])
+        token = {
+            "refresh_token": successor["refresh_token"],
+            "used refresh_token": ended["refresh_token"],
+            "access_token": ended["access_token"],
+            "expired access_token": signer.sign(alice.id, session, "user", now() - (signer.ttl + 1) * SECOND),
+        }[which]
+        for _ in range(2):
+            answer = await ask(client, "/auth/revoke", {"token": token, "token_type_hint": "access_token"}, kind=kind)
+            assert (answer.status, answer.body) == (200, b""), which
+        for tokens in (ended, successor):
+            assert not await works(alice, tokens), which
+            assert refused(await alice.refresh(tokens["refresh_token"])) == "invalid_grant"
+        assert await works(alice), "the other session goes on"
+
+
+async def test_revoking_what_is_no_token_is_answered_alike_and_a_missing_one_is_an_error(
+    client: Client, person: MakePerson
+) -> None:
+    alice = await person("alice")
+    for token in ("unknown", "a.b.c", "ü\0", alice.tokens["access_token"][:-3] + "AAA"):
+        assert (await ask(client, "/auth/revoke", {"token": token})).status == 200
+    for members in ({}, {"token": ""}, {"token_type_hint": "access_token"}):
+        assert refused(await ask(client, "/auth/revoke", members)) == "invalid_request"
+    assert await works(alice)
+
+
+# Passwords
+
+
+async def test_a_password_change_ends_every_other_session(person: MakePerson) -> None:
+    alice = await person("alice")
+    other = alice.tokens
+    assert (await alice.sign_in()).status == 200
+    answer = await alice.post("/auth/password/change", {"current_password": PASSWORD, "new_password": NEW_PASSWORD})
+    assert answer.status == 204
+    assert not await works(alice, other)
+    assert refused(await alice.refresh(other["refresh_token"])) == "invalid_grant"
+    assert await works(alice)
+    assert (await alice.refresh()).status == 200
+    assert refused(await alice.sign_in(PASSWORD)) == "invalid_grant"
+    assert (await alice.sign_in(NEW_PASSWORD)).status == 200
+
+
+async def test_a_password_change_by_the_wrong_password_changes_nothing(person: MakePerson) -> None:
+    alice = await person("alice")
+    other = alice.tokens
+    assert (await alice.sign_in()).status == 200
+    answer = await alice.post("/auth/password/change", {"current_password": "wrong", "new_password": NEW_PASSWORD})
+    assert (answer.status, answer.problem) == (403, "wrong-password")
+    assert await works(alice, other)
+    assert (await alice.sign_in(PASSWORD)).status == 200
+
+
+@pytest.fixture
+def mailed(mail_folder: Path, eventually: Eventually) -> Callable[[str, str], Awaitable[str]]:
+    """`await mailed(address, "reset")`: the token of a link to that page which was mailed there since the last call."""
+    known: set[str] = set()
+
+    async def wait(address: str, page: str) -> str:
+        def fresh() -> set[str]:
+            mails = [mail for mail in read_mails(mail_folder, address) if f"/account/{page}?token=" in mail.as_string()]
+            return {token_in(mail) for mail in mails} - known
+
+        (token,) = await eventually(fresh)
+        known.add(token)
+        return str(token)
+
+    return wait
+
+
+Mailed = Callable[..., Awaitable[str]]
+
+
+async def reset(client: Client, token: str, password: str = NEW_PASSWORD) -> Answer:
+    return await Person(client, "").post("/auth/password/reset/confirm", {"token": token, "new_password": password})
+
+
+async def test_a_mailed_link_sets_a_password_once_and_ends_every_session(
+    client: Client, person: MakePerson, mailed: Mailed
+) -> None:
+    alice, bob = await person("alice"), await person("bob")
+    assert (await Person(client, "").post("/auth/password/reset", {"email": "ALICE@example.com"})).status == 202
+    token = await mailed(alice.email, "reset")
+    assert (await reset(client, token)).status == 204
+    assert not await works(alice)
+    assert refused(await alice.refresh()) == "invalid_grant"
+    assert await works(bob)
+    assert refused(await alice.sign_in(PASSWORD)) == "invalid_grant"
+    assert (await alice.sign_in(NEW_PASSWORD)).status == 200
+    assert (await alice.me())["email_verified"], "the link reached the mailbox"
+    answer = await reset(client, token, "a third password")
+    assert (answer.status, answer.problem) == (422, "token-invalid")
+    assert (await alice.sign_in(NEW_PASSWORD)).status == 200
+
+
+async def test_a_used_reset_link_ends_its_siblings_and_one_that_is_too_old_is_refused(
+    client: Client, person: MakePerson, mailed: Mailed, database_url: str
+) -> None:
+    alice = await person("alice")
+    links = []
+    for _ in range(2):
+        assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
+        links.append(await mailed(alice.email, "reset"))
+    assert links[0] != links[1]
+    assert (await reset(client, links[0])).status == 204
+    assert (await reset(client, links[1])).problem == "token-invalid"
+    assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
+    late = await mailed(alice.email, "reset")
+    lives = "SELECT expires_at - created_at FROM one_time_tokens WHERE purpose = 'reset-password'"
+    assert await sql(database_url, lives) == [(3_600_000,)]
+    await sql(database_url, f"UPDATE one_time_tokens SET expires_at = {now()}")
+    assert (await reset(client, late)).problem == "token-invalid"
+
+
+async def test_a_link_survives_what_does_not_use_it_and_is_good_for_its_own_purpose_only(
+    client: Client, person: MakePerson, mailed: Mailed, database_url: str
+) -> None:
+    alice = await person("alice")
+    assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
+    tokens = {"verify": await mailed(alice.email, "verify"), "reset": await mailed(alice.email, "reset")}
+    kept = await sql(database_url, "SELECT * FROM one_time_tokens ORDER BY token_hash")
+    assert len(kept) == 2
+    for page, token in tokens.items():
+        # As mail programs, virus scanners and impatient people do.
+        for method in ("GET", "HEAD", "GET"):
+            assert (await alice.call(method, f"/account/{page}", params={"token": token})).status == 200
+    for path in ("/auth/email/verify", "/auth/password/reset/confirm"):
+        assert (await alice.get(path, params={"token": tokens["reset"]})).problem == "method-not-allowed"
+    assert (await reset(client, tokens["reset"], "short")).pointers == ["/new_password"]
+    assert (await reset(client, tokens["verify"])).problem == "token-invalid"
+    assert (await alice.post("/auth/email/verify", {"token": tokens["reset"]})).problem == "token-invalid"
+    assert await sql(database_url, "SELECT * FROM one_time_tokens ORDER BY token_hash") == kept
+    assert await works(alice)
+    assert (await alice.post("/auth/email/verify", {"token": tokens["verify"]})).status == 204
+    assert (await reset(client, tokens["reset"])).status == 204
+
+
+async def test_the_pages_of_the_links_use_them_by_their_buttons(client: Client, person: MakePerson, mailed: Mailed) -> None:
+    alice = await person("alice")
+    nobody = Person(client, "")
+    token = await mailed(alice.email, "verify")
+    assert token in (await nobody.get("/account/verify", params={"token": token})).body.decode()
+    assert (await nobody.post("/account/verify", data={"token": token})).status == 200
+    assert (await alice.me())["email_verified"]
+    assert (await nobody.post("/account/verify", data={"token": token})).status == 422
+    assert (await nobody.post("/auth/password/reset", {"email": alice.email})).status == 202
+    token = await mailed(alice.email, "reset")
+    again = await nobody.post("/account/reset", data={"token": token, "new_password": "short"})
+    assert again.status == 422
+    assert token in again.body.decode(), "the form is shown again"
+    assert (await nobody.post("/account/reset", data={"token": token, "new_password": NEW_PASSWORD})).status == 200
+    assert (await nobody.post("/account/reset", data={"token": token, "new_password": NEW_PASSWORD})).status == 422
+    assert (await alice.sign_in(NEW_PASSWORD)).status == 200
+
+
+async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
+    client: Client,
+    person: MakePerson,
+    mailed: Mailed,
+    mail_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    eventually: Eventually,
+) -> None:
+    await person("alice")
+    await mailed("alice@example.com", "verify")
+    await eventually(lambda: _quiet(database_url))
+    assert client.app
+    ran: list[tuple[asyncio.Task[Any] | None, str]] = []
+
+    def noting(really: Any) -> Any:
+        async def run(self: Any, name: str, /, **parameters: Any) -> Any:
+            ran.append((asyncio.current_task(), name))
+            return await really(self, name, **parameters)
+
+        return run
+
+    async with client.app[DATABASE].reader() as reading, client.app[DATABASE].transaction() as writing:
+        for kind in {type(reading), type(writing)}:
+            monkeypatch.setattr(kind, "all", noting(kind.all))
+    seen = []
+    for email in ("nobody@example.com", "alice@example.com"):
+        ran.clear()
+        answer = await Person(client, "").post("/auth/password/reset", {"email": email})
+        of_request = next(task for task, name in ran if name == "insert_mail")
+        statements = [name for task, name in ran if task is of_request]
+        seen.append((answer.status, answer.body, sorted(answer.headers.keys()), statements))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 202
+    await mailed("alice@example.com", "reset")
+    await eventually(lambda: _quiet(database_url))
+    assert read_mails(mail_folder, "nobody@example.com") == []
+
+
+# Verification of the address
+
+
+async def test_the_mailed_link_verifies_the_address_once(
+    person: MakePerson, mailed: Mailed, database_url: str, eventually: Eventually, mail_folder: Path
+) -> None:
+    alice = await person("alice")
+    first = await mailed(alice.email, "verify")
+    assert (await alice.post("/auth/email/verify/resend")).status == 202
+    second = await mailed(alice.email, "verify")
+    assert not (await alice.me())["email_verified"]
+    assert (await alice.post("/auth/email/verify", {"token": first})).status == 204
+    assert (await alice.me())["email_verified"]
+    answer = await alice.post("/auth/email/verify", {"token": first})
+    assert (answer.status, answer.problem) == (422, "token-invalid")
+    assert (await alice.post("/auth/email/verify", {"token": second})).status == 204, "it says what is true"
+    await eventually(lambda: _quiet(database_url))
+    assert (await alice.post("/auth/email/verify/resend")).status == 202
+    assert await _quiet(database_url)
+    assert len(read_mails(mail_folder)) == 2
+
+
+async def test_an_old_verification_link_is_refused(person: MakePerson, mailed: Mailed, database_url: str) -> None:
+    alice = await person("alice")
+    token = await mailed(alice.email, "verify")
+    await sql(database_url, f"UPDATE one_time_tokens SET expires_at = {now()}")
+    assert (await alice.post("/auth/email/verify", {"token": token})).problem == "token-invalid"
+    assert not (await alice.me())["email_verified"]
+
+
+# Discovery
+
+
+async def test_the_metadata_of_rfc_8414_leads_to_endpoints_that_answer(make_client: MakeClient) -> None:
+    client = await make_client(server_public_url="https://referrals.example.com")
+    answer = await Person(client, "").get("/.well-known/oauth-authorization-server")
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "application/json")
+    metadata = answer.body
+    assert metadata["issuer"] == "https://referrals.example.com"
+    assert metadata["token_endpoint"] == f"https://referrals.example.com{API}/auth/token"
+    assert metadata["revocation_endpoint"] == f"https://referrals.example.com{API}/auth/revoke"
+    assert metadata["grant_types_supported"] == ["password", "refresh_token"]
+    assert metadata["response_types_supported"] == []
+    assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
+    for name in ("token_endpoint", "revocation_endpoint"):
+        path = metadata[name].removeprefix("https://referrals.example.com")
+        assert refused(await Person(client, "").post(path, data={})) == "invalid_request"
+    access_token = (await Person.register(client, "alice")).tokens["access_token"]
+    assert jwt.decode(access_token, options={"verify_signature": False})["iss"] == metadata["issuer"]
+
+
+async def test_the_tables_that_these_tests_watch_are_all_there_are(database_url: str) -> None:
+    listed = (
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        if database_url.startswith("postgresql")
+        else "SELECT name FROM sqlite_schema WHERE type = 'table'"
+    )
+    own = {name for (name,) in await sql(database_url, listed) if "yoyo" not in name and not name.startswith("sqlite_")}
+    assert own - {"cache_epoch"} == set(TABLES)

@@ -1,0 +1,172 @@
+"""The container image, without an engine: its lines are followed in an empty folder, and what is there is started."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.support.servers import free_port
+from tests.support.service import ROOT, serving
+
+# Commands of RUN lines that need root or the network, or whose result the tests' own environment stands for.
+ELSEWHERE = ("pip", "useradd", "chown", "python")
+
+
+def instructions() -> Iterator[tuple[str, str]]:
+    """(INSTRUCTION, rest) of every line of the Dockerfile, continued ones joined."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, rest = line.partition(" ")
+            yield name, rest.strip()
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path of the project from the build: the last pattern that matches it decides."""
+    found = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parts = Path(path).parts
+        # A pattern matches a path when it matches it or a folder that holds it.
+        for end in range(1, len(parts) + 1):
+            head = "/".join(parts[:end])
+            if fnmatch.fnmatch(head, pattern) or (
+                pattern.startswith("**/") and fnmatch.fnmatch(parts[end - 1], pattern[3:])
+            ):
+                found = not line.startswith("!")
+    return found
+
+
+def first(name: str) -> str:
+    """What the only instruction of this name says."""
+    [found] = [rest for given, rest in instructions() if given == name]
+    return found
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An empty folder in which the Dockerfile's lines were followed, as far as they need neither root nor the network."""
+    root = tmp_path / "image"
+    work = root / first("WORKDIR").removeprefix("/")
+    work.mkdir(parents=True)
+    for name, rest in instructions():
+        if name == "COPY":
+            *sources, target = shlex.split(rest)
+            assert len(sources) == 1 or target.endswith("/")
+            for source in sources:
+                copy(source, work / target)
+        if name == "RUN":
+            for command in rest.split(" && "):
+                if shlex.split(command)[0] not in ELSEWHERE:
+                    subprocess.run(re.sub(r"(?<= )/", f"{root}/", command), shell=True, cwd=work, check=True)
+    return root
+
+
+def copy(source: str, target: Path) -> None:
+    """COPY of a file or of a folder's contents, of what is not ignored."""
+    assert (ROOT / source).exists(), source
+    files = sorted(path for path in (ROOT / source).rglob("*") if path.is_file()) or [ROOT / source]
+    for file in files:
+        path = file.relative_to(ROOT).as_posix()
+        if not ignored(path):
+            place = target / (file.relative_to(ROOT / source) if (ROOT / source).is_dir() else file.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+
+
+def health_check(port: int) -> int:
+    """Run the image's HEALTHCHECK and return how it ended."""
+    command = json.loads(first("HEALTHCHECK").partition("CMD ")[2])
+    assert command[0] == "python"
+    environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(port)}
+    return subprocess.run([sys.executable, *command[1:]], env=environ, check=False, capture_output=True).returncode
+
+
+def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(image: Path) -> None:
+    work = image / "app"
+    host = dict(re.findall(r"(\w+)=(\S+)", first("ENV")))["REFERRAL_SERVER_HOST"]
+    assert host == "0.0.0.0"
+    with serving(work, root=work, REFERRAL_SERVER_HOST=host) as address:
+        with urlopen(f"{address}/health/ready", timeout=5) as response:
+            assert json.load(response)["status"] == "ok"
+        for page in ("/docs", "/redoc", "/openapi.json", "/assets/swagger-ui-bundle.js", "/problems/not-found"):
+            with urlopen(f"{address}{page}", timeout=5) as response:
+                assert response.status == 200
+        assert health_check(int(address.rpartition(":")[2])) == 0
+    assert {"referral.db", "secret"} <= {path.name for path in (image / "data").iterdir()}
+    assert not [path for path in work.iterdir() if path.name.endswith(".db")]
+
+
+def test_the_health_check_fails_when_nobody_answers() -> None:
+    assert health_check(free_port()) != 0
+
+
+def test_it_starts_in_one_step_by_the_service_s_own_commands(image: Path) -> None:
+    entry, command = json.loads(first("ENTRYPOINT")), json.loads(first("CMD"))
+    assert (entry, command) == (["python", "run.py"], ["serve"])
+    for arguments in (["--help"], ["serve", "--help"], ["createsuperuser", "--help"]):
+        subprocess.run([sys.executable, *entry[1:], *arguments], cwd=image / "app", check=True, capture_output=True)
+
+
+def test_it_runs_without_root_on_a_slim_python() -> None:
+    found = list(instructions())
+    assert first("FROM") == "python:3.13-slim"
+    names = [name for name, _ in found]
+    assert int(first("USER")) > 0
+    assert names.index("USER") > max(position for position, name in enumerate(names) if name in ("RUN", "COPY"))
+    assert f"--uid {first('USER')} " in dict(rest.split(" ", 1) for name, rest in found if name == "RUN")["useradd"]
+    assert first("VOLUME") == "/data"
+    assert first("EXPOSE") == "8000"
+    runs = " && ".join(rest for name, rest in found if name == "RUN")
+    assert "chown referral:referral /data" in runs
+    assert {shlex.split(command)[0] for command in runs.split(" && ")} == {"mkdir", "ln", *ELSEWHERE}
+
+
+def test_requirements_are_installed_before_the_sources_change() -> None:
+    lines = [f"{name} {rest}" for name, rest in instructions()]
+    [install] = [line for line in lines if "pip install" in line]
+    assert "-r requirements.txt" in install
+    assert "--no-cache-dir" in install
+    assert lines.index("COPY requirements.txt ./") < lines.index(install) < lines.index("COPY referral referral/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/config",
+        ".venv/bin/python",
+        "var/referral.db",
+        "var/secret",
+        "tests/conftest.py",
+        "bench/run.py",
+        ".ci/run",
+        ".env",
+        "README.md",
+        "requirements-dev.txt",
+        "referral/__pycache__/app.cpython-313.pyc",
+        "referral/handlers/__pycache__/auth.cpython-313.pyc",
+    ],
+)
+def test_what_does_not_belong_into_the_image_is_not_even_sent_to_the_build(path: str) -> None:
+    assert ignored(path)
+
+
+def test_every_copied_file_of_the_repository_is_sent_to_the_build() -> None:
+    copied = [ROOT / source for name, rest in instructions() if name == "COPY" for source in shlex.split(rest)[:-1]]
+    files = [file for source in copied for file in (source, *source.rglob("*")) if file.is_file()]
+    needed = [file.relative_to(ROOT).as_posix() for file in files if "__pycache__" not in file.parts]
+    assert len(needed) > 60
+    assert [path for path in needed if ignored(path)] == []

@@ -1,0 +1,199 @@
+"""The README and requests.http: the tour gives what it says, the settings are those of config.toml, no call is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from referral.app import create_app
+from referral.contract.openapi import build_openapi
+from tests.conftest import MakeConfig
+from tests.support.people import API
+from tests.support.service import ROOT, serving
+
+README = (ROOT / "README.md").read_text()
+SEPARATOR = "--- next block ---"
+
+
+@pytest.fixture
+def engine() -> str:
+    """The tour is that of the default."""
+    return "sqlite"
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def masked(text: str) -> str:
+    """Text without what differs each time: ids, times and codes."""
+    text = re.sub(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", text)
+    return re.sub(r"\b[0-9A-HJKMNP-TV-Z]{8}\b", "CODE", text).strip()
+
+
+def test_the_tour_typed_as_it_stands_gives_what_it_says(tmp_path: Path) -> None:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", section("A two-minute tour"), re.MULTILINE | re.DOTALL)
+    # (commands, answer shown); a block without an answer prints nothing.
+    steps: list[tuple[str, str]] = []
+    for kind, text in fences:
+        if kind == "bash":
+            steps.append((text, ""))
+        else:
+            assert steps[-1][1] == ""
+            assert text.strip(), "an empty answer is shown"
+            steps[-1] = (steps[-1][0], text)
+    assert len(steps) == 6
+    with serving(tmp_path) as address:
+        script = f"echo '{SEPARATOR}'\n".join(commands for commands, _ in steps).replace("http://127.0.0.1:8000", address)
+        assert address in script
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            stdin=subprocess.DEVNULL,
+        )
+    assert done.stderr == ""
+    printed = done.stdout.split(SEPARATOR)
+    assert len(printed) == len(steps), done.stdout
+    for (commands, shown), answer in zip(steps, printed, strict=True):
+        assert masked(answer) == masked(shown), commands
+
+
+def test_the_tour_shows_what_the_service_is_for() -> None:
+    tour = section("A two-minute tour")
+    for said in (
+        '"referrer"',
+        '"email": "bob@example.com"',
+        "Subject: Your referral code",
+        "204",
+        "referral-code-invalid",
+        '"revoked"',
+    ):
+        assert said in tour
+
+
+def test_the_settings_table_has_every_setting_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `(\w+\.\w+)` \| (.*?) \| \S.* \|$", section("Settings"), re.MULTILINE))
+    config = tomllib.loads((ROOT / "config.toml").read_text())
+    expected = {f"{part}.{key}": shown(value) for part, values in config.items() for key, value in values.items()}
+    assert table == expected
+
+
+def shown(value: Any) -> str:
+    """A default as the table shows it."""
+    if value in ("", []):
+        return "empty"
+    if isinstance(value, list):
+        return f"`{', '.join(value)}`"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
+def test_what_the_readme_points_at_is_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    tree = re.findall(r"^(\S+/?) {2,}", section("How it is built"), re.MULTILINE)
+    assert len(tree) == 6
+    for target in tree:
+        assert (ROOT / target).exists(), target
+    for folder in re.findall(r"^  (\w+/) ", section("How it is built"), re.MULTILINE):
+        assert (ROOT / "referral" / folder).is_dir(), folder
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?\bmake ([a-z]+)\b", README):
+        assert f"\n{target}:" in makefile, target
+
+
+def test_every_test_that_stands_for_the_security_of_a_chapter_exists() -> None:
+    text, checked = (ROOT / "SECURITY.md").read_text(), 0
+    for file, names in re.findall(r"(test_\w+\.py)::((?:test_\w+(?:, )?)+)", text):
+        [found] = (ROOT / "tests").rglob(file)
+        source = found.read_text()
+        for name in names.rstrip(", ").split(", "):
+            assert f"def {name}(" in source, f"{file}::{name}"
+            checked += 1
+    assert checked > 80
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = [shlex.split(found) for found in re.findall(r"`python run\.py ([^`]+)`", README)]
+    assert {command[0] for command in commands} >= {"migrate", "createsuperuser"}
+    for command in commands:
+        run.parser().parse_args(command)
+
+
+class Requests:
+    """requests.http as its clients read it."""
+
+    def __init__(self, text: str) -> None:
+        self.variables = dict(re.findall(r"^@(\w+) = (.*)$", text, re.MULTILINE))
+        self.names = re.findall(r"^# @name (\w+)$", text, re.MULTILINE)
+        self.calls: list[tuple[str, str, dict[str, str], str]] = []
+        for part in text.split("\n###")[1:]:
+            lines = [line for line in part.splitlines()[1:] if not line.startswith("# ")]
+            head, _, body = "\n".join(lines).strip().partition("\n\n")
+            request, *headers = head.splitlines()
+            method, _, url = request.partition(" ")
+            self.calls.append((method, self.filled(url), dict(line.split(": ", 1) for line in headers), body.strip()))
+
+    def filled(self, text: str) -> str:
+        """Text with its variables put in. Raises KeyError for one that is not there."""
+        while found := re.search(r"{{(\w+)}}", text):
+            text = text.replace(found[0], self.variables[found[1]])
+        return text
+
+
+def test_requests_http_has_every_call_of_the_api_and_none_that_does_not_exist(make_config: MakeConfig) -> None:
+    config = make_config()
+    document = build_openapi(create_app(config), config)
+    requests = Requests((ROOT / "requests.http").read_text())
+    called = set()
+    for method, url, headers, body in requests.calls:
+        path = re.sub(r"{{[\w.]+}}", "x", url).removeprefix(requests.variables["host"]).partition("?")[0]
+        candidates = [
+            template
+            for template, item in document["paths"].items()
+            if method.lower() in item and re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path)
+        ]
+        assert candidates, f"{method} {path}"
+        template = min(candidates, key=lambda template: template.count("{"))
+        operation = document["paths"][template][method.lower()]
+        called.add((method, template))
+        assert ("Authorization" in headers) == ("security" in operation), (method, template)
+        if "requestBody" in operation:
+            assert headers["Content-Type"] in operation["requestBody"]["content"], (method, template)
+            if headers["Content-Type"] == "application/json":
+                sent = json.loads(re.sub(r"{{[\w.]+}}", "x", requests.filled(body)))
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                known = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+                assert sent.keys() <= known["properties"].keys(), (method, template)
+                assert sent.keys() >= set(known.get("required", ())), (method, template)
+        else:
+            assert not body, (method, template)
+    api = {
+        (method.upper(), path)
+        for path, item in document["paths"].items()
+        for method in item
+        if path.startswith((API, "/health", "/metrics"))
+    }
+    assert api <= called
+
+
+def test_requests_http_takes_its_variables_from_requests_that_are_named() -> None:
+    requests = Requests((ROOT / "requests.http").read_text())
+    taken = [value for value in requests.variables.values() if "response" in value]
+    assert len(taken) == 7
+    for value in taken:
+        assert re.fullmatch(r"{{(\w+)\.response\.body\.[\w.]+}}", value), value
+        assert re.match(r"{{(\w+)", value)[1] in requests.names  # type: ignore[index]
