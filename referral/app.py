@@ -9,36 +9,22 @@ from typing import Any
 from aiohttp import web
 
 from referral import clock
-from referral.auth.passwords import PasswordHasher
-from referral.auth.tokens import open_signer
-from referral.background.mailer import Mailer
-from referral.background.profiles import Enricher
-from referral.cache.codes import open_cache
-from referral.cache.sessions import open_live_sessions
-from referral.config import Config
-from referral.database import DatabaseUnavailable, open_database
+from referral.auth.passwords import PASSWORDS, PasswordHasher
+from referral.auth.tokens import SIGNER, open_signer
+from referral.background.mailer import MAILER, Mailer
+from referral.background.profiles import ENRICHER, Enricher
+from referral.cache.codes import CACHE, open_cache
+from referral.cache.sessions import LIVE_SESSIONS, open_live_sessions
+from referral.config import CONFIG, Config
+from referral.database import DATABASE, DatabaseUnavailable, open_database
 from referral.handlers import codes, pages, service, users
 from referral.handlers import sessions as session_handlers
 from referral.handlers import tokens as auth
-from referral.keys import (
-    CACHE,
-    CONFIG,
-    DATABASE,
-    EMAIL_VERIFIER,
-    ENRICHER,
-    LIMITER,
-    LIVE_SESSIONS,
-    MAILER,
-    METRICS,
-    PASSWORDS,
-    PROXIES,
-    SIGNER,
-)
-from referral.limits import RateLimiter, networks
-from referral.metrics import Metrics
+from referral.limits import LIMITER, PROXIES, RateLimiter, networks
+from referral.metrics import METRICS, Metrics
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.vendors.client import open_vendor_session
-from referral.vendors.hunter import EmailVerifier
+from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.web.bodies import MAX_BODY
 from referral.web.cors import allowing, answering_preflights
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare

@@ -1,6 +1,11 @@
-"""The service's one notion of now."""
+"""The service's one notion of now, and how a time is written."""
 
 import time
+from datetime import UTC, datetime
+from functools import lru_cache
+
+SECOND = 1_000
+DAY = 86_400 * SECOND
 
 
 def now() -> int:
@@ -8,5 +13,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-SECOND = 1_000
-DAY = 86_400 * SECOND
+@lru_cache(maxsize=20_000)
+def rfc_3339(milliseconds: int) -> str:
+    """`2027-01-31T12:00:00Z`; fractions of a second are cut. Kept: a look-up formats the same expiry each time."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -177,3 +177,9 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def networks(texts: Iterable[str]) -> Networks:
     """The networks of `server.trusted_proxies`: addresses or CIDR ranges. Raises ValueError."""
     return tuple(ipaddress.ip_network(text) for text in texts)
+
+
+LIMITER = web.AppKey("limiter", RateLimiter)
+PROXIES: web.AppKey[Networks] = web.AppKey("proxies", tuple)
+# Who asks, by `client_address`.
+ADDRESS = web.RequestKey("address", str)

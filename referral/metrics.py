@@ -3,6 +3,7 @@
 import asyncio
 import os
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -105,3 +106,6 @@ class Metrics:
         summed = CollectorRegistry()
         MultiProcessCollector(summed)  # type: ignore[no-untyped-call]
         return generate_latest(summed)
+
+
+METRICS = web.AppKey("metrics", Metrics)

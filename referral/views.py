@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from referral.contract.schemas import rfc_3339
+from referral.clock import rfc_3339
 from referral.queries.codes import ActiveCode, Code
 from referral.queries.referrals import Referral
 from referral.queries.sessions import Session

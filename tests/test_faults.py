@@ -26,14 +26,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 import run
 from referral.app import create_app
-from referral.auth.tokens import new_id
-from referral.clock import DAY, now
-from referral.contract.schemas import rfc_3339
+from referral.clock import DAY, now, rfc_3339
 from referral.database import Database, is_postgres, sqlite, sqlite_path
 from referral.database.backup import back_up, restore
 from referral.database.postgres import POOL_SIZE, PostgresConnection
-from referral.keys import METRICS
-from referral.metrics import Metrics
+from referral.ids import new_id
+from referral.metrics import METRICS, Metrics
 from referral.queries.service import ping
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.confined import bound_by_permissions

@@ -4,7 +4,7 @@ import runpy
 from functools import cache
 from importlib.metadata import distribution
 
-from referral.contract.schemas import key_of
+from referral.texts import key_of
 
 
 def is_common(password: str) -> bool:

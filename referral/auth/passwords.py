@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import bcrypt
+from aiohttp import web
 
 T = TypeVar("T")
 
@@ -74,3 +75,6 @@ def _prepared(password: str) -> bytes:
     # grows with the square of the length, and nobody has a password as long as this.
     normal = unicodedata.normalize("NFC", password) if len(password) <= 2 * MAX_LENGTH else password
     return base64.b64encode(hmac.digest(_DOMAIN, normal.encode(), hashlib.sha256))
+
+
+PASSWORDS = web.AppKey("passwords", PasswordHasher)

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import jwt
-import uuid_utils
+from aiohttp import web
 
 from referral.auth.signing_keys import Key, open_keys
 from referral.clock import SECOND
 from referral.config import Config, ConfigError
+from referral.ids import new_id
 
 AUDIENCE = "referral"
 # RFC 9068 section 2.1: keeps an ID token or any other JWT of the same key from being taken for an access token.
@@ -115,11 +116,6 @@ def open_signer(config: Config) -> Signer:
     return Signer(keys, config.server.public_url, config.auth.access_token_ttl, lambda: open_keys(config.auth))
 
 
-def new_id() -> str:
-    """A UUIDv7: unique, and later ones of a process sort after earlier ones."""
-    return str(uuid_utils.uuid7())
-
-
 def new_token() -> str:
     """An opaque token of 256 random bits."""
     return secrets.token_urlsafe(32)
@@ -128,3 +124,6 @@ def new_token() -> str:
 def hash_token(token: str) -> str:
     """What is kept of an opaque token. It is random, so a plain hash tells nothing and needs no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+SIGNER = web.AppKey("signer", Signer)

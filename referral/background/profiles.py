@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import orjson
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from referral import clock, config
@@ -246,3 +246,6 @@ class Enricher:
         else:
             log.info("the profile of user %s is asked for again in %d s: %s", lookup.user_id, pause // 1000, error)
         self._metrics.enrichments.labels("failed" if given_up else "postponed").inc()
+
+
+ENRICHER = web.AppKey("enricher", Enricher)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import web
 from cachetools import LRUCache
 
 from referral.cache.invalidation import Keeper
@@ -133,3 +134,6 @@ def open_cache(url: str, metrics: Metrics, changes: RedisChanges | None) -> Cach
 
         return RedisCache(metrics, changes)
     return NoCache() if url.startswith("none:") else MemoryCache(metrics)
+
+
+CACHE = web.AppKey("cache", Cache)

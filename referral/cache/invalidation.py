@@ -7,8 +7,8 @@ import asyncio
 from contextlib import nullcontext, suppress
 from typing import Protocol, Self
 
-from referral.auth.tokens import new_id
 from referral.database import Connection, DatabaseUnavailable, TransactionConflict, settle
+from referral.ids import new_id
 
 
 class Keeper(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from aiohttp import web
 from cachetools import LRUCache
 
 from referral.cache.invalidation import Keeper
@@ -80,3 +81,6 @@ def open_live_sessions(cache_url: str, changes: RedisChanges | None) -> LiveSess
 
         return RedisSessions(changes)
     return LocalSessions(alone=cache_url.startswith("memory:"))
+
+
+LIVE_SESSIONS = web.AppKey("live_sessions", LiveSessions)

@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from marshmallow import ValidationError
 
 from referral.auth.passwords import PasswordHasher
-from referral.auth.tokens import new_id
 from referral.clock import now
 from referral.config import Config, ConfigError
 from referral.contract.problems import Problem
-from referral.contract.schemas import Email, Username, key_of
+from referral.contract.schemas import Email, Username
 from referral.database import ConstraintViolation, Database, open_database
 from referral.database.migrate import refuse_unmigrated
+from referral.ids import new_id
 from referral.queries import audit, outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.texts import key_of
 
 
 async def create_admin(config: Config, email: str, username: str | None, password: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 from urllib.parse import SplitResult, urlsplit
 
+from aiohttp import web
+
 from referral.mail.smtp import parse_server
 from referral.mail.transport import mailbox_of
 
@@ -373,3 +375,6 @@ def _checked(name: str, item: Any, value: Any, source: str) -> Any:
     if problem:
         raise ConfigError(name, problem, source)
     return value
+
+
+CONFIG = web.AppKey("config", Config)

@@ -10,6 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from aiohttp import web
+
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
@@ -64,6 +66,9 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+DATABASE = web.AppKey("database", Database)
 
 
 async def open_database(url: str) -> Database:

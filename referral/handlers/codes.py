@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.auth.tokens import new_id
-from referral.background.mailer import language_of
-from referral.cache.codes import Load
+from referral.auth.identity import IDENTITY
+from referral.background.mailer import MAILER, language_of
+from referral.cache.codes import CACHE, Load
 from referral.cache.invalidation import Changes
-from referral.clock import DAY, SECOND, now
-from referral.config import Config
+from referral.clock import DAY, SECOND, now, rfc_3339
+from referral.config import CONFIG, Config
 from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, invalid, translated
@@ -25,18 +25,18 @@ from referral.contract.schemas import (
     EmailQuerySchema,
     NewCodeSchema,
     PageQuerySchema,
-    key_of,
-    rfc_3339,
 )
-from referral.database import Connection, DatabaseUnavailable
+from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
-from referral.keys import BODY, CACHE, CONFIG, DATABASE, IDENTITY, LIMITER, MAILER, QUERY
-from referral.limits import LOOKUP
+from referral.ids import new_id
+from referral.limits import LIMITER, LOOKUP
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
 from referral.rules.audit import record
+from referral.texts import key_of
 from referral.views import active_code_view, answer, code_view
+from referral.web.bodies import BODY, QUERY
 
 routes = web.RouteTableDef()
 

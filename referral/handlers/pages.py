@@ -8,8 +8,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp_apispec import docs
 
+from referral.config import CONFIG
 from referral.contract.problems import CATALOGUE, Problem
-from referral.keys import CONFIG
 from referral.limits import EXEMPT
 from referral.rules.accounts import confirm_email, confirm_reset
 from referral.web.bodies import read_form

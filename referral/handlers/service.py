@@ -9,12 +9,14 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, response_schema
 
+from referral.cache.codes import CACHE
+from referral.config import CONFIG
 from referral.contract.openapi import build_openapi
 from referral.contract.problems import Problem
 from referral.contract.schemas import HealthSchema
-from referral.database import DatabaseUnavailable
-from referral.keys import CACHE, CONFIG, DATABASE, METRICS
+from referral.database import DATABASE, DatabaseUnavailable
 from referral.limits import EXEMPT
+from referral.metrics import METRICS
 from referral.queries import service
 from referral.views import answer
 from referral.web.pages import html, page_docs

@@ -5,17 +5,20 @@ import uuid
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
+from referral.auth.identity import IDENTITY
 from referral.cache.invalidation import Changes
+from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
 from referral.contract.openapi import SIGNED_IN
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas import PageQuerySchema, SessionPageSchema
+from referral.database import DATABASE
 from referral.handlers import API
-from referral.keys import DATABASE, IDENTITY, LIVE_SESSIONS, QUERY
 from referral.queries import sessions
 from referral.rules.audit import record
 from referral.views import answer, session_view
+from referral.web.bodies import QUERY
 
 routes = web.RouteTableDef()
 

@@ -10,11 +10,16 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 from marshmallow import ValidationError
 
-from referral.auth.tokens import InvalidToken, hash_token, new_id, new_token
-from referral.background.mailer import language_of
+from referral.auth.identity import IDENTITY
+from referral.auth.passwords import PASSWORDS
+from referral.auth.tokens import SIGNER, InvalidToken, hash_token, new_token
+from referral.background.mailer import MAILER, language_of
+from referral.background.profiles import ENRICHER
+from referral.cache.codes import CACHE
 from referral.cache.invalidation import Changes
+from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import SECOND, now
-from referral.config import Config
+from referral.config import CONFIG, Config
 from referral.contract.openapi import SIGNED_IN
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas import (
@@ -28,27 +33,12 @@ from referral.contract.schemas import (
     RegistrationSchema,
     TokensSchema,
     Username,
-    key_of,
 )
-from referral.database import Connection
+from referral.database import DATABASE, Connection
 from referral.handlers import API
-from referral.keys import (
-    ADDRESS,
-    BODY,
-    CACHE,
-    CONFIG,
-    DATABASE,
-    EMAIL_VERIFIER,
-    ENRICHER,
-    IDENTITY,
-    LIMITER,
-    LIVE_SESSIONS,
-    MAILER,
-    METRICS,
-    PASSWORDS,
-    SIGNER,
-)
-from referral.limits import EXEMPT
+from referral.ids import new_id
+from referral.limits import ADDRESS, EXEMPT, LIMITER
+from referral.metrics import METRICS
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
 from referral.rules.accounts import (
@@ -61,8 +51,10 @@ from referral.rules.accounts import (
     refuse_code,
 )
 from referral.rules.audit import record, record_refusal
+from referral.texts import key_of
+from referral.vendors.hunter import EMAIL_VERIFIER
 from referral.views import answer, user_view
-from referral.web.bodies import is_json, parse_form, parse_json, read_body
+from referral.web.bodies import BODY, is_json, parse_form, parse_json, read_body
 
 routes = web.RouteTableDef()
 

@@ -5,7 +5,11 @@ import uuid
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
+from referral.auth.identity import IDENTITY
+from referral.auth.passwords import PASSWORDS
+from referral.cache.codes import CACHE
 from referral.cache.invalidation import Changes
+from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
 from referral.contract.openapi import SIGNED_IN
 from referral.contract.paging import page, read_cursor
@@ -18,14 +22,16 @@ from referral.contract.schemas import (
     ReferralPageSchema,
     ReferrerSetSchema,
     UserSchema,
-    key_of,
 )
+from referral.database import DATABASE
 from referral.handlers import API
-from referral.keys import ADDRESS, BODY, CACHE, DATABASE, IDENTITY, LIMITER, LIVE_SESSIONS, PASSWORDS, QUERY
+from referral.limits import ADDRESS, LIMITER
 from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
 from referral.rules.accounts import erased, refuse_code
 from referral.rules.audit import record, record_refusal
+from referral.texts import key_of
 from referral.views import answer, person, referral_view, user_view
+from referral.web.bodies import BODY, QUERY
 
 routes = web.RouteTableDef()
 

@@ -3,17 +3,18 @@
 from aiohttp import web
 
 from referral.auth.common_passwords import is_common
-from referral.auth.passwords import MAX_LENGTH
+from referral.auth.passwords import MAX_LENGTH, PASSWORDS
 from referral.auth.tokens import hash_token
 from referral.cache.invalidation import Changes
+from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
-from referral.config import Config
+from referral.config import CONFIG, Config
 from referral.contract.problems import Problem, invalid
-from referral.contract.schemas import key_of
-from referral.database import Connection, TransactionConflict
-from referral.keys import ADDRESS, CONFIG, DATABASE, LIMITER, LIVE_SESSIONS, PASSWORDS
+from referral.database import DATABASE, Connection, TransactionConflict
+from referral.limits import ADDRESS, LIMITER
 from referral.queries import codes, one_time_tokens, outbox, sessions, users
 from referral.rules.audit import record
+from referral.texts import key_of
 
 # A name shorter than this may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4

@@ -7,10 +7,11 @@ from typing import Any
 
 from aiohttp import web
 
-from referral.auth.tokens import new_id
+from referral.auth.identity import IDENTITY
 from referral.clock import now
-from referral.database import Connection
-from referral.keys import ADDRESS, DATABASE, IDENTITY, REQUEST_ID
+from referral.database import DATABASE, Connection
+from referral.ids import REQUEST_ID, new_id
+from referral.limits import ADDRESS
 from referral.queries.audit import Event, EventName, insert_event
 
 

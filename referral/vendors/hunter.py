@@ -4,14 +4,14 @@ import asyncio
 import logging
 from typing import Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from cachetools import TTLCache
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from referral import config
 from referral.contract.problems import Problem
-from referral.contract.schemas import key_of
 from referral.metrics import Metrics
+from referral.texts import key_of
 from referral.vendors.client import Breaker, NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)
@@ -142,3 +142,6 @@ def _status_of(code: int, document: Any) -> str:
         return str(_Answer().load(document)["data"]["status"])
     except ValidationError:
         raise NoAnswer("an answer that is none of Hunter's") from None
+
+
+EMAIL_VERIFIER = web.AppKey("email_verifier", EmailVerifier)

@@ -112,3 +112,8 @@ def _flat(pointer: str, messages: Any) -> Any:
     else:
         for message in messages if isinstance(messages, list) else [messages]:
             yield pointer, str(message)
+
+
+# What the schemas of a handler made of the body and of the query string.
+BODY = web.RequestKey("body", dict[str, Any])
+QUERY = web.RequestKey("query", dict[str, Any])

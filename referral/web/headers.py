@@ -5,8 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 from multidict import CIMultiDict
 
-from referral.auth.tokens import new_id
-from referral.keys import REQUEST_ID
+from referral.ids import REQUEST_ID, new_id
 
 # For everything that is not a page: nothing in an answer may be run or framed, and no browser guesses its type.
 HEADERS = {

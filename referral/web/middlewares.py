@@ -12,29 +12,20 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from referral.auth.identity import IDENTITY
 from referral.auth.passwords import Overloaded
-from referral.auth.tokens import InvalidToken, new_id
+from referral.auth.tokens import SIGNER, InvalidToken
+from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
+from referral.config import CONFIG
 from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
 from referral.contract.problems import BY_STATUS, Problem
-from referral.database import DatabaseUnavailable, TransactionConflict
-from referral.keys import (
-    ADDRESS,
-    BODY,
-    CONFIG,
-    DATABASE,
-    IDENTITY,
-    LIMITER,
-    LIVE_SESSIONS,
-    METRICS,
-    PROXIES,
-    QUERY,
-    REQUEST_ID,
-    SIGNER,
-)
-from referral.limits import EXEMPT, client_address
+from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
+from referral.ids import REQUEST_ID, new_id
+from referral.limits import ADDRESS, EXEMPT, LIMITER, PROXIES, client_address
+from referral.metrics import METRICS
 from referral.queries import sessions
-from referral.web.bodies import load, load_query, read_json
+from referral.web.bodies import BODY, QUERY, load, load_query, read_json
 
 log = logging.getLogger("referral.requests")
 errors = logging.getLogger("referral.errors")

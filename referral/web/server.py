@@ -13,9 +13,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
-from referral.auth.tokens import new_id
+from referral.config import CONFIG
 from referral.contract.problems import Problem
-from referral.keys import CONFIG, REQUEST_ID
+from referral.ids import REQUEST_ID, new_id
 from referral.web.headers import setting_headers
 
 log = logging.getLogger("referral.requests")

@@ -17,11 +17,10 @@ from aiohttp import web
 
 from referral import clock, config
 from referral.background import profiles as enrichment
-from referral.background.profiles import Enricher, read_profile
+from referral.background.profiles import ENRICHER, Enricher, read_profile
 from referral.config import ConfigError
 from referral.contract import schemas
 from referral.database import ConstraintViolation, Database
-from referral.keys import ENRICHER
 from referral.metrics import Metrics
 from referral.queries import profiles, users
 from referral.vendors import client as vendors

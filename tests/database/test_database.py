@@ -22,14 +22,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from referral.auth.tokens import new_id
 from referral.clock import now
-from referral.contract.schemas import key_of
 from referral.database import ConstraintViolation, Database, DatabaseUnavailable, open_database, settle, sqlite, sqlite_path
 from referral.database.migrate import MIGRATIONS
 from referral.database.sqlite import SQLiteDatabase
 from referral.database.statements import Statement, load_statements
+from referral.ids import new_id
 from referral.queries import audit, codes, sessions, users
+from referral.texts import key_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

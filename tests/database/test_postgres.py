@@ -22,6 +22,7 @@ import run
 from referral.background.mailer import LONGEST_SLEEP, Mailer
 from referral.clock import now
 from referral.database import (
+    DATABASE,
     ConstraintViolation,
     Database,
     DatabaseUnavailable,
@@ -31,7 +32,6 @@ from referral.database import (
 )
 from referral.database import migrate as migrations
 from referral.database.statements import Statement, load_statements
-from referral.keys import DATABASE
 from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person

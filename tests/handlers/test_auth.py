@@ -12,9 +12,9 @@ import bcrypt
 import jwt
 import pytest
 
+from referral.auth.tokens import SIGNER
 from referral.clock import SECOND, now
-from referral.database import Database
-from referral.keys import DATABASE, SIGNER
+from referral.database import DATABASE, Database
 from referral.queries import outbox
 from tests.conftest import Client, MakeClient
 from tests.support.people import API, PASSWORD, Answer, Person, read_mails, text_of, token_in

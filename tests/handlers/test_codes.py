@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from referral.clock import DAY, now
-from referral.contract.schemas import rfc_3339
+from referral.clock import DAY, now, rfc_3339
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of
 from tests.support.rows import count, everything, expire, make_admin

@@ -12,8 +12,7 @@ from typing import Any
 import jwt
 
 from referral import app as app_module
-from referral.clock import DAY, SECOND, now
-from referral.contract.schemas import rfc_3339
+from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.database.migrate import migrate
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from referral.clock import now
-from referral.keys import DATABASE
+from referral.database import DATABASE
 from referral.queries.referrals import list_referrals
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person

@@ -65,6 +65,12 @@ def ours(names: set[str]) -> set[str]:
 
 # What a handler may be made of.
 FOR_HANDLERS = {
+    "auth.identity",
+    "background.profiles",
+    "cache.sessions",
+    "ids",
+    "metrics",
+    "texts",
     "rules.accounts",
     "rules.audit",
     "auth.passwords",
@@ -80,7 +86,6 @@ FOR_HANDLERS = {
     "contract.problems",
     "contract.schemas",
     "database",
-    "keys",
     "web.pages",
     "limits",
     "vendors.hunter",

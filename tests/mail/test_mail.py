@@ -19,15 +19,14 @@ import pytest
 from aiohttp import web
 
 from referral import clock
-from referral.auth.tokens import new_id
 from referral.background import mailer as mail
-from referral.background.mailer import LANGUAGES, Mailer, language_of
-from referral.contract.schemas import key_of
+from referral.background.mailer import LANGUAGES, MAILER, Mailer, language_of
 from referral.database import Database
-from referral.keys import MAILER
+from referral.ids import new_id
 from referral.mail.transport import FileTransport, PermanentFailure, Send, TemporaryFailure
 from referral.metrics import Metrics
 from referral.queries import outbox, users
+from referral.texts import key_of
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person, read_mails, text_of, token_in
 

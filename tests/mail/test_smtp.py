@@ -23,18 +23,18 @@ import pytest
 import uvloop
 
 from referral import clock
-from referral.auth.tokens import new_id
 from referral.background import mailer as mail
 from referral.background.mailer import Mailer
 from referral.commands.accounts import list_mail
 from referral.config import ConfigError, load_config
-from referral.contract.schemas import key_of
 from referral.database import Database, open_database
+from referral.ids import new_id
 from referral.mail import smtp
 from referral.mail.smtp import Server, SMTPTransport, parse_server
 from referral.mail.transport import TransportFailure, mailbox_of
 from referral.metrics import Metrics
 from referral.queries import outbox, users
+from referral.texts import key_of
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD

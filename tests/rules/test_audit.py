@@ -15,13 +15,12 @@ from typing import Any, get_args
 import pytest
 
 import run
-from referral.auth.tokens import new_id
-from referral.clock import DAY, now
+from referral.clock import DAY, now, rfc_3339
 from referral.commands.accounts import create_admin, list_events
 from referral.config import ConfigError
-from referral.contract.schemas import rfc_3339
 from referral.database.migrate import MIGRATIONS
 from referral.database.statements import load_statements
+from referral.ids import new_id
 from referral.queries.audit import EventName
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Answer, Person, read_mails, token_in

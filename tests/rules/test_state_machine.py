@@ -28,8 +28,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import referral.clock
 from referral.app import create_app
+from referral.clock import rfc_3339
 from referral.config import Config
-from referral.contract.schemas import rfc_3339
 from referral.database import is_postgres, sqlite_path
 from tests.conftest import MakeConfig
 from tests.support.people import API, PASSWORD, Answer

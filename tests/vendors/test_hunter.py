@@ -16,8 +16,8 @@ import orjson
 import pytest
 from aiohttp import web
 
+from referral.auth.passwords import PASSWORDS
 from referral.config import ConfigError
-from referral.keys import PASSWORDS
 from referral.vendors import client as vendors
 from referral.vendors import hunter
 from tests.conftest import Client, MakeClient, MakeConfig

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from referral.app import create_app
-from referral.keys import METRICS
+from referral.metrics import METRICS
 from referral.web.bodies import _load_kept
 from tests.conftest import Client, MakeConfig
 from tests.support.people import API, PASSWORD, Answer, Person

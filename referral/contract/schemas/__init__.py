@@ -3,13 +3,13 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
+from referral.clock import rfc_3339
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -60,12 +60,6 @@ class Timestamp(fields.Field[int]):
         return int(moment.timestamp()) * 1000
 
 
-@lru_cache(maxsize=20_000)
-def rfc_3339(milliseconds: int) -> str:
-    """`2027-01-31T12:00:00Z`; fractions of a second are cut. Kept: a look-up formats the same expiry each time."""
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class Email(fields.Field[str]):
     """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
 
@@ -77,12 +71,6 @@ class Email(fields.Field[str]):
             return str(validate_email(value, check_deliverability=False).normalized)
         except EmailNotValidError as error:
             raise ValidationError(f"Must be an e-mail address: {error}") from None
-
-
-def key_of(text: str) -> str:
-    """The form in which e-mail addresses and usernames are compared: without case, in any script."""
-    # Before the case, too: many letter-like signs have no small form until they are the letter.
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 class Username(fields.Field[str]):
