@@ -187,7 +187,7 @@ def count(text: str) -> int:
 
 def copy_command(config: Config, arguments: argparse.Namespace) -> None:
     """copy the SQLite database of these settings to PostgreSQL; stop the service first"""
-    from referral.config import database_url
+    from referral.config.checks import database_url
     from referral.database.copy import CopyRefused, copy
 
     problem = database_url(arguments.to)

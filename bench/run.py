@@ -126,7 +126,7 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
 def _limit_names() -> list[str]:
     from dataclasses import fields
 
-    from referral.config import Limits
+    from referral.config.sections import Limits
 
     return [item.name for item in fields(Limits) if item.name != "enabled"]
 

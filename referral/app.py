@@ -16,11 +16,12 @@ from referral.background.profiles import ENRICHER, Enricher
 from referral.cache.codes import CACHE, open_cache
 from referral.cache.sessions import LIVE_SESSIONS, open_live_sessions
 from referral.config import CONFIG, Config
+from referral.config.addresses import networks
 from referral.database import DATABASE, DatabaseUnavailable, open_database
 from referral.handlers import codes, pages, service, users
 from referral.handlers import sessions as session_handlers
 from referral.handlers import tokens as auth
-from referral.limits import LIMITER, PROXIES, RateLimiter, networks
+from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.metrics import METRICS, Metrics
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.vendors.client import open_vendor_session

@@ -14,7 +14,6 @@ import ipaddress
 import math
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,7 +22,8 @@ from aiohttp import web
 from cachetools import LRUCache
 from limits import RateLimitItem, parse
 
-from referral.config import Limits
+from referral.config.addresses import Networks
+from referral.config.sections import Limits
 from referral.contract.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ LOOKUP = "lookup"
 REQUEST = "request"
 # What a probe, a scraper or a reader of the documentation asks for; none of it touches the database for long.
 EXEMPT = "exempt"
-
-Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 # Windows kept in this process at most, the least recently used forgotten first: an attack from many addresses must not fill
 # the memory. About 20 MB when full.
@@ -172,11 +170,6 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
-
-
-def networks(texts: Iterable[str]) -> Networks:
-    """The networks of `server.trusted_proxies`: addresses or CIDR ranges. Raises ValueError."""
-    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 LIMITER = web.AppKey("limiter", RateLimiter)

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 
-from referral.config import Log
+from referral.config.sections import Log
 
 # Facts of a record beside its message. A request's message has the first three already; in JSON they are members, too.
 REQUEST = ("method", "route", "status")

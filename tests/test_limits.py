@@ -13,8 +13,9 @@ from limits import parse
 from referral import limits as rate_limits
 from referral.app import create_app
 from referral.cache.redis.client import RedisClient
+from referral.config.addresses import networks
 from referral.contract.openapi import limit_of
-from referral.limits import EXEMPT, client_address, networks
+from referral.limits import EXEMPT, client_address
 from referral.metrics import Metrics
 from tests.conftest import MakeClient, MakeConfig
 from tests.support.people import Person

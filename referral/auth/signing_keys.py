@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from referral.config import Auth, ConfigError
+from referral.config import ConfigError
+from referral.config.sections import Auth
 
 SECRET_FILE = Path("var/secret")
 KEY_FILE = Path("var/key.pem")

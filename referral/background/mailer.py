@@ -25,17 +25,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from referral import clock
 from referral.auth.tokens import hash_token, new_token
 from referral.config import Config
+from referral.config.addresses import mailbox_of, parse_smtp_url
 from referral.database import Database, DatabaseUnavailable
-from referral.mail.smtp import SMTPTransport, parse_server
-from referral.mail.transport import (
-    FileTransport,
-    PermanentFailure,
-    Send,
-    TemporaryFailure,
-    Transport,
-    TransportFailure,
-    mailbox_of,
-)
+from referral.mail.smtp import SMTPTransport
+from referral.mail.transport import FileTransport, PermanentFailure, Send, TemporaryFailure, Transport, TransportFailure
 from referral.metrics import Metrics
 from referral.queries import one_time_tokens, outbox, users
 
@@ -69,7 +62,7 @@ STOP_GRACE = 5.0
 def open_transport(url: str) -> Transport:
     """The transport of a `mail.url` that the settings' check has passed."""
     if url.startswith("smtp"):
-        return SMTPTransport(parse_server(url))
+        return SMTPTransport(parse_smtp_url(url))
     return FileTransport(Path(url.removeprefix("file:").removeprefix("//")))
 
 

@@ -14,7 +14,8 @@ import orjson
 from aiohttp import ClientSession, web
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from referral import clock, config
+from referral import clock
+from referral.config.sections import Enrichment
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
 from referral.queries import profiles, users
@@ -141,7 +142,7 @@ def _page(site: str, handle: str | None) -> str | None:
 class Enricher:
     """Makes the look-ups that wait. `run()` is its worker; `wake()` tells it that one was queued."""
 
-    def __init__(self, settings: config.Enrichment, session: ClientSession, database: Database, metrics: Metrics) -> None:
+    def __init__(self, settings: Enrichment, session: ClientSession, database: Database, metrics: Metrics) -> None:
         self._provider = settings.provider
         if self._provider == "clearbit":
             self.url = f"{(settings.base_url or CLEARBIT_URL).rstrip('/')}/v2/combined/find"

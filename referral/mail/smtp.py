@@ -1,18 +1,17 @@
-"""Mail over SMTP: `mail.url` read into a server, and the transport that hands messages to it."""
+"""Mail over SMTP: the transport that hands messages to a mail server."""
 
 import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
 from typing import cast
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiosmtplib
 
+from referral.config.addresses import SMTPAddress
 from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
 
 # In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step; a server that hangs must not hold the queue up that
@@ -29,74 +28,11 @@ LONGEST_SEND = 2 * ENVELOPE_TIMEOUT + CONNECT_TIMEOUT + DATA_TIMEOUT + QUIT_TIME
 OUR_FAULT = (503, 530, 534, 535, 538)
 SHUTTING_DOWN = 421
 
-DEFAULT_PORTS = {"none": 25, "starttls": 587, "implicit": 465}
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust."""
-
-    host: str
-    port: int
-    tls: str
-    username: str | None
-    password: str | None = field(repr=False)
-    ca: str | None
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """Verifies certificates and host names. Raises OSError (ssl.SSLError included) when `ca` cannot be read."""
-        return None if self.tls == "none" else ssl.create_default_context(cafile=self.ca)
-
-
-def parse_server(url: str) -> Server:
-    """The server of `smtp://[user:password@]host[:port][?tls=starttls|none][&ca=FILE]` or `smtps://...`.
-
-    Raises ValueError with what is wrong, in words that give nothing of the URL away: a password may be anywhere in it.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
-    except ValueError:
-        raise ValueError("is no URL; special characters of the user and the password must be percent-encoded") from None
-    given = dict(options)
-    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path not in ("", "/") or parts.fragment:
-        raise ValueError(
-            "must be smtp://user:password@host:port?tls=starttls or smtps://user:password@host:port; "
-            "special characters of the user and the password must be percent-encoded"
-        )
-    if len(given) < len(options) or given.keys() - {"tls", "ca"}:
-        raise ValueError("has an option other than tls and ca, or one of them twice")
-    if parts.scheme == "smtps" and "tls" in given:
-        raise ValueError("needs no tls option: smtps:// is TLS from the start")
-    tls = "implicit" if parts.scheme == "smtps" else given.get("tls", "none")
-    if tls not in DEFAULT_PORTS or (tls == "implicit" and parts.scheme == "smtp"):
-        raise ValueError("must have tls=starttls or tls=none; for TLS from the start, use smtps://")
-    if bool(parts.username) != bool(parts.password):
-        raise ValueError("must have both a user and a password, or neither")
-    if parts.password and tls == "none" and "tls" not in given:
-        raise ValueError("would send the password unencrypted: add ?tls=starttls, or ?tls=none if that is meant")
-    if tls == "none" and "ca" in given:
-        raise ValueError("has ca without TLS")
-    server = Server(
-        host=parts.hostname,
-        port=port or DEFAULT_PORTS[tls],
-        tls=tls,
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
-        ca=given.get("ca"),
-    )
-    try:
-        server.tls_context()
-    except OSError:
-        raise ValueError("has a ca that is no readable file of certificates") from None
-    return server
-
 
 class SMTPTransport:
     """Hands messages to one server, over one connection a batch."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: SMTPAddress) -> None:
         self._server = server
         self._tls_context = server.tls_context()
         self._local_hostname: str | None = None

@@ -2,18 +2,12 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
-from email.errors import HeaderParseError
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import getaddresses
 from pathlib import Path
 from typing import Protocol
-
-import idna
 
 
 class PermanentFailure(Exception):
@@ -77,29 +71,6 @@ class FileTransport:
             stream.flush()
             os.fsync(stream.fileno())
         aside.rename(self._folder / name)
-
-
-def mailbox_of(text: str) -> Address:
-    """The mailbox of `alice@example.com` or `Alice <alice@example.com>`, its domain in the form of the DNS.
-
-    That way most international addresses can be written to through any server. Raises ValueError for anything else.
-    """
-    # parseaddr would do, but older Pythons take the first of several.
-    found = getaddresses([text])
-    if len(found) != 1:
-        raise ValueError("not one mailbox")
-    ((name, address),) = found
-    local, _, domain = address.rpartition("@")
-    if not domain.isascii():
-        domain = idna.encode(domain, uts46=True).decode()
-    if not local or not domain or not text.isprintable():
-        raise ValueError("no mailbox")
-    try:
-        # Address checks the grammar of RFC 5322, which knows ASCII only; RFC 6532 adds every other character.
-        Address(addr_spec=f"{re.sub(r'[^ -~]', 'x', local)}@{domain}")
-        return Address(name, local, domain)
-    except HeaderParseError as error:
-        raise ValueError(str(error)) from None
 
 
 def is_international(message: EmailMessage) -> bool:

@@ -8,7 +8,7 @@ from aiohttp import ClientSession, web
 from cachetools import TTLCache
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from referral import config
+from referral.config.sections import HUNTER_STATUSES, Hunter
 from referral.contract.problems import Problem
 from referral.metrics import Metrics
 from referral.texts import key_of
@@ -38,7 +38,7 @@ class _Verdict(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    status = fields.String(required=True, validate=validate.OneOf(config.HUNTER_STATUSES))
+    status = fields.String(required=True, validate=validate.OneOf(HUNTER_STATUSES))
 
 
 class _Answer(Schema):
@@ -51,7 +51,7 @@ class _Answer(Schema):
 class EmailVerifier:
     """Asks Hunter about addresses, as `hunter.*` says; without a key it accepts them all."""
 
-    def __init__(self, settings: config.Hunter, session: ClientSession, metrics: Metrics) -> None:
+    def __init__(self, settings: Hunter, session: ClientSession, metrics: Metrics) -> None:
         self._settings = settings
         self._url = f"{settings.base_url.rstrip('/')}/email-verifier"
         self._session = session

@@ -24,7 +24,8 @@ import run
 from referral.auth.signing_keys import KEY_FILE, SECRET_FILE, open_keys, rotate_keys
 from referral.auth.tokens import LEEWAY, SIGNER, InvalidToken, Signer, open_signer
 from referral.clock import SECOND, now
-from referral.config import Auth, ConfigError, load_config
+from referral.config import ConfigError, load_config
+from referral.config.sections import Auth
 from tests.conftest import Client, MakeClient
 from tests.support.people import API, PASSWORD, Person
 from tests.support.servers import free_port, wait_until

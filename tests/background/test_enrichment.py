@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from referral import clock, config
+from referral import clock
 from referral.background import profiles as enrichment
 from referral.background.profiles import ENRICHER, Enricher, read_profile
-from referral.config import ConfigError
+from referral.config import ROOT, ConfigError
+from referral.config.sections import Enrichment
 from referral.contract import schemas
 from referral.database import ConstraintViolation, Database
 from referral.metrics import Metrics
@@ -350,7 +351,7 @@ async def test_a_look_up_is_tried_with_growing_pauses_for_a_day(
         await profiles.insert_lookup(conn, "u1", start)
     pauses: list[float] = []
     async with open_vendor_session() as session:
-        settings = config.Enrichment("clearbit", KEY, vendor.url)
+        settings = Enrichment("clearbit", KEY, vendor.url)
         enricher = Enricher(settings, session, database, Metrics())
         while len(pauses) < 100:
             assert await enricher.look_up_due() == 1
@@ -518,7 +519,7 @@ def test_a_provider_without_a_key_stops_the_start_with_one_line(provider: str, t
         "REFERRAL_SERVER_PORT": "0",
     }
     run = subprocess.run(
-        [sys.executable, config.ROOT / "run.py"], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, ROOT / "run.py"], env=environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == 2
     [line] = run.stderr.splitlines()
@@ -541,5 +542,5 @@ def test_the_key_is_not_in_the_settings_text(make_config: MakeConfig) -> None:
 )
 async def test_without_a_base_url_the_providers_own_is_asked(provider: str, url: str, database: Database) -> None:
     async with open_vendor_session() as session:
-        enricher = Enricher(config.Enrichment(provider, KEY, ""), session, database, Metrics())
+        enricher = Enricher(Enrichment(provider, KEY, ""), session, database, Metrics())
         assert enricher.url == url

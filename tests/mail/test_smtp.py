@@ -27,11 +27,12 @@ from referral.background import mailer as mail
 from referral.background.mailer import Mailer
 from referral.commands.accounts import list_mail
 from referral.config import ConfigError, load_config
+from referral.config.addresses import SMTPAddress, mailbox_of, parse_smtp_url
 from referral.database import Database, open_database
 from referral.ids import new_id
 from referral.mail import smtp
-from referral.mail.smtp import Server, SMTPTransport, parse_server
-from referral.mail.transport import TransportFailure, mailbox_of
+from referral.mail.smtp import SMTPTransport
+from referral.mail.transport import TransportFailure
 from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.texts import key_of
@@ -130,19 +131,18 @@ async def send_or_fail(mailer: Mailer) -> TransportFailure | None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("smtp://mail", Server("mail", 25, "none", None, None, None)),
-        ("smtp://mail:2525?tls=none", Server("mail", 2525, "none", None, None, None)),
-        ("smtp://u:p@mail?tls=starttls", Server("mail", 587, "starttls", "u", "p", None)),
-        ("smtp://u:p@mail:25?tls=none", Server("mail", 25, "none", "u", "p", None)),
-        ("smtps://mail/", Server("mail", 465, "implicit", None, None, None)),
-        ("smtps://u%40x.org:p%2F%3A%25@[::1]:4650", Server("::1", 4650, "implicit", "u@x.org", "p/:%", None)),
+        ("smtp://mail", SMTPAddress("mail", 25, "none", None, None, None)),
+        ("smtp://mail:2525?tls=none", SMTPAddress("mail", 2525, "none", None, None, None)),
+        ("smtp://u:p@mail?tls=starttls", SMTPAddress("mail", 587, "starttls", "u", "p", None)),
+        ("smtp://u:p@mail:25?tls=none", SMTPAddress("mail", 25, "none", "u", "p", None)),
+        ("smtps://mail/", SMTPAddress("mail", 465, "implicit", None, None, None)),
+        ("smtps://u%40x.org:p%2F%3A%25@[::1]:4650", SMTPAddress("::1", 4650, "implicit", "u@x.org", "p/:%", None)),
     ],
 )
-def test_a_mail_url_names_a_server(url: str, expected: Server) -> None:
-    server = parse_server(url)
-
-    assert server == expected
-    assert "password" not in repr(server)
+def test_a_mail_url_names_a_server(url: str, expected: SMTPAddress) -> None:
+    parsed = parse_smtp_url(url)
+    assert parsed == expected
+    assert "password" not in repr(parsed)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ async def test_tls_works_and_a_hanging_server_is_left_on_the_loop_of_the_service
     message.set_content("Hello")
 
     async def send(url: str) -> None:
-        async with SMTPTransport(parse_server(url)).batch() as hand_over:
+        async with SMTPTransport(parse_smtp_url(url)).batch() as hand_over:
             await hand_over(message)
 
     async with MailServer(tls=tls, certificate=certificate, login=True) as server:

@@ -1,0 +1,129 @@
+"""What a setting may be: each check says what is wrong with a value, or None."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from referral.config.addresses import mailbox_of, parse_smtp_url
+
+Check = Callable[[Any], str | None]
+
+
+def between(low: float, high: float) -> Check:
+    """Both ends are allowed."""
+    return lambda value: None if low <= value <= high else f"must be between {low} and {high}, not {value}"
+
+
+def one_of(*choices: str) -> Check:
+    """One of these words, letter case included."""
+    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}, not {value!r}"
+
+
+def _parts(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def database_url(value: str) -> str | None:
+    """`sqlite:///FILE`, whatever characters are in its name, or a PostgreSQL URL."""
+    if re.match("sqlite:///(?!:memory:).", value) or (value.startswith("postgresql://") and _parts(value)):
+        return None
+    return "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name"
+
+
+def cache_url(value: str) -> str | None:
+    """`memory://`, `none://` or a Redis server, `rediss:` with or without a file of authorities."""
+    parts = _parts(value)
+    if value in ("memory://", "none://") or (
+        parts
+        and parts.scheme in ("redis", "rediss")
+        and parts.hostname
+        and re.fullmatch(r"/?|/\d{1,5}", parts.path)
+        and not parts.fragment
+        and (not parts.query or (parts.scheme == "rediss" and re.fullmatch("ca=[^&]+", parts.query)))
+    ):
+        return None
+    return "must be memory://, none://, redis://user:password@host:6379/0 or rediss://host:6379/0?ca=FILE"
+
+
+def web_url(value: str) -> str | None:
+    """An http or https URL that paths can be appended to."""
+    parts = _parts(value)
+    if parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
+        return None
+    return "must be an http or https URL without a query"
+
+
+def web_origins(values: tuple[str, ...]) -> str | None:
+    """Origins (RFC 6454) just as browsers write them: they are compared as texts."""
+    wrong = [value for value in values if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?", value)]
+    return f"must list origins such as https://app.example.com, not {wrong[0]!r}" if wrong else None
+
+
+def empty_or(check: Check) -> Check:
+    """The empty text, too."""
+    return lambda value: None if value == "" else check(value)
+
+
+def secret_length(value: str) -> str | None:
+    """Long enough to sign with."""
+    # RFC 7518 section 3.2: an HS256 key has at least as many bits as the hash.
+    return None if len(value.encode()) >= 32 else "must have at least 32 characters"
+
+
+def mailbox(value: str) -> str | None:
+    """An address, with or without a name."""
+    try:
+        mailbox_of(value)
+    except ValueError:
+        return 'must be an address such as "Referrals <referrals@example.com>"'
+    return None
+
+
+def mail_url(value: str) -> str | None:
+    """A folder, or a mail server; what is said of a wrong one gives nothing of it away."""
+    if re.match("file:.", value):
+        return None
+    try:
+        parse_smtp_url(value)
+    except ValueError as error:
+        return f"{error}; or it is file:FOLDER"
+    return None
+
+
+def api_key(value: str) -> str | None:
+    """What a vendor gives out."""
+    # It travels in an HTTP header.
+    return None if re.fullmatch(r"[!-~]*", value) else "must be printable ASCII without spaces"
+
+
+def each_of(*choices: str) -> Check:
+    """A list of these words, an empty one included."""
+
+    def check(values: tuple[str, ...]) -> str | None:
+        unknown = [value for value in values if value not in choices]
+        return f"may list {', '.join(choices)}, not {', '.join(map(repr, unknown))}" if unknown else None
+
+    return check
+
+
+def ip_networks(values: tuple[str, ...]) -> str | None:
+    """Addresses and CIDR ranges."""
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            return f"must list addresses or networks: {error}"
+    return None
+
+
+def rate(value: str) -> str | None:
+    """What the limits library reads, one rate a setting."""
+    if re.fullmatch(r"[1-9]\d{0,9}/([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", value):
+        return None
+    return "must be a rate such as 10/minute or 100/15 minutes"

@@ -1,0 +1,136 @@
+"""The sections of `config.toml`: every setting, its type and its check."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from referral.config.checks import (
+    Check,
+    api_key,
+    between,
+    cache_url,
+    database_url,
+    each_of,
+    empty_or,
+    ip_networks,
+    mail_url,
+    mailbox,
+    one_of,
+    rate,
+    secret_length,
+    web_origins,
+    web_url,
+)
+
+
+def setting(check: Check | None = None, *, hidden: bool = False) -> Any:
+    """A field with its check; `hidden` fields, and what they were set to, never appear in a message or a repr."""
+    return field(metadata={"check": check, "hidden": hidden}, repr=not hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    host: str = setting(lambda value: None if value else "must not be empty")
+    port: int = setting(between(0, 65535))
+    workers: int = setting(between(1, 64))
+    public_url: str = setting(web_url)
+    trusted_proxies: tuple[str, ...] = setting(ip_networks)
+    cors_origins: tuple[str, ...] = setting(web_origins)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    url: str = setting(database_url, hidden=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    url: str = setting(cache_url, hidden=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    algorithm: str = setting(one_of("HS256", "EdDSA", "RS256"))
+    secret: str = setting(empty_or(secret_length), hidden=True)
+    previous_secret: str = setting(empty_or(secret_length), hidden=True)
+    key_file: str = setting()
+    access_token_ttl: int = setting(between(10, 86_400))
+    refresh_token_ttl: int = setting(between(60, 31_536_000))
+    session_ttl: int = setting(between(60, 315_360_000))
+    bcrypt_rounds: int = setting(between(4, 31))
+    password_min_length: int = setting(between(1, 128))
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    length: int = setting(between(6, 32))
+    max_ttl_days: int = setting(between(1, 36_500))
+    public_lookup: bool = setting()
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    url: str = setting(mail_url, hidden=True)
+    sender: str = setting(mailbox)
+    link_base: str = setting(empty_or(web_url))
+
+
+# What Hunter's Email Verifier says of an address; a valid one cannot be refused.
+HUNTER_STATUSES = ("valid", "accept_all", "webmail", "unknown", "invalid", "disposable")
+
+
+@dataclass(frozen=True, slots=True)
+class Hunter:
+    api_key: str = setting(api_key, hidden=True)
+    base_url: str = setting(web_url)
+    refuse: tuple[str, ...] = setting(each_of(*HUNTER_STATUSES[1:]))
+    on_unavailable: str = setting(one_of("accept", "reject"))
+    timeout: float = setting(between(0.1, 30))
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    provider: str = setting(empty_or(one_of("clearbit", "hunter")))
+    api_key: str = setting(api_key, hidden=True)
+    base_url: str = setting(empty_or(web_url))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One rate a group of requests; `limits.py` says what each counts."""
+
+    enabled: bool = setting()
+    login_by_address: str = setting(rate)
+    login_by_account: str = setting(rate)
+    registration_by_address: str = setting(rate)
+    registration_by_code: str = setting(rate)
+    mail_by_account: str = setting(rate)
+    lookup_by_user: str = setting(rate)
+    lookup_by_address: str = setting(rate)
+    request_by_user: str = setting(rate)
+    request_by_address: str = setting(rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    keep_days: int = setting(between(0, 36_500))
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = setting(one_of("debug", "info", "warning", "error"))
+    format: str = setting(one_of("text", "json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    server: Server
+    database: Database
+    cache: Cache
+    auth: Auth
+    codes: Codes
+    mail: Mail
+    hunter: Hunter
+    enrichment: Enrichment
+    limits: Limits
+    audit: Audit
+    log: Log
