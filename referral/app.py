@@ -17,6 +17,7 @@ from referral.cache.codes import CACHE, open_cache
 from referral.cache.sessions import LIVE_SESSIONS, open_live_sessions
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
+from referral.contract.access import refuse_undeclared
 from referral.database import DATABASE, DatabaseUnavailable, open_database
 from referral.handlers import codes, pages, service, users
 from referral.handlers import sessions as session_handlers
@@ -41,7 +42,10 @@ OLD_EVENTS = 1_000
 
 
 def create_app(config: Config) -> web.Application:
-    """The application on a migrated database. Raises ConfigError when the secret cannot be kept."""
+    """The application on a migrated database.
+
+    Raises ConfigError when the secret cannot be kept, UndeclaredAccess for an endpoint that does not say who may call it.
+    """
     app = web.Application(client_max_size=MAX_BODY, middlewares=[observe, answer_problems, prepare])
     app[CONFIG] = config
     app[METRICS] = Metrics()
@@ -49,6 +53,7 @@ def create_app(config: Config) -> web.Application:
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in (service, auth, session_handlers, users, codes, pages):
         app.add_routes(meeting_expectations(route) for route in module.routes)
+    refuse_undeclared(app.router.routes())
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))

@@ -1,8 +1,8 @@
 """Limits of how often something may be asked for, by address, by account, by code: fixed windows, in the notation of the
 `limits` library. Its own storages look at every key at each hit, or make each a round trip to Redis.
 
-A handler's `@docs(limit=...)` says LOOKUP or EXEMPT, or nothing for everything else; the middleware counts it by user or,
-for somebody who is not signed in, by address. What is to be counted by what was sent, the handler counts itself.
+Each endpoint declares which limit its calls count against (`contract/access.py`); the middleware counts them by user or, for
+somebody who is not signed in, by address. What is to be counted by what was sent, the handler counts itself.
 
 Counted in Redis when there is one, so that all workers count together; in this process otherwise, and whenever Redis is
 out: a limit that cannot be shared is better than none, and than no service.
@@ -28,11 +28,6 @@ from referral.contract.problems import Problem
 
 if TYPE_CHECKING:
     from referral.cache.redis.client import RedisClient
-
-LOOKUP = "lookup"
-REQUEST = "request"
-# What a probe, a scraper or a reader of the documentation asks for; none of it touches the database for long.
-EXEMPT = "exempt"
 
 # Windows kept in this process at most, the least recently used forgotten first: an attack from many addresses must not fill
 # the memory. About 20 MB when full.

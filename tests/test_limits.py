@@ -14,8 +14,8 @@ from referral import limits as rate_limits
 from referral.app import create_app
 from referral.cache.redis.client import RedisClient
 from referral.config.addresses import networks
-from referral.contract.openapi import limit_of
-from referral.limits import EXEMPT, client_address
+from referral.contract.access import Limit, declaration_of
+from referral.limits import client_address
 from referral.metrics import Metrics
 from tests.conftest import MakeClient, MakeConfig
 from tests.support.people import Person
@@ -56,7 +56,7 @@ def test_every_route_is_limited_or_named_exempt(make_config: MakeConfig) -> None
         assert route.resource is not None
         path = route.resource.canonical
         is_exempt = path in exempt or (route.method.replace("HEAD", "GET"), path) in shown
-        assert (limit_of(route.handler) == EXEMPT) == is_exempt, path
+        assert (declaration_of(route.handler).limit is Limit.EXEMPT) == is_exempt, path
 
 
 async def test_a_refusal_says_when_to_come_back(make_client: MakeClient) -> None:

@@ -1,8 +1,6 @@
 """OpenAPI 3.1, built with apispec out of what aiohttp-apispec's decorators left at the handlers.
 
-Beside aiohttp-apispec's own words, a handler's `@docs` says:
-- `access`: SIGNED_IN, PUBLIC_LOOKUP, or absent for everybody; the authentication middleware goes by the same word;
-- `limit`: LOOKUP, EXEMPT, or absent for REQUEST (`limits.py`);
+Who may call an operation is what `@allow` declares (`access.py`). Beside aiohttp-apispec's own words, `@docs` says:
 - `problems`: the names of the problems it can answer with, beyond those every route of its sort has;
 - `response_headers`: {status: {header: description}}.
 """
@@ -18,11 +16,8 @@ from marshmallow import Schema
 from referral import __version__
 from referral.config import Config
 from referral.contract import schemas
+from referral.contract.access import Access, Limit, declaration_of
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
-from referral.limits import EXEMPT, REQUEST
-
-SIGNED_IN = "signed-in"
-PUBLIC_LOOKUP = "public-lookup"
 
 TOKEN_URL = "/api/v1/auth/token"
 
@@ -51,18 +46,6 @@ Register, press **Authorize** with the e-mail (or username) and password, and tr
 - Mails are written in the language of the `Accept-Language` of the request that causes them: English or Russian.
 - A new member may appear in any answer; a client ignores those it does not know.
 """
-
-
-def access_of(handler: Any) -> str | None:
-    """SIGNED_IN, PUBLIC_LOOKUP, or None for a handler that anybody may call."""
-    documented = getattr(handler, "__apispec__", None)
-    return documented.get("access") if documented else None
-
-
-def limit_of(handler: Any) -> str:
-    """LOOKUP, EXEMPT, or REQUEST, also for an address that does not exist."""
-    documented = getattr(handler, "__apispec__", None)
-    return str(documented.get("limit", REQUEST)) if documented else REQUEST
 
 
 def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
@@ -147,7 +130,7 @@ def _schema_name(schema: Any) -> str:
 
 
 def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[str, Any], config: Config) -> dict[str, Any]:
-    access, problems = docs.pop("access", None), list(docs.pop("problems", ()))
+    declared, problems = declaration_of(route.handler), list(docs.pop("problems", ()))
     response_headers = {str(status): texts for status, texts in docs.pop("response_headers", {}).items()}
     docs.pop("produces", None)
     assert route.resource is not None
@@ -171,12 +154,14 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
             parameters += plugin.converter.schema2parameters(request_schema["schema"], location="query")
             problems.append("validation-error")
             invalid = _invalid_example(request_schema["schema"])
-    if access == SIGNED_IN or (access == PUBLIC_LOOKUP and not config.codes.public_lookup):
+    if declared.wants_identity(config):
         docs["security"] = [{"OAuth2": []}]
         problems.append("unauthorized")
+    if declared.access is Access.ADMIN:
+        problems.append("forbidden")
     if docs.pop("touches_database", True):
         problems.append("unavailable")
-    if docs.pop("limit", REQUEST) != EXEMPT:
+    if declared.limit is not Limit.EXEMPT:
         problems.append("rate-limited")
     problems.append("internal-error")
     responses = {str(status): _response(response) for status, response in docs.pop("responses").items()}

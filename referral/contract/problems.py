@@ -49,7 +49,12 @@ CATALOGUE: dict[str, Kind] = {
             "when it expires and when its session ends: by revocation, a password change or reset, or the account's end. "
             "Get another one with the refresh token, or sign in again.",
         ),
-        Kind("forbidden", 403, "This is not yours", "The thing exists but belongs to somebody else, and you are no admin."),
+        Kind(
+            "forbidden",
+            403,
+            "This is not yours",
+            "The thing exists but belongs to somebody else, or the call is one for admins, and you are no admin.",
+        ),
         Kind(
             "wrong-password",
             403,

@@ -13,7 +13,7 @@ from referral.cache.codes import CACHE, Load
 from referral.cache.invalidation import Changes
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
-from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN
+from referral.contract.access import Access, Limit, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas import (
@@ -29,7 +29,7 @@ from referral.contract.schemas import (
 from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.ids import new_id
-from referral.limits import LIMITER, LOOKUP
+from referral.limits import LIMITER
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
@@ -64,13 +64,13 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
 
 
 @routes.post(f"{API}/codes")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="createCode",
     summary="Make a code",
     description="Give `expires_at` or `ttl_days`. Without `code` the service makes one. An expired or used-up code is put "
     "aside in passing; with `replace` the current one is, in the same step.",
-    access=SIGNED_IN,
     problems=("active-code-exists", "code-taken"),
     response_headers={201: {"Location": "The code's address"}},
 )
@@ -133,12 +133,12 @@ def _expiry(body: dict[str, Any], moment: int, config: Config) -> int | None:
 
 
 @routes.get(f"{API}/codes")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="listCodes",
     summary="All my codes",
     description="All that the caller ever had, newest first.",
-    access=SIGNED_IN,
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
 @querystring_schema(PageQuerySchema)
@@ -165,7 +165,8 @@ CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
 
 
 @routes.get(f"{API}/codes/current")
-@docs(tags=["Codes"], operationId="getCurrentCode", summary="My current code", access=SIGNED_IN, problems=("not-found",))
+@allow(Access.SIGNED_IN)
+@docs(tags=["Codes"], operationId="getCurrentCode", summary="My current code", problems=("not-found",))
 @response_schema(CodeSchema, 200, description="The code that is neither ended nor expired")
 async def get_current_code(request: web.Request) -> web.Response:
     moment = now()
@@ -177,11 +178,11 @@ async def get_current_code(request: web.Request) -> web.Response:
 
 
 @routes.patch(f"{API}/codes/current")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="updateCurrentCode",
     summary="Edit my current code",
-    access=SIGNED_IN,
     problems=("not-found",),
 )
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
@@ -206,11 +207,11 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
 
 
 @routes.delete(f"{API}/codes/current")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="deleteCurrentCode",
     summary="End my current code",
-    access=SIGNED_IN,
     responses={204: {"description": "The code has ended"}},
     problems=("not-found",),
 )
@@ -227,12 +228,12 @@ async def delete_current_code(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/codes/current/email")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="emailCurrentCode",
     summary="Mail me my code",
     description="The caller's code goes to the caller's own address.",
-    access=SIGNED_IN,
     responses={202: {"description": "The mail is on its way"}},
     problems=("not-found",),
 )
@@ -261,12 +262,11 @@ async def email_current_code(request: web.Request) -> web.Response:
 
 
 @routes.get(f"{API}/codes/by-email")
+@allow(Access.PUBLIC_LOOKUP, Limit.LOOKUP)
 @docs(
     tags=["Codes"],
     operationId="findCodeByEmail",
     summary="Look a code up by its owner's e-mail",
-    access=PUBLIC_LOOKUP,
-    limit=LOOKUP,
     problems=("not-found",),
 )
 @querystring_schema(EmailQuerySchema)
@@ -285,12 +285,12 @@ async def find_code_by_email(request: web.Request) -> web.Response:
 
 
 @routes.get(CODE_PATH)
+@allow(Access.ANYBODY, Limit.LOOKUP)
 @docs(
     tags=["Codes"],
     operationId="getCode",
     summary="Look a code up",
     description="Codes compare without case.",
-    limit=LOOKUP,
     problems=("not-found",),
 )
 @response_schema(ActiveCodeSchema, 200, description="The active code")
@@ -336,12 +336,12 @@ async def _refusal(conn: Connection, text: str, me: LiveSession) -> Problem:
 
 
 @routes.patch(CODE_PATH)
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="updateCode",
     summary="Edit a code",
     description="For its owner, and for an admin. An expired code that was not replaced comes back with a new expiry.",
-    access=SIGNED_IN,
     problems=("not-found", "forbidden", "code-ended"),
 )
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
@@ -360,12 +360,12 @@ async def update_code(request: web.Request) -> web.Response:
 
 
 @routes.delete(CODE_PATH)
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Codes"],
     operationId="deleteCode",
     summary="End a code",
     description="For its owner, and for an admin. Ending a code that has ended changes nothing.",
-    access=SIGNED_IN,
     responses={204: {"description": "The code has ended"}},
     problems=("not-found", "forbidden"),
 )

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp_apispec import docs
 
 from referral.config import CONFIG
+from referral.contract.access import Access, Limit, allow
 from referral.contract.problems import CATALOGUE, Problem
-from referral.limits import EXEMPT
 from referral.rules.accounts import confirm_email, confirm_reset
 from referral.web.bodies import read_form
 from referral.web.pages import html, html_response, page_docs
@@ -37,6 +37,7 @@ def _form_docs(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 @routes.get("/account/verify")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     operationId="getVerifyPage",
     summary="The page of the verification mail",
@@ -48,6 +49,7 @@ async def get_verify_page(request: web.Request) -> web.Response:
 
 
 @routes.post("/account/verify")
+@allow(Access.ANYBODY)
 @docs(operationId="submitVerifyPage", summary="Its button", **_form_docs({"token": {"type": "string"}}))
 async def submit_verify_page(request: web.Request) -> web.Response:
     form = await read_form(request)
@@ -59,6 +61,7 @@ async def submit_verify_page(request: web.Request) -> web.Response:
 
 
 @routes.get("/account/reset")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     operationId="getResetPage", summary="The page of the password mail", parameters=[TOKEN_PARAMETER], **page_docs("Pages")
 )
@@ -72,6 +75,7 @@ def _reset_form(request: web.Request, token: str, error: str | None = None) -> w
 
 
 @routes.post("/account/reset")
+@allow(Access.ANYBODY)
 @docs(
     operationId="submitResetPage",
     summary="Its button",
@@ -98,6 +102,7 @@ def _refused(problem: Problem) -> web.Response:
 
 
 @routes.get("/problems/{problem}")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Pages"],
     operationId="getProblemPage",
@@ -105,7 +110,6 @@ def _refused(problem: Problem) -> web.Response:
     responses={200: html_response("The page")},
     problems=("not-found",),
     touches_database=False,
-    limit=EXEMPT,
 )
 async def get_problem_page(request: web.Request) -> web.Response:
     kind = CATALOGUE.get(request.match_info["problem"])

@@ -11,11 +11,11 @@ from aiohttp_apispec import docs, response_schema
 
 from referral.cache.codes import CACHE
 from referral.config import CONFIG
+from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi
 from referral.contract.problems import Problem
 from referral.contract.schemas import HealthSchema
 from referral.database import DATABASE, DatabaseUnavailable
-from referral.limits import EXEMPT
 from referral.metrics import METRICS
 from referral.queries import service
 from referral.views import answer
@@ -54,6 +54,7 @@ REDOC_POLICY = f"{DOCS_POLICY}; worker-src blob:"
 
 
 @routes.get("/")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getRoot",
@@ -61,25 +62,27 @@ REDOC_POLICY = f"{DOCS_POLICY}; worker-src blob:"
     responses={302: {"description": "To /docs", "headers": {}}},
     response_headers={302: {"Location": "/docs"}},
     touches_database=False,
-    limit=EXEMPT,
 )
 async def get_root(request: web.Request) -> web.Response:
     return web.Response(status=302, headers={"Location": "/docs"})
 
 
 @routes.get("/docs")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(operationId="getDocs", summary="Swagger UI", **page_docs("Service"))
 async def get_docs(request: web.Request) -> web.Response:
     return html("docs.html", policy=DOCS_POLICY)
 
 
 @routes.get("/redoc")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(operationId="getRedoc", summary="ReDoc", **page_docs("Service"))
 async def get_redoc(request: web.Request) -> web.Response:
     return html("redoc.html", policy=REDOC_POLICY)
 
 
 @routes.get("/assets/{asset}")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getAsset",
@@ -87,7 +90,6 @@ async def get_redoc(request: web.Request) -> web.Response:
     responses={200: {"description": "The file", "content": {"*/*": {}}}},
     problems=("not-found",),
     touches_database=False,
-    limit=EXEMPT,
 )
 async def get_asset(request: web.Request) -> web.StreamResponse:
     found = ASSETS.get(request.match_info["asset"])
@@ -110,13 +112,13 @@ def _redoc() -> bytes:
 
 
 @routes.get("/openapi.json")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getOpenapi",
     summary="This document",
     responses={200: {"description": "OpenAPI 3.1", "content": {"application/json": {"schema": {"type": "object"}}}}},
     touches_database=False,
-    limit=EXEMPT,
 )
 async def get_openapi(request: web.Request) -> web.Response:
     return web.Response(body=_openapi_bytes(request.app), content_type="application/json")
@@ -129,20 +131,21 @@ def _openapi_bytes(app: web.Application) -> bytes:
 
 
 @routes.get("/health/live")
-@docs(tags=["Service"], operationId="getLive", summary="Is the process alive?", touches_database=False, limit=EXEMPT)
+@allow(Access.ANYBODY, Limit.EXEMPT)
+@docs(tags=["Service"], operationId="getLive", summary="Is the process alive?", touches_database=False)
 @response_schema(HealthSchema, 200, description="It is")
 async def get_live(request: web.Request) -> web.Response:
     return answer({"status": "ok", "checks": {}}, headers={"Cache-Control": "no-store"})
 
 
 @routes.get("/health/ready")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getReady",
     summary="Can requests be answered?",
     description="`degraded` when they can, but more slowly, because the cache is out.",
     touches_database=False,
-    limit=EXEMPT,
 )
 @response_schema(HealthSchema, 200, description="They can: `ok` or `degraded`")
 @response_schema(HealthSchema, 503, description="They cannot; `checks` names the part that failed")
@@ -160,13 +163,13 @@ async def get_ready(request: web.Request) -> web.Response:
 
 
 @routes.get("/metrics")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getMetrics",
     summary="Prometheus metrics",
     responses={200: {"description": "The text format", "content": {"text/plain": {"schema": {"type": "string"}}}}},
     touches_database=False,
-    limit=EXEMPT,
 )
 async def get_metrics(request: web.Request) -> web.Response:
     return web.Response(

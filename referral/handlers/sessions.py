@@ -9,7 +9,7 @@ from referral.auth.identity import IDENTITY
 from referral.cache.invalidation import Changes
 from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
-from referral.contract.openapi import SIGNED_IN
+from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas import PageQuerySchema, SessionPageSchema
@@ -24,13 +24,13 @@ routes = web.RouteTableDef()
 
 
 @routes.get(f"{API}/auth/sessions")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Authentication"],
     operationId="listSessions",
     summary="Where I am signed in",
     description="The sessions of the account that have not ended, newest first: since when, last refreshed when, from which "
     "address and by which client.",
-    access=SIGNED_IN,
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
 @querystring_schema(PageQuerySchema)
@@ -53,12 +53,12 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 @routes.delete(f"{API}/auth/sessions/{{session_id}}")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Authentication"],
     operationId="deleteSession",
     summary="End one of my sessions",
     description="Its access and refresh tokens stop working at once. It may be the session of this very request.",
-    access=SIGNED_IN,
     responses={204: {"description": "The session is over"}},
     problems=("not-found",),
 )

@@ -20,7 +20,7 @@ from referral.cache.invalidation import Changes
 from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import SECOND, now
 from referral.config import CONFIG, Config
-from referral.contract.openapi import SIGNED_IN
+from referral.contract.access import Access, Limit, allow
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas import (
     Email,
@@ -37,7 +37,7 @@ from referral.contract.schemas import (
 from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.ids import new_id
-from referral.limits import ADDRESS, EXEMPT, LIMITER
+from referral.limits import ADDRESS, LIMITER
 from referral.metrics import METRICS
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
@@ -75,6 +75,7 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 @routes.post(f"{API}/auth/register")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="register",
@@ -199,6 +200,7 @@ def _oauth_body(required: list[str], properties: dict[str, Any], examples: dict[
 
 
 @routes.post(f"{API}/auth/token")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="createToken",
@@ -356,6 +358,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
 
 
 @routes.post(f"{API}/auth/revoke")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="revokeToken",
@@ -395,12 +398,12 @@ async def revoke_token(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/password/change")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Authentication"],
     operationId="changePassword",
     summary="Change the password",
     description="Every other session of the account ends.",
-    access=SIGNED_IN,
     responses={204: {"description": "The password is changed"}},
     problems=("wrong-password", "overloaded"),
 )
@@ -432,6 +435,7 @@ async def change_password(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/password/reset")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="requestPasswordReset",
@@ -455,6 +459,7 @@ async def request_password_reset(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/password/reset/confirm")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="resetPassword",
@@ -471,6 +476,7 @@ async def reset_password(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/email/verify")
+@allow(Access.ANYBODY)
 @docs(
     tags=["Authentication"],
     operationId="verifyEmail",
@@ -485,12 +491,12 @@ async def verify_email(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/email/verify/resend")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Authentication"],
     operationId="resendVerification",
     summary="Mail the verification link again",
     description="Does nothing for an address that is verified.",
-    access=SIGNED_IN,
     responses={202: {"description": "A mail is on its way, unless the address is verified"}},
 )
 async def resend_verification(request: web.Request) -> web.Response:
@@ -543,6 +549,7 @@ def metadata(config: Config) -> dict[str, Any]:
 
 
 @routes.get("/.well-known/jwks.json")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getKeys",
@@ -550,7 +557,6 @@ def metadata(config: Config) -> dict[str, Any]:
     description="A JWK Set (RFC 7517), for the product next door to verify access tokens itself: by `kid`, `iss`, `aud` and "
     "`exp`, of the type `at+jwt`. It is empty with HS256, whose key is shared with nobody. A token that verifies may have "
     "been revoked since: only this service knows.",
-    limit=EXEMPT,
     responses={200: {"description": "The keys", "content": {"application/json": {"schema": {"type": "object"}}}}},
     touches_database=False,
 )
@@ -559,12 +565,12 @@ async def get_keys(request: web.Request) -> web.Response:
 
 
 @routes.get("/.well-known/oauth-authorization-server")
+@allow(Access.ANYBODY, Limit.EXEMPT)
 @docs(
     tags=["Service"],
     operationId="getAuthorizationServerMetadata",
     summary="OAuth 2.0 metadata",
     description="RFC 8414: where the token and revocation endpoints are and what they take.",
-    limit=EXEMPT,
     responses={200: {"description": "The metadata", "content": {"application/json": {"schema": METADATA_SCHEMA}}}},
     touches_database=False,
 )

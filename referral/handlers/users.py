@@ -11,7 +11,7 @@ from referral.cache.codes import CACHE
 from referral.cache.invalidation import Changes
 from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
-from referral.contract.openapi import SIGNED_IN
+from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas import (
@@ -37,7 +37,8 @@ routes = web.RouteTableDef()
 
 
 @routes.get(f"{API}/users/me")
-@docs(tags=["Me"], operationId="getMe", summary="My account", access=SIGNED_IN)
+@allow(Access.SIGNED_IN)
+@docs(tags=["Me"], operationId="getMe", summary="My account")
 @response_schema(UserSchema, 200, description="The caller's account")
 async def get_me(request: web.Request) -> web.Response:
     moment = now()
@@ -49,12 +50,12 @@ async def get_me(request: web.Request) -> web.Response:
 
 
 @routes.patch(f"{API}/users/me")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Me"],
     operationId="updateMe",
     summary="Choose a username",
     description="`null` takes the username away.",
-    access=SIGNED_IN,
     problems=("username-taken",),
 )
 @json_schema(ProfileChangeSchema, example={"username": "alice"})
@@ -78,13 +79,13 @@ async def update_me(request: web.Request) -> web.Response:
 
 
 @routes.delete(f"{API}/users/me")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Me"],
     operationId="deleteMe",
     summary="Erase my account",
     description="The personal data goes, the code is ended, all sessions end. For the sake of the referrer's count and "
     "history a nameless entry stays.",
-    access=SIGNED_IN,
     responses={204: {"description": "The account is erased"}},
     problems=("wrong-password", "overloaded"),
 )
@@ -127,12 +128,12 @@ async def delete_me(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/users/me/referrer")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Me"],
     operationId="setReferrer",
     summary="Use a code after registration",
     description="The caller comes by the code's owner from now on, and for good.",
-    access=SIGNED_IN,
     problems=("referrer-already-set", "referral-cycle", "own-code", "referral-code-invalid"),
 )
 @json_schema(CodeUseSchema, example={"code": "8ZK4M2QA"})
@@ -163,12 +164,12 @@ async def set_referrer(request: web.Request) -> web.Response:
 
 
 @routes.get(f"{API}/users/me/referrals")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Me"],
     operationId="listMyReferrals",
     summary="Who came by me",
     description="Newest first.",
-    access=SIGNED_IN,
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
 @querystring_schema(PageQuerySchema)
@@ -178,12 +179,12 @@ async def list_my_referrals(request: web.Request) -> web.Response:
 
 
 @routes.get(f"{API}/users/{{user_id}}/referrals")
+@allow(Access.SIGNED_IN)
 @docs(
     tags=["Me"],
     operationId="listReferrals",
     summary="Who came by a user",
     description="Newest first. Addresses are shown to the user in question and to an admin only.",
-    access=SIGNED_IN,
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )

@@ -18,11 +18,11 @@ from referral.auth.tokens import SIGNER, InvalidToken
 from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
 from referral.config import CONFIG
-from referral.contract.openapi import PUBLIC_LOOKUP, SIGNED_IN, access_of, limit_of
+from referral.contract.access import UNROUTED, Access, Declaration, Limit, declaration_of
 from referral.contract.problems import BY_STATUS, Problem
 from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
 from referral.ids import REQUEST_ID, new_id
-from referral.limits import ADDRESS, EXEMPT, LIMITER, PROXIES, client_address
+from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.metrics import METRICS
 from referral.queries import sessions
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json
@@ -144,9 +144,9 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a handler's documentation says must be seen to before it is called."""
+    """What must be seen to before a handler is called."""
 
-    access: str | None
+    declared: Declaration
     # The limits for somebody who is signed in, and for somebody who is not; None for no limit.
     limits: tuple[str, str] | None
     schemas: tuple[dict[str, Any], ...]
@@ -154,15 +154,22 @@ class Needs:
 
 @cache
 def needs_of(handler: Any) -> Needs:
-    """Read off the decorators once, not at each request."""
-    limit = limit_of(handler)
-    limits = None if limit == EXEMPT else (f"{limit}_by_user", f"{limit}_by_address")
-    return Needs(access_of(handler), limits, tuple(getattr(handler, "__schemas__", ())))
+    """Read off the decorators once, not at each request. Raises UndeclaredAccess."""
+    return _needs(declaration_of(handler), tuple(getattr(handler, "__schemas__", ())))
+
+
+def _needs(declared: Declaration, schemas: tuple[dict[str, Any], ...] = ()) -> Needs:
+    limit = declared.limit
+    limits = None if limit is Limit.EXEMPT else (f"{limit.value}_by_user", f"{limit.value}_by_address")
+    return Needs(declared, limits, schemas)
+
+
+NEEDS_OF_NO_ROUTE = _needs(UNROUTED)
 
 
 @web.middleware
 async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Authenticate, limit and validate as the handler's documentation says, and call it.
+    """Authenticate, limit and validate as the handler declares it, and call the handler.
 
     One middleware for the four: each further one costs every request as much as a look-up in the cache. A request whose
     transaction was undone by another one, or by the loss of a connection, is made again: whatever it did was rolled back,
@@ -178,9 +185,12 @@ async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
-    app, needs = request.app, needs_of(request.match_info.handler)
-    if needs.access == SIGNED_IN or (needs.access == PUBLIC_LOOKUP and not app[CONFIG].codes.public_lookup):
-        request[IDENTITY] = await _identify(request, needs.limits[0] if needs.limits else None)
+    app, match = request.app, request.match_info
+    needs = needs_of(match.handler) if match.http_exception is None else NEEDS_OF_NO_ROUTE
+    if needs.declared.wants_identity(app[CONFIG]):
+        identity = request[IDENTITY] = await _identify(request, needs.limits[0] if needs.limits else None)
+        if needs.declared.access is Access.ADMIN and not identity.is_admin:
+            raise Problem("forbidden", "This call is for admins.")
     elif needs.limits:
         await app[LIMITER].hit(needs.limits[1], request[ADDRESS])
     for described in needs.schemas:

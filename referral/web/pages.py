@@ -6,8 +6,6 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from referral.limits import EXEMPT
-
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).resolve().parent.parent / "templates" / "pages"),
     undefined=StrictUndefined,
@@ -38,7 +36,6 @@ def page_docs(tag: str) -> dict[str, Any]:
         "tags": [tag],
         "responses": {200: html_response("The page")},
         "touches_database": False,
-        "limit": EXEMPT,
     }
 
 

@@ -81,6 +81,7 @@ FOR_HANDLERS = {
     "cache.invalidation",
     "clock",
     "config",
+    "contract.access",
     "contract.openapi",
     "contract.paging",
     "contract.problems",
