@@ -153,7 +153,7 @@ def print_audit(config: Config, arguments: argparse.Namespace) -> None:
     for event in found:
         at = datetime.fromtimestamp(event.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if arguments.json:
-            print(orjson.dumps({**asdict(event), "at": at}).decode())
+            print(orjson.dumps({**asdict(event), "at": at, "detail": orjson.loads(event.detail)}).decode())
             continue
         by = None if event.actor_id == event.user_id else event.actor_id
         facts = {
@@ -163,7 +163,7 @@ def print_audit(config: Config, arguments: argparse.Namespace) -> None:
             "address": event.address,
             "request": event.request_id,
         }
-        words = [f"{name}={value}" for name, value in {**facts, **event.detail}.items() if value is not None]
+        words = [f"{name}={value}" for name, value in {**facts, **orjson.loads(event.detail)}.items() if value is not None]
         print(f"{at}  {event.event:23}", *words)
     if not found and not arguments.json:
         print("Nothing such was recorded.")

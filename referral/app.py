@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from referral import clock
+from referral import clock, queries
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.tokens import SIGNER, open_signer
 from referral.background.mailer import MAILER, Mailer
@@ -73,7 +73,7 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
-    app[DATABASE] = await open_database(app[CONFIG].database.url)
+    app[DATABASE] = await open_database(app[CONFIG].database.url, queries.records())
     yield
     await app[DATABASE].close()
 

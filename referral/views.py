@@ -48,6 +48,7 @@ def active_code_view(active: ActiveCode) -> dict[str, Any]:
 
 def user_view(account: Account, now: int) -> dict[str, Any]:
     """A user's own view."""
+    code = account.code
     return {
         "id": account.id,
         "email": account.email,
@@ -57,7 +58,7 @@ def user_view(account: Account, now: int) -> dict[str, Any]:
         "created_at": rfc_3339(account.created_at),
         "referrer": person(account.referrer_id, account.referrer_username) if account.referrer_id else None,
         "referral_count": account.referral_count,
-        "code": code_view(account.code, now) if account.code else None,
+        "code": code_view(code, now) if code else None,
         "profile": orjson.loads(account.profile) if account.profile else None,
     }
 
@@ -69,16 +70,20 @@ def session_view(session: Session, current_id: str) -> dict[str, Any]:
         "created_at": rfc_3339(session.created_at),
         "last_used_at": rfc_3339(session.last_used_at),
         "expires_at": rfc_3339(session.expires_at),
-        "address": session.origin.address,
-        "client": session.origin.client,
+        "address": session.address,
+        "client": session.client,
         "current": session.id == current_id,
     }
 
 
 def referral_view(referral: Referral, *, with_email: bool) -> dict[str, Any]:
     """A referral; the address only for the referrer and for an admin."""
-    _, user_id, username, email, joined_at, code = referral
-    view = {"id": user_id, "username": username, "joined_at": rfc_3339(joined_at), "code": code}
+    view = {
+        "id": referral.user_id,
+        "username": referral.username,
+        "joined_at": rfc_3339(referral.joined_at),
+        "code": referral.code,
+    }
     if with_email:
-        view["email"] = email
+        view["email"] = referral.email
     return view

@@ -1,6 +1,11 @@
 -- name: insert_event(id, at, event, actor_id, user_id, email, address, request_id, detail)!
+-- Deferred, and so a statement that breaks no rule whatever it is given: where an account is known the e-mail is left out, and
+-- an id that stands already is this very event.
 INSERT INTO audit_events (id, at, event, actor_id, user_id, email, address, request_id, detail)
-VALUES (:id, :at, :event, :actor_id, :user_id, :email, :address, :request_id, :detail);
+VALUES (:id, :at, :event, :actor_id, :user_id,
+        CASE WHEN cast(:user_id as text) IS NULL THEN cast(:email as text) END,
+        :address, :request_id, :detail)
+ON CONFLICT (id) DO NOTHING;
 
 -- name: find_events(event, since, page_size)
 -- Newest first, of one kind or, with null, of all.

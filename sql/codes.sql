@@ -16,12 +16,12 @@ RETURNING code;
 
 -- name: find_active_code(code, now)^
 -- Everybody's view of a code, with what the cache must know of it.
-SELECT c.code, c.expires_at, c.referrer_id, u.username, u.email_key
+SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.email_key
 FROM codes c JOIN users u ON u.id = c.referrer_id
 WHERE c.code = :code AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses);
 
 -- name: find_active_code_by_email(email_key, now)^
-SELECT c.code, c.expires_at, c.referrer_id, u.username, u.email_key
+SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.email_key
 FROM users u JOIN codes c ON c.referrer_id = u.id
 WHERE u.email_key = :email_key
   AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses);
@@ -42,7 +42,7 @@ ORDER BY created_at DESC, code DESC
 LIMIT :page_size;
 
 -- name: count_codes(referrer_id)^
-SELECT count(*) FROM codes WHERE referrer_id = :referrer_id;
+SELECT count(*) AS total FROM codes WHERE referrer_id = :referrer_id;
 
 -- name: update_code(code, owner_id, set_expiry, expires_at, set_max_uses, max_uses)^
 -- owner_id is null for an admin, who may edit anybody's. A violation of codes_uses when fewer uses are allowed than were made.

@@ -9,4 +9,4 @@ SELECT id FROM users WHERE id = :user_id FOR NO KEY UPDATE;
 -- name: lock_referrers()^
 -- Before a referrer is set after registration. A cycle can be closed by links that several transactions make at once, each of
 -- which sees none of the others: they go one by one. The number is this lock's name.
-SELECT pg_advisory_xact_lock(7236251);
+SELECT pg_advisory_xact_lock(7236251) AS locked;

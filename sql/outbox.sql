@@ -23,7 +23,7 @@ UPDATE outbox SET failed_at = :now, last_error = :error WHERE id = :id;
 
 -- name: find_next_mail_time()^
 -- When the worker must wake up at the latest.
-SELECT min(next_attempt_at) FROM outbox WHERE failed_at IS NULL;
+SELECT min(next_attempt_at) AS due_at FROM outbox WHERE failed_at IS NULL;
 
 -- name: delete_mail_of_user(user_id, email_key)!
 -- With the account, whatever waits for it; password resets are kept by address.

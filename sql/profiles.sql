@@ -20,7 +20,7 @@ DELETE FROM profile_lookups WHERE user_id = :user_id RETURNING user_id;
 
 -- name: find_next_lookup_time()^
 -- When the worker must wake up at the latest.
-SELECT min(next_attempt_at) FROM profile_lookups;
+SELECT min(next_attempt_at) AS due_at FROM profile_lookups;
 
 -- name: insert_profile(user_id, provider, profile, now)!
 INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES (:user_id, :provider, :profile, :now);

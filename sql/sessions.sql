@@ -8,7 +8,7 @@ RETURNING id;
 
 -- name: find_live_session(session_id, now)^
 -- On every authenticated request: a session that ended, or an account that did, ends its access tokens.
-SELECT s.user_id, u.role, s.id, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
+SELECT s.user_id, u.role, s.id AS session_id, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = :session_id AND s.expires_at > :now AND u.erased_at IS NULL;
 
 -- name: extend_session(token_hash, now, idle_ttl, session_ttl, address, client)^
@@ -19,7 +19,7 @@ UPDATE sessions SET last_used_at = :now, address = :address, client = :client,
         THEN cast(:now as bigint) + cast(:idle_ttl as bigint) ELSE created_at + cast(:session_ttl as bigint) END
 WHERE id = (SELECT t.session_id FROM refresh_tokens t WHERE t.token_hash = :token_hash)
     AND expires_at > :now AND created_at + cast(:session_ttl as bigint) > :now
-RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id), id, expires_at;
+RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS role, id AS session_id, expires_at;
 
 -- name: list_sessions(user_id, now, before_time, before_id, page_size)
 -- Newest first, from the cursor on.
@@ -29,7 +29,7 @@ ORDER BY created_at DESC, id DESC
 LIMIT :page_size;
 
 -- name: count_sessions(user_id, now)^
-SELECT count(*) FROM sessions WHERE user_id = :user_id AND expires_at > :now;
+SELECT count(*) AS total FROM sessions WHERE user_id = :user_id AND expires_at > :now;
 
 -- name: delete_session(session_id)^
 DELETE FROM sessions WHERE id = :session_id

@@ -6,8 +6,9 @@ VALUES (:id, :email, :email_key, :username, :username_key, :password_hash, :role
 -- name: find_account(user_id, now)^
 -- A user's own view in one round trip. The code is the current one: unrevoked and unexpired.
 SELECT u.id, u.email, u.email_verified_at, u.username, u.role, u.created_at, u.referral_count,
-       r.referrer_id, w.username,
-       c.code, c.created_at, c.expires_at, c.revoked_at, c.max_uses, c.uses,
+       r.referrer_id, w.username AS referrer_username,
+       c.code AS code_text, c.created_at AS code_created_at, c.expires_at AS code_expires_at,
+       c.revoked_at AS code_revoked_at, c.max_uses AS code_max_uses, c.uses AS code_uses,
        p.profile
 FROM users u
 LEFT JOIN referrals r ON r.user_id = u.id
@@ -18,20 +19,20 @@ WHERE u.id = :user_id AND u.erased_at IS NULL;
 
 -- name: find_credentials_by_email(email_key)^
 -- For a sign-in: what a password is checked against.
-SELECT id, role, password_hash FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, role, password_hash FROM users WHERE email_key = :email_key;
 
 -- name: find_credentials_by_username(username_key)^
-SELECT id, role, password_hash FROM users WHERE username_key = :username_key;
+SELECT id AS user_id, role, password_hash FROM users WHERE username_key = :username_key;
 
 -- name: find_credentials_by_id(user_id)^
-SELECT id, role, password_hash FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, role, password_hash FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact(user_id)^
 -- Where to write to a user.
-SELECT id, email, username, email_verified_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, email, username, email_verified_at FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact_by_email(email_key)^
-SELECT id, email, username, email_verified_at FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, email, username, email_verified_at FROM users WHERE email_key = :email_key;
 
 -- name: find_referral_count(user_id)^
 -- The total of a list of referrals, without counting.

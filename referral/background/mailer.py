@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -243,7 +244,7 @@ class Mailer:
             )
         if contact is None:
             return None
-        facts = {"username": contact.username, "service": self._service, **mail.params}
+        facts = {"username": contact.username, "service": self._service, **orjson.loads(mail.params)}
         if mail.kind == outbox.VERIFY_EMAIL:
             facts["link"] = await self._link("verify", contact, one_time_tokens.VERIFY_EMAIL, VERIFICATION_TTL)
         elif mail.kind == outbox.RESET_PASSWORD:

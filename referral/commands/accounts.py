@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from marshmallow import ValidationError
 
+from referral import queries
 from referral.auth.passwords import PasswordHasher
 from referral.clock import now
 from referral.config import Config, ConfigError
@@ -32,7 +33,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
     except Problem as problem:
         raise ConfigError("password", problem.members["errors"][0]["detail"], "standard input") from None
     hasher = PasswordHasher(config.auth.bcrypt_rounds)
-    database = await open_database(config.database.url)
+    database = await open_database(config.database.url, queries.records())
     try:
         user = users.NewUser(
             id=new_id(),
@@ -46,7 +47,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
         )
         async with database.transaction() as conn:
             await users.insert_user(conn, user)
-            made = audit.Event(new_id(), now(), "admin-created", None, user.id, None, None, None, {})
+            made = audit.Event(new_id(), now(), "admin-created", None, user.id, None, None, None, "{}")
             await audit.insert_event(conn, made)
     except ConstraintViolation as error:
         taken = "the username" if error.constraint == "users_username_key" else "the e-mail address"
@@ -60,7 +61,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
 @asynccontextmanager
 async def _opened(config: Config) -> AsyncIterator[Database]:
     refuse_unmigrated(config.database.url)
-    database = await open_database(config.database.url)
+    database = await open_database(config.database.url, queries.records())
     try:
         yield database
     finally:

@@ -1,4 +1,4 @@
-"""Databases behind one small interface: `open_database(url)`, reads, transactions, and three errors."""
+"""Databases behind one small interface: `open_database(url)`, reads, transactions, deferred statements, and three errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aiohttp import web
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Slower than any indexed statement on a healthy disk: worth a line in the log.
 SLOW_STATEMENT = 0.25
@@ -22,11 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class ConstraintViolation(Exception):
-    """A statement broke a rule of the schema; `constraint` is the rule's name, the same on every dialect."""
+    """A statement broke a rule of the schema. `constraint` is the rule's name, the same on every dialect, `statement` the
+    statement's."""
 
-    def __init__(self, constraint: str) -> None:
-        super().__init__(constraint)
+    def __init__(self, constraint: str, statement: str) -> None:
+        super().__init__(f"{constraint}, broken by the statement {statement}")
         self.constraint = constraint
+        self.statement = statement
 
 
 class DatabaseUnavailable(Exception):
@@ -37,21 +40,63 @@ class TransactionConflict(DatabaseUnavailable):
     """Another transaction, or the loss of a connection, undid this one before its commit: made again, it may succeed."""
 
 
+class Deferred:
+    """What a deferred statement returns. Reading it before the statement has run raises RuntimeError, on every dialect."""
+
+    __slots__ = ("_rows", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._rows: Sequence[Row] | None = None
+
+    def ran(self, rows: Sequence[Row]) -> None:
+        """The statement has returned these rows."""
+        self._rows = rows
+
+    def values(self, kind: type[T]) -> list[T]:
+        """The first column of each row."""
+        if self._rows is None:
+            raise RuntimeError(f"the deferred statement {self.name} has not run yet")
+        return [row[0] for row in self._rows]
+
+
 class Connection(Protocol):
-    """What a query function gets. Statements are named in `sql/`; parameters are given by name."""
+    """What a query function gets. Statements are named in `sql/`; parameters are given by name.
 
-    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        """Run the statement and return its rows. Raises ConstraintViolation or DatabaseUnavailable."""
+    Every method raises ConstraintViolation or DatabaseUnavailable. A row becomes a `record`, a dataclass or NamedTuple with
+    one field for each column, by the columns' names.
+    """
+
+    async def run(self, name: str, /, **parameters: Any) -> None:
+        """Run a statement that returns no rows."""
         ...
 
-    async def one(self, name: str, /, **parameters: Any) -> Row | None:
-        """As `all`, and return the first row."""
+    async def one(self, name: str, record: type[R], /, **parameters: Any) -> R | None:
+        """The statement's first row."""
         ...
 
-    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        """Run the statement with the transaction's next one, which raises what it raises; the list that is returned is
-        filled by then. That saves it a hop to SQLite's thread. What no statement of the transaction follows is run with the
-        commit, on SQLite with that of several transactions, all of which fail with it: it must break no rule."""
+    async def all(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
+        """The statement's rows."""
+        ...
+
+    async def page(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
+        """As `all`, for a SELECT that a reader runs and that returns a page of rows rather than one or two."""
+        ...
+
+    async def value(self, name: str, kind: type[T], /, **parameters: Any) -> T | None:
+        """The first column of the first row; None where there is no row."""
+        ...
+
+    async def values(self, name: str, kind: type[T], /, **parameters: Any) -> list[T]:
+        """The first column of each row."""
+        ...
+
+    def defer(self, name: str, /, **parameters: Any) -> Deferred:
+        """Run the statement together with the transaction's next one or, after the last one, with its commit.
+
+        A deferred statement costs no hop to SQLite's thread of its own. It must be one that can break no rule: whoever runs
+        the next statement would be told of a violation that is not theirs.
+        """
         ...
 
 
@@ -71,16 +116,19 @@ class Database(Protocol):
 DATABASE = web.AppKey("database", Database)
 
 
-async def open_database(url: str) -> Database:
-    """Open the migrated database at `url`. Raises DatabaseUnavailable when that cannot be done."""
+async def open_database(url: str, records: Mapping[str, type] | None = None) -> Database:
+    """Open the migrated database at `url`. `records` says what the rows of each statement become (`queries.records()`).
+
+    Raises DatabaseUnavailable when it cannot be opened, ValueError when a statement's columns are not its record's fields.
+    """
     # Imported where they are needed: one installation uses one of them.
     if is_postgres(url):
         from referral.database.postgres import PostgresDatabase
 
-        return await PostgresDatabase.open(url)
+        return await PostgresDatabase.open(url, records)
     from referral.database.sqlite import SQLiteDatabase
 
-    return await SQLiteDatabase.open(sqlite_path(url))
+    return await SQLiteDatabase.open(sqlite_path(url), records)
 
 
 def is_postgres(url: str) -> bool:

@@ -5,8 +5,7 @@ more take a lock first (`sql/locks.postgres.sql`).
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -15,11 +14,12 @@ import asyncpg
 from referral.database import (
     ConstraintViolation,
     DatabaseUnavailable,
+    Deferred,
     Row,
     TransactionConflict,
-    log_if_slow,
     settle,
 )
+from referral.database.connections import StatementConnection
 from referral.database.statements import Statement, load_statements
 
 T = TypeVar("T")
@@ -61,41 +61,58 @@ OUT = (
 )
 
 
-class PostgresConnection:
-    """A connection of the pool, as query functions see it."""
+class PostgresConnection(StatementConnection):
+    """A connection of the pool."""
 
-    def __init__(self, raw: Any, statements: dict[str, Statement]) -> None:
+    def __init__(self, raw: Any, statements: Mapping[str, Statement]) -> None:
+        super().__init__(statements)
         self._raw = raw
-        self._statements = statements
 
-    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
         statement = self._statements[name]
         values = [parameters[key] for key in statement.parameters]
-        started = time.perf_counter()
-        try:
-            # Lost before the commit, nothing was changed: the request can be made again on another connection.
-            return await _ask(self._raw, lambda: self._raw.fetch(statement.sql, *values), TransactionConflict)
-        finally:
-            log_if_slow(name, started, parameters)
+        # Lost before the commit, nothing was changed: the request can be made again on another connection.
+        rows: Sequence[Row] = await _ask(
+            self._raw, name, lambda: self._raw.fetch(statement.sql, *values), TransactionConflict
+        )
+        return rows
 
-    async def one(self, name: str, /, **parameters: Any) -> Row | None:
-        rows = await self.all(name, **parameters)
-        return rows[0] if rows else None
 
-    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        return await self.all(name, **parameters)
+class PostgresTransaction(PostgresConnection):
+    """A connection in a transaction. Deferred statements cost as much as others here, but they run as late as on SQLite, so
+    that what reads their values too early fails on both."""
+
+    def __init__(self, raw: Any, statements: Mapping[str, Statement]) -> None:
+        super().__init__(raw, statements)
+        self._deferred: list[tuple[Deferred, dict[str, Any]]] = []
+
+    def defer(self, name: str, /, **parameters: Any) -> Deferred:
+        deferred = Deferred(name)
+        self._deferred.append((deferred, parameters))
+        return deferred
+
+    async def run_deferred(self) -> None:
+        """Run what is deferred. Raises ConstraintViolation or DatabaseUnavailable."""
+        waiting, self._deferred = self._deferred, []
+        for deferred, parameters in waiting:
+            deferred.ran(await super().rows(deferred.name, parameters))
+
+    async def rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        await self.run_deferred()
+        return await super().rows(name, parameters)
 
 
 class PostgresDatabase:
     """Reads and transactions take a connection of the pool each; the pool replaces broken ones."""
 
-    def __init__(self, pool: Any, statements: dict[str, Statement]) -> None:
+    def __init__(self, pool: Any, statements: Mapping[str, Statement]) -> None:
         self._pool = pool
         self._statements = statements
 
     @classmethod
-    async def open(cls, url: str) -> "PostgresDatabase":
+    async def open(cls, url: str, records: Mapping[str, type] | None = None) -> "PostgresDatabase":
         """Open a pool with one connection made. Raises DatabaseUnavailable."""
+        statements = load_statements("postgres", records)
         try:
             pool = await asyncpg.create_pool(
                 url,
@@ -117,7 +134,7 @@ class PostgresDatabase:
                 pass
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_describe(error)}") from error
-        return cls(pool, load_statements("postgres"))
+        return cls(pool, statements)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[PostgresConnection]:
@@ -128,10 +145,12 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresConnection]:
         async with self._acquired() as raw:
             try:
-                await settle(_ask(raw, lambda: raw.execute(BEGIN), TransactionConflict))
-                yield PostgresConnection(raw, self._statements)
+                await settle(_ask(raw, "begin", lambda: raw.execute(BEGIN), TransactionConflict))
+                conn = PostgresTransaction(raw, self._statements)
+                yield conn
+                await conn.run_deferred()
                 # Whether a commit that got no answer took place is not known: it is never made again unasked.
-                answer = await settle(_ask(raw, lambda: raw.execute("COMMIT"), DatabaseUnavailable))
+                answer = await settle(_ask(raw, "commit", lambda: raw.execute("COMMIT"), DatabaseUnavailable))
                 if answer != "COMMIT":
                     raise RuntimeError("a statement failed, its error was ignored, and so nothing was committed")
             except BaseException:
@@ -178,13 +197,14 @@ class PostgresDatabase:
             self._pool.terminate()
 
 
-async def _ask(raw: Any, call: Callable[[], Awaitable[T]], lost: type[Exception]) -> T:
-    """Await what `call` asks of the connection; `lost` is raised when that breaks: what it means depends on the step."""
+async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type[Exception]) -> T:
+    """Await what `call` asks of the connection, in the statement of this name; `lost` is raised when the connection breaks:
+    what that means depends on the step."""
     try:
         return await call()
     except asyncpg.IntegrityConstraintViolationError as error:
         # Not from the error: its detail quotes the row, a password's hash included, and what nobody foresaw is logged.
-        raise ConstraintViolation(error.constraint_name or str(error.args[0])) from None
+        raise ConstraintViolation(error.constraint_name or str(error.args[0]), name) from None
     except CONFLICTS as error:
         raise TransactionConflict(str(error)) from error
     except TimeoutError as error:

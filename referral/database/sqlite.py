@@ -1,12 +1,15 @@
-"""SQLite through aiosqlite: one writer, one read-only reader, both opened here."""
+"""SQLite through aiosqlite: one writer, one read-only reader, both opened here.
+
+Of a statement's cost most is the hop to the connection's thread and back, and of a commit's cost the sync of the disk.
+Statements therefore share hops, and transactions share commits (group commit).
+"""
 
 import asyncio
 import re
 import sqlite3
-import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +17,12 @@ from typing import Any, TypeVar
 import aiosqlite
 import orjson
 
-from referral.database import ConstraintViolation, DatabaseUnavailable, Row, log_if_slow, settle
-from referral.database.statements import Statement, load_statements
+from referral.database import ConstraintViolation, DatabaseUnavailable, Deferred, Row, settle
+from referral.database.connections import StatementConnection
+from referral.database.statements import Statement, builder_of, load_statements
 from referral.database.turns import Turns
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 # Of each connection: the inner pages of the indexes of some million users, which the default of 2 MB does not hold.
@@ -35,142 +40,173 @@ GROUP BY m.name, i.name, i.origin
 """
 
 
-class SQLiteConnection(ABC):
-    """A connection as query functions see it; its statements run one by one, in a thread of its own."""
+class SQLiteConnection(StatementConnection):
+    """A connection whose statements run one by one, in a thread of its own."""
 
-    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
+    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement]) -> None:
+        super().__init__(statements)
         self.raw = raw
-        self._statements = statements
-        self._indexes = indexes
-
-    async def all(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        started = time.perf_counter()
-        try:
-            return await self._fetch(name, parameters)
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
-        finally:
-            log_if_slow(name, started, parameters)
-
-    async def one(self, name: str, /, **parameters: Any) -> Row | None:
-        rows = await self.all(name, **parameters)
-        return rows[0] if rows else None
-
-    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        return await self.all(name, **parameters)
-
-    @abstractmethod
-    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        """The statement's rows. Raises sqlite3.Error."""
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, done in the connection's thread: of a statement's cost, most is the hop there and back, and
-        aiosqlite has no public way to run several in one."""
+        """The result of `work`, done in the connection's thread: aiosqlite has no public way to run several statements in
+        one hop."""
         result: T = await self.raw._execute(lambda: work(self.raw._conn))  # type: ignore[no-untyped-call]
         return result
 
-    def translated(self, error: sqlite3.Error) -> Exception:
-        """What SQLite's error means to the rest of the house."""
-        if not isinstance(error, sqlite3.IntegrityError):
-            return _unavailable(error)
-        kind, _, subject = str(error).partition(" constraint failed")
-        subject = subject.removeprefix(": ")
-        if kind == "UNIQUE":
-            return ConstraintViolation(self._indexes.get(subject, subject))
-        return ConstraintViolation(subject or kind)
+
+@dataclass(eq=False, slots=True)
+class Writing:
+    """One transaction of the writer. Its savepoint lets it be undone alone, after it has ended and until the commit.
+
+    `failure` is what became of a statement that it left deferred: the statement's name, and SQLite's error.
+    """
+
+    failure: tuple[str, Exception] | None = None
 
 
-# SQL, its parameters, and where its rows go.
-Step = tuple[str, dict[str, Any], list[Row]]
-BEGIN: Step = ("BEGIN IMMEDIATE", {}, [])
-COMMIT: Step = ("COMMIT", {}, [])
-# Around a transaction that is committed with the one before it.
-SAVE: Step = ("SAVEPOINT joined", {}, [])
-UNDO: Step = ("ROLLBACK TO joined", {}, [])
-RELEASE: Step = ("RELEASE joined", {}, [])
+@dataclass(eq=False, slots=True)
+class Step:
+    """A statement on its way to the thread: whose it is (nobody's, if it concerns all that share a commit), and where its
+    rows go."""
+
+    name: str
+    sql: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    owner: Writing | None = None
+    rows: list[Row] = field(default_factory=list)
+    deferred: Deferred | None = None
+
+
+BEGIN, COMMIT = "BEGIN IMMEDIATE", "COMMIT"
+SAVE, UNDO, RELEASE = "SAVEPOINT writing", "ROLLBACK TO writing", "RELEASE writing"
+
+
+class StepFailed(Exception):
+    """A step failed for the transaction that took the hop: the step's name, and SQLite's error."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(name, error)
+        self.name = name
+        self.error = error
 
 
 class SQLiteWriter(SQLiteConnection):
-    """The connection for transactions. What begins and ends them, and what is to be run later, takes the hop of the next
-    statement, be it of the transaction that comes next."""
+    """The connection for transactions.
 
-    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], indexes: dict[str, str]) -> None:
-        super().__init__(raw, statements, indexes)
+    What begins and ends a transaction, and the statements that it defers, take the hop of the next statement, be it one of
+    the transaction that comes next.
+    """
+
+    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement], indexes: dict[str, str]) -> None:
+        super().__init__(raw, statements)
+        self._indexes = indexes
         self._ahead: list[Step] = []
-        self._joined = False
+        self._writing = Writing()
+        # What made SQLite undo the transaction that is open, if it did.
+        self._undone_by: StepFailed | None = None
 
-    def begin(self, *, joined: bool) -> None:
-        """Begin a transaction: one that is `joined` is committed with those that have ended since the last commit."""
-        self._joined = joined
-        self._ahead.append(SAVE if joined else BEGIN)
+    def begin(self, *, joins: bool) -> Writing:
+        """Begin a transaction: one that `joins` is committed with those that have ended since the last commit."""
+        if not joins:
+            self._undone_by = None
+            self._ahead.append(Step("begin", BEGIN))
+        self._writing = Writing()
+        self._ahead.append(Step("savepoint", SAVE, owner=self._writing))
+        return self._writing
 
-    async def later(self, name: str, /, **parameters: Any) -> Sequence[Row]:
-        rows: list[Row] = []
-        self._ahead.append((self._statements[name].sql, parameters, rows))
-        return rows
+    def defer(self, name: str, /, **parameters: Any) -> Deferred:
+        deferred = Deferred(name)
+        self._ahead.append(Step(name, self._statements[name].sql, parameters, self._writing, deferred=deferred))
+        return deferred
 
     def end(self) -> None:
         """End the transaction, the commit of which is still to come."""
-        if self._joined:
-            self._ahead.append(RELEASE)
+        self._ahead.append(Step("release", RELEASE, owner=self._writing))
 
     async def commit(self) -> None:
-        """Commit what was done. Raises sqlite3.Error."""
-        if self._ahead == [BEGIN]:
+        """Commit what was done. Raises StepFailed."""
+        if [step.sql for step in self._ahead] == [BEGIN, SAVE]:
+            # Nothing was done: it is not even begun.
             self._ahead.clear()
         else:
-            await self._run(COMMIT)
+            await self._run(Step("commit", COMMIT))
 
-    async def undo(self) -> None:
-        """End the transaction as if it had not begun."""
-        if SAVE in self._ahead:
-            # It has not begun; what stands before that is of others, which have ended.
-            while self._ahead.pop() is not SAVE:
-                pass
-            return
-        self._ahead.clear()
-        if self.raw.in_transaction:
-            await settle(self._in_thread(_undo if self._joined else _roll_back))
+    async def undo(self, *, joined: bool) -> None:
+        """End the transaction as if it had not begun; one that has not joined others, with all that is not committed."""
+        begun = not any(step.sql is SAVE and step.owner is self._writing for step in self._ahead)
+        # What is ahead of others, which have ended, stays.
+        self._ahead = [step for step in self._ahead if joined and step.owner is not self._writing]
+        if begun and self.raw.in_transaction:
+            await settle(self._in_thread(_undo if joined else _roll_back))
 
     async def roll_back(self) -> None:
         """Undo all that is not committed."""
+        self._ahead.clear()
         await settle(self._in_thread(_roll_back))
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        rows: list[Row] = []
-        await self._run((self._statements[name].sql, parameters, rows))
-        return rows
+        step = Step(name, self._statements[name].sql, parameters, self._writing)
+        try:
+            await self._run(step)
+        except StepFailed as failed:
+            raise self.translated(failed.name, failed.error) from failed.error
+        return step.rows
 
     async def _run(self, step: Step) -> None:
-        """Take this step after those that are ahead of it. Cancelled or not, it has ended when this has."""
+        """Take this step after those that are ahead of it. Raises StepFailed. Cancelled or not, the step has ended when this
+        has."""
         steps, self._ahead = (*self._ahead, step), []
         try:
-            await self._in_thread(partial(_in_turn, steps))
+            # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
+            if steps[0].sql is not BEGIN and not self.raw.in_transaction:
+                raise self._undone_by or StepFailed(step.name, sqlite3.OperationalError("the transaction was undone"))
+            await self._in_thread(partial(_in_turn, steps, step.owner))
+        except StepFailed as failed:
+            if not self.raw.in_transaction:
+                self._undone_by = failed
+            raise
         except asyncio.CancelledError:
             # The thread does one thing after the other.
             await settle(self._in_thread(bool))
             raise
 
+    def translated(self, name: str, error: Exception) -> Exception:
+        """What SQLite's error in the statement of this name means to the rest of the house."""
+        if not isinstance(error, sqlite3.IntegrityError):
+            return _unavailable(name, error)
+        kind, _, subject = str(error).partition(" constraint failed")
+        subject = subject.removeprefix(": ")
+        return ConstraintViolation(self._indexes.get(subject, subject) if kind == "UNIQUE" else subject or kind, name)
 
-def _in_turn(steps: Sequence[Step], connection: sqlite3.Connection) -> None:
-    # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
-    if steps[0] is not BEGIN and not connection.in_transaction:
-        raise sqlite3.OperationalError("the transaction was undone")
-    for position, (sql, parameters, rows) in enumerate(steps):
+
+def _in_turn(steps: Sequence[Step], current: Writing | None, connection: sqlite3.Connection) -> None:
+    """Take the steps, in the writer's thread. The failure of one that belongs to a transaction that has ended undoes that
+    transaction alone; any other is raised as StepFailed."""
+    for step in steps:
+        owner = step.owner
+        if owner is not None and owner.failure is not None:
+            continue
         try:
-            rows.extend(connection.execute(sql, parameters).fetchall())
+            step.rows.extend(connection.execute(step.sql, step.parameters).fetchall())
         except Exception as error:
-            if SAVE in steps[position + 1 :]:
-                # Of one that has ended: it can no longer be undone alone, and the next one must not take the blame.
+            if owner is not None and owner is not current:
+                owner.failure = step.name, error
+                _undo(connection)
+                if connection.in_transaction:
+                    continue
+            elif owner is None:
+                # Of all that share the commit.
                 _roll_back(connection)
-                raise sqlite3.OperationalError(f"the transaction before failed: {error}") from error
-            raise
+            raise StepFailed(step.name, error) from error
+        else:
+            if step.deferred is not None:
+                step.deferred.ran(step.rows)
 
 
 def _undo(connection: sqlite3.Connection) -> None:
     try:
-        connection.execute(UNDO[0])
-        connection.execute(RELEASE[0])
+        connection.execute(UNDO)
+        connection.execute(RELEASE)
     except sqlite3.Error:
         _roll_back(connection)
 
@@ -187,20 +223,33 @@ class SQLiteReader(SQLiteConnection):
     With a second such connection fewer go together: of profiles a tenth fewer were read in a second, on one core and on two.
     """
 
-    def __init__(self, raw: aiosqlite.Connection, statements: dict[str, Statement], lists: dict[str, str]) -> None:
-        super().__init__(raw, statements, {})
-        self._lists = lists
+    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement]) -> None:
+        super().__init__(raw, statements)
+        self._pages: dict[str, str] = {}
         self._waiting: list[tuple[str, dict[str, Any], asyncio.Future[Sequence[Row]]]] = []
         self._running: asyncio.Task[None] | None = None
 
+    async def page(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
+        """The rows come as one JSON array: for each row that it fetches, Python lets go of its lock and waits for it again
+        behind the event loop."""
+        build = builder_of(record, self._statements[name].columns)
+        if name not in self._pages:
+            self._pages[name] = _in_one_row(self._statements[name])
+        [(array,)] = await self._ask(name, self._pages[name], parameters)
+        return list(map(build, orjson.loads(array)))
+
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
+        return await self._ask(name, self._statements[name].sql, parameters)
+
+    async def _ask(self, name: str, sql: str, parameters: dict[str, Any]) -> Sequence[Row]:
         answer: asyncio.Future[Sequence[Row]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._lists.get(name) or self._statements[name].sql, parameters, answer))
+        self._waiting.append((sql, parameters, answer))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        rows = await answer
-        found: Sequence[Row] = orjson.loads(rows[0][0]) if name in self._lists else rows
-        return found
+        try:
+            return await answer
+        except sqlite3.Error as error:
+            raise _unavailable(name, error) from error
 
     async def _run(self) -> None:
         while self._waiting:
@@ -231,26 +280,15 @@ def _each(statements: list[tuple[str, dict[str, Any]]], connection: sqlite3.Conn
     return results
 
 
-def _unavailable(error: sqlite3.Error) -> Exception:
+def _in_one_row(statement: Statement) -> str:
+    body, columns = statement.sql.rstrip().removesuffix(";"), ", ".join(statement.columns)
+    return f"WITH page ({columns}) AS ({body}\n) SELECT json_group_array(json_array({columns})) FROM page"  # noqa: S608
+
+
+def _unavailable(name: str, error: Exception) -> Exception:
     # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
-    if isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error)):
-        return error
-    return DatabaseUnavailable(str(error))
-
-
-async def _in_one_row(raw: aiosqlite.Connection, statements: dict[str, Statement]) -> dict[str, str]:
-    """The statements whose names begin with `list_`, each made to give its rows as one JSON array: for each row that it
-    fetches, Python lets go of its lock and waits for it again behind the event loop."""
-    lists = {}
-    for name, statement in statements.items():
-        if name.startswith("list_"):
-            nothing = dict.fromkeys(re.findall(r":(\w+)", statement.sql))
-            body = statement.sql.rstrip().removesuffix(";")
-            async with raw.execute(f"SELECT * FROM ({body}\n) LIMIT 0", nothing) as cursor:  # noqa: S608
-                columns = ", ".join(f"c{number}" for number in range(len(cursor.description)))
-            array = f"json_group_array(json_array({columns}))"
-            lists[name] = f"WITH page ({columns}) AS ({body}\n) SELECT {array} FROM page"  # noqa: S608
-    return lists
+    wrong = isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error))
+    return error if wrong or not isinstance(error, sqlite3.Error) else DatabaseUnavailable(f"{name}: {error}")
 
 
 class SQLiteDatabase:
@@ -264,15 +302,14 @@ class SQLiteDatabase:
         self._group: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> "SQLiteDatabase":
+    async def open(cls, path: Path, records: Mapping[str, type] | None = None) -> "SQLiteDatabase":
         """Open the migrated file. Raises DatabaseUnavailable when it is missing or is no database."""
-        statements = load_statements("sqlite")
+        statements = load_statements("sqlite", records)
         opened: list[aiosqlite.Connection] = []
         try:
             opened.append(await _connect(path, "rw"))
             indexes: dict[str, str] = dict(await opened[0].execute_fetchall(INDEXES))  # type: ignore[arg-type]
             opened.append(await _connect(path, "ro"))
-            lists = await _in_one_row(opened[0], statements)
         except BaseException as error:
             for raw in opened:
                 await raw.close()
@@ -280,7 +317,7 @@ class SQLiteDatabase:
                 raise DatabaseUnavailable(f"{path}: {error}") from error
             raise
         writer, reader = opened
-        return cls(SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements, lists))
+        return cls(SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements))
 
     def reader(self) -> AbstractAsyncContextManager[SQLiteConnection]:
         # It runs its statements one by one in a thread of its own, and so needs no lock.
@@ -288,17 +325,19 @@ class SQLiteDatabase:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
-        """Transactions run one by one, but those that wait for their turn when one ends are committed with it, and none of
-        them is over before. One sync of the disk for all: 32 clients who make and end codes got twice as much done."""
+        """Transactions run one by one. Those that wait for their turn when one ends join it: they are committed together
+        (group commit), with one sync of the disk, and none of them is over before. Group commit doubled what 32 clients who
+        make and end codes get done."""
         try:
             # Behind a writer that waits for another process, nobody waits longer than it does.
             await self._turns.take(BUSY_TIMEOUT_MS / 1000)
         except TimeoutError:
             raise DatabaseUnavailable("too many transactions wait to write") from None
         group = self._group
+        joins = group is not None
+        writing = self._writer.begin(joins=joins)
         try:
             try:
-                self._writer.begin(joined=group is not None)
                 yield self._writer
                 if group is None and not self._turns.wanted:
                     await self._writer.commit()
@@ -306,9 +345,9 @@ class SQLiteDatabase:
                     self._writer.end()
                     group = self._group = group or asyncio.create_task(self._commit())
             except BaseException as error:
-                await self._writer.undo()
-                if isinstance(error, sqlite3.Error):
-                    raise self._writer.translated(error) from error
+                await self._writer.undo(joined=joins)
+                if isinstance(error, StepFailed):
+                    raise self._writer.translated(error.name, error.error) from error.error
                 raise
             finally:
                 self._turns.pass_on()
@@ -322,6 +361,8 @@ class SQLiteDatabase:
             # One that failed, too: what it failed for may have been done by one of the others.
             if group is not None:
                 await settle(group)
+        if writing.failure is not None:
+            raise self._writer.translated(*writing.failure) from writing.failure[1]
 
     async def _commit(self) -> None:
         # Turns are taken in the order of asking: whoever asked before has joined.
@@ -331,9 +372,11 @@ class SQLiteDatabase:
             await self._writer.commit()
         except BaseException as error:
             await self._writer.roll_back()
-            if isinstance(error, Exception):
-                # Whatever it was, it is the fault of one of them at most, and nobody knows whose.
-                raise DatabaseUnavailable(str(error)) from error
+            if isinstance(error, StepFailed):
+                # Nobody's in particular: a disk that is full, a file that is gone.
+                raise DatabaseUnavailable(
+                    f"a commit that several transactions shared failed at {error.name}: {error.error}"
+                ) from error.error
             raise
         finally:
             self._turns.pass_on()

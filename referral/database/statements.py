@@ -1,31 +1,62 @@
-"""Every statement of `sql/`, by name, in the parameter style of a dialect."""
+"""Every statement of `sql/`, by name: its SQL in the parameter style of a dialect, and the names of its columns.
+
+Rows become objects by those names. The names are read off the statement's own text, so that a statement and the dataclass of
+its rows are held against each other when statements are loaded, before any of them has run.
+"""
 
 import functools
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiosql
 from aiosql.adapters.aiosqlite import AioSQLiteAdapter
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
+R = TypeVar("R")
+
 SQL = Path(__file__).resolve().parent.parent.parent / "sql"
 ADAPTERS = {"sqlite": AioSQLiteAdapter, "postgres": AsyncPGAdapter}
+
+# What a statement says between quotes or behind dashes is none of its words.
+QUOTED = re.compile(r"'(?:[^']|'')*'|--[^\n]*")
+INNERMOST = re.compile(r"\([^()]*\)")
+# Stands for whatever was in parentheses: no name of a column has it.
+PARENTHESES = "\0"
+RESULT = re.compile(
+    r"\bRETURNING\b(?P<returned>.*)|\A\s*(?:WITH\b.*?)?\bSELECT\b(?P<selected>.*?)(?:\bFROM\b|\Z)", re.DOTALL
+)
+COLUMN = re.compile(r"(?:.*\bAS\s+|\s*(?:\w+\.)?)(\w+)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """The SQL as its driver takes it, and the names of its parameters in the order of `$1, $2, …` where there is one."""
+    """The SQL as its driver takes it, the names of its parameters in the order of `$1, $2, …` where there is one, and the
+    names of its columns, none if it returns no rows."""
 
     sql: str
-    parameters: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
-def load_statements(dialect: str) -> dict[str, Statement]:
+def load_statements(dialect: str, records: Mapping[str, type] | None = None) -> dict[str, Statement]:
     """The statements of `sql/NAME.sql` and `sql/NAME.DIALECT.sql` by name; `dialect` is sqlite or postgres.
 
-    aiosql checks each against its declared parameters. Raises ValueError for a name that stands twice.
+    `records` says what the rows of a statement become. aiosql checks each statement against its declared parameters. Raises
+    ValueError for a name that stands twice, a column without a name, and a record whose fields are not the columns.
     """
-    return dict(_read(dialect))
+    statements = dict(_read(dialect))
+    for name, record in (records or {}).items():
+        if name not in statements:
+            raise ValueError(f"{record.__name__}: there is no statement {name}")
+        try:
+            builder_of(record, statements[name].columns)
+        except ValueError as error:
+            raise ValueError(f"statement {name}: {error}") from None
+    return statements
 
 
 @functools.cache  # Reading takes 16 ms.
@@ -42,6 +73,50 @@ def _read(dialect: str) -> dict[str, Statement]:
                 continue
             if name in statements:
                 raise ValueError(f"{file.name}: statement {name} stands in another file, too")
+            sql = getattr(queries, name).sql
             order = getattr(adapter, "var_sorted", {}).get(name, ())
-            statements[name] = Statement(getattr(queries, name).sql, tuple(order))
+            try:
+                statements[name] = Statement(sql, tuple(order), columns_of(sql))
+            except ValueError as error:
+                raise ValueError(f"{file.name}: statement {name}: {error}") from None
     return statements
+
+
+def columns_of(sql: str) -> tuple[str, ...]:
+    """The names of the columns that a statement returns, in their order. Raises ValueError for a column that has none: what
+    a database calls an expression is its own affair, so each of them must be given a name by AS."""
+    text, nested = QUOTED.sub("", sql).rstrip().removesuffix(";"), 1
+    while nested:
+        text, nested = INNERMOST.subn(PARENTHESES, text)
+    result = RESULT.search(text)
+    if result is None:
+        return ()
+    columns = []
+    for number, column in enumerate((result["returned"] or result["selected"]).split(","), 1):
+        found = COLUMN.fullmatch(column)
+        if found is None:
+            raise ValueError(f"column {number} has no name; say AS")
+        columns.append(found[1])
+    return tuple(columns)
+
+
+def builder_of(record: type[R], columns: tuple[str, ...]) -> Callable[[Sequence[Any]], R]:
+    """What makes an object of a row with these columns, each of which goes to the field of its name.
+
+    `record` is a dataclass or a NamedTuple. Raises ValueError when its fields are not these columns.
+    """
+    kind: Any = record
+    build: Callable[[Sequence[Any]], R] = _builder(kind, columns)
+    return build
+
+
+@functools.cache
+def _builder(record: Any, columns: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
+    names = tuple(item.name for item in fields(record)) if is_dataclass(record) else tuple(getattr(record, "_fields", ()))
+    if sorted(names) != sorted(columns):
+        raise ValueError(f"its columns are {', '.join(columns) or 'none'}; {record.__name__} has {', '.join(names)}")
+    if names == columns:
+        # Of a NamedTuple that has been checked, a row in its order is all but made: this takes a third of the time.
+        return partial(tuple.__new__, record) if issubclass(record, tuple) else lambda row: record(*row)
+    order = [columns.index(name) for name in names]
+    return lambda row: record(*(row[place] for place in order))

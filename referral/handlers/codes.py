@@ -86,8 +86,7 @@ async def create_code(request: web.Request) -> web.Response:
         revoking = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
         with translated({"codes_one_unrevoked": exists}):
             code = await _insert(conn, body.get("code"), me, moment, expires_at, body.get("max_uses"), app[CONFIG])
-        # Has run by now, in the same hop.
-        revoked = [text for (text,) in revoking]
+        revoked = revoking.values(str)
         await changes.add(conn, *revoked)
         await record(request, conn, "code-made", **_facts(code), replaced=revoked or None)
     # What fails here must not undo the answer.
@@ -354,9 +353,9 @@ async def update_code(request: web.Request) -> web.Response:
             edited = await codes.update_code(conn, text, _owner(me), change)
         if edited is None:
             raise await _refusal(conn, text, me)
-        await record(request, conn, "code-edited", user=edited.referrer_id, **_facts(edited.code))
+        await record(request, conn, "code-edited", user=edited.referrer_id, **_facts(edited))
         await changes.add(conn, text)
-    return answer(code_view(edited.code, moment))
+    return answer(code_view(edited, moment))
 
 
 @routes.delete(CODE_PATH)
@@ -375,7 +374,7 @@ async def delete_code(request: web.Request) -> web.Response:
         ended = await codes.revoke_code(conn, text, _owner(me), moment)
         if ended is None:
             raise await _refusal(conn, text, me)
-        if ended.code.revoked_at == moment:
+        if ended.revoked_at == moment:
             await record(request, conn, "code-ended", user=ended.referrer_id, code=text)
         await changes.add(conn, text)
     return web.Response(status=204)

@@ -47,7 +47,7 @@ async def list_sessions(request: web.Request) -> web.Response:
         limit,
         total,
         key=lambda session: (session.created_at, session.id),
-        view=lambda session: session_view(session, me.id),
+        view=lambda session: session_view(session, me.session_id),
     )
     return answer(document, headers=headers)
 

@@ -137,7 +137,7 @@ async def register(request: web.Request) -> web.Response:
             used = await codes.use_code(conn, code, moment) if counted else None
             if used is None:
                 raise await refuse_code(conn, code, moment)
-            if used.exhausted:
+            if used.is_exhausted:
                 await changes.add(conn, used.code)
             await referrals.insert_referral(conn, user.id, used.referrer_id, used.code, moment)
         account = await users.find_account(conn, user.id, moment)
@@ -170,12 +170,12 @@ async def _issue_tokens(
     request: web.Request, conn: Connection, session: sessions.LiveSession, moment: int
 ) -> dict[str, Any]:
     refresh_token = new_token()
-    await sessions.insert_refresh_token(conn, hash_token(refresh_token), session.id, moment)
+    await sessions.insert_refresh_token(conn, hash_token(refresh_token), session.session_id, moment)
     signer = request.app[SIGNER]
     # Whoever verifies access tokens by the public keys knows nothing of sessions: no token outlives its own.
     ttl = min(signer.ttl, (session.expires_at - moment) // SECOND)
     return {
-        "access_token": signer.sign(session.user_id, session.id, session.role, moment, ttl),
+        "access_token": signer.sign(session.user_id, session.session_id, session.role, moment, ttl),
         "token_type": "Bearer",
         "expires_in": ttl,
         "refresh_token": refresh_token,
@@ -429,7 +429,7 @@ async def change_password(request: web.Request) -> web.Response:
         await end_reset_links(conn, me.user_id, contact.email)
         if not await users.update_password(conn, me.user_id, found.password_hash, new_hash):
             raise wrong
-        await ended.add(conn, *await sessions.delete_other_sessions(conn, me.user_id, me.id))
+        await ended.add(conn, *await sessions.delete_other_sessions(conn, me.user_id, me.session_id))
         await record(request, conn, "password-changed")
     return web.Response(status=204)
 

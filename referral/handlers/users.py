@@ -156,7 +156,7 @@ async def set_referrer(request: web.Request) -> web.Response:
             if not await referrals.insert_referral(conn, me.user_id, used.referrer_id, used.code, moment):
                 raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")
         await record(request, conn, "referrer-set", code=used.code, referrer_id=used.referrer_id)
-        if used.exhausted:
+        if used.is_exhausted:
             await changes.add(conn, used.code)
         referrer = await referrals.find_referrer(conn, used.referrer_id)
     assert referrer is not None
@@ -204,7 +204,7 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
     with_email = me.is_admin or me.user_id == user_id
     async with request.app[DATABASE].reader() as conn:
         found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
-        total = found[0][referrals.TOTAL] if found else await users.find_referral_count(conn, user_id)
+        total = found[0].total if found else await users.find_referral_count(conn, user_id)
     if total is None:
         raise Problem("not-found", "There is no such user.")
     document, headers = page(
@@ -212,7 +212,7 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
         found,
         limit,
         total,
-        key=lambda referral: (referral[referrals.JOINED_AT], referral[referrals.USER_ID]),
+        key=lambda referral: (referral.joined_at, referral.user_id),
         view=lambda referral: referral_view(referral, with_email=with_email),
     )
     return answer(document, headers=headers)

@@ -1,9 +1,7 @@
 """Security events: statements of `sql/audit.sql`."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import orjson
+from typing import Literal
 
 from referral.database import Connection
 
@@ -34,7 +32,7 @@ EventName = Literal[
 @dataclass(frozen=True, slots=True)
 class Event:
     """`at` is in ms. `user_id` is whose account it is about, `actor_id` who did it, None for somebody who was not signed in;
-    `email` is None where an account is known. `detail` never holds a password or a token."""
+    `email` is None where an account is known. `detail` is a JSON object; it never holds a password or a token."""
 
     id: str
     at: int
@@ -44,12 +42,12 @@ class Event:
     email: str | None
     address: str | None
     request_id: str | None
-    detail: dict[str, Any]
+    detail: str
 
 
 async def insert_event(conn: Connection, event: Event) -> None:
     """Record the event in the caller's transaction: it is kept if and only if what it records is."""
-    await conn.later(
+    conn.defer(
         "insert_event",
         id=event.id,
         at=event.at,
@@ -59,36 +57,34 @@ async def insert_event(conn: Connection, event: Event) -> None:
         email=event.email,
         address=event.address,
         request_id=event.request_id,
-        detail=orjson.dumps(event.detail).decode(),
+        detail=event.detail,
     )
 
 
 async def find_events(conn: Connection, event: str | None, since: int, limit: int) -> list[Event]:
     """The latest events since a time (ms), of one kind or of all, newest first."""
-    rows = await conn.all("find_events", event=event, since=since, page_size=limit)
-    return [Event(*(*row[:-1], orjson.loads(row[-1]))) for row in rows]
+    return await conn.all("find_events", Event, event=event, since=since, page_size=limit)
 
 
 async def find_events_of_user(
     conn: Connection, user_id: str | None, email_key: str | None, event: str | None, since: int, limit: int
 ) -> list[Event]:
     """As `find_events`, those that the user did, those about the account, and those about the address alone."""
-    rows = await conn.all(
-        "find_events_of_user", user_id=user_id, email_key=email_key, event=event, since=since, page_size=limit
+    return await conn.all(
+        "find_events_of_user", Event, user_id=user_id, email_key=email_key, event=event, since=since, page_size=limit
     )
-    return [Event(*(*row[:-1], orjson.loads(row[-1]))) for row in rows]
 
 
 async def erase_addresses(conn: Connection, user_id: str) -> None:
     """Take the network addresses from the events of an account that ends, this transaction's own included."""
-    await conn.all("erase_addresses", user_id=user_id)
+    await conn.run("erase_addresses", user_id=user_id)
 
 
 async def erase_email(conn: Connection, email_key: str) -> None:
     """Take both addresses from the events that have this e-mail address."""
-    await conn.all("erase_email", email_key=email_key)
+    await conn.run("erase_email", email_key=email_key)
 
 
 async def delete_old_events(conn: Connection, before: int, batch_size: int) -> int:
     """Delete so many of the events before then (ms) at most, and return how many there were."""
-    return len(await conn.all("delete_old_events", before=before, batch_size=batch_size))
+    return len(await conn.values("delete_old_events", str, before=before, batch_size=batch_size))

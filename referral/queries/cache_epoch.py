@@ -4,11 +4,11 @@ from referral.database import Connection
 
 
 async def find_epoch(conn: Connection) -> int:
-    row = await conn.one("find_epoch")
-    assert row is not None, "the migration made the row"
-    return int(row[0])
+    epoch = await conn.value("find_epoch", int)
+    assert epoch is not None, "the migration made the row"
+    return epoch
 
 
 async def advance_epoch(conn: Connection) -> None:
     """Make void what Redis keeps, as soon as this transaction commits."""
-    await conn.all("advance_epoch")
+    await conn.run("advance_epoch")

@@ -5,9 +5,9 @@ from referral.database import Connection
 
 async def lock_user(conn: Connection, user_id: str) -> None:
     """Until the end of the transaction nobody else changes this user, their code or their account's end."""
-    await conn.later("lock_user", user_id=user_id)
+    conn.defer("lock_user", user_id=user_id)
 
 
 async def lock_referrers(conn: Connection) -> None:
     """Until the end of the transaction nobody else sets a referrer after registration."""
-    await conn.later("lock_referrers")
+    conn.defer("lock_referrers")

@@ -9,7 +9,7 @@ RESET_PASSWORD = "reset-password"
 async def insert_one_time_token(
     conn: Connection, token_hash: str, user_id: str, purpose: str, now: int, expires_at: int
 ) -> None:
-    await conn.all(
+    await conn.run(
         "insert_one_time_token",
         token_hash=token_hash,
         user_id=user_id,
@@ -21,17 +21,16 @@ async def insert_one_time_token(
 
 async def use_one_time_token(conn: Connection, token_hash: str, purpose: str, now: int) -> str | None:
     """The id of the user whose token it was; it is gone after this. None when it is unknown, used or expired."""
-    row = await conn.one("use_one_time_token", token_hash=token_hash, purpose=purpose, now=now)
-    return row[0] if row else None
+    return await conn.value("use_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now)
 
 
 async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: str) -> None:
-    await conn.all("delete_one_time_tokens", user_id=user_id, purpose=purpose)
+    await conn.run("delete_one_time_tokens", user_id=user_id, purpose=purpose)
 
 
 async def delete_one_time_tokens_of_user(conn: Connection, user_id: str) -> None:
-    await conn.all("delete_one_time_tokens_of_user", user_id=user_id)
+    await conn.run("delete_one_time_tokens_of_user", user_id=user_id)
 
 
 async def delete_expired_one_time_tokens(conn: Connection, now: int) -> None:
-    await conn.all("delete_expired_one_time_tokens", now=now)
+    await conn.run("delete_expired_one_time_tokens", now=now)

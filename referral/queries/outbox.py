@@ -14,14 +14,15 @@ CODE = "code"
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail to be composed; `user_id` is None for a password reset, whose account is found by `recipient`."""
+    """A mail to be composed; `user_id` is None for a password reset, whose account is found by `recipient`. `params` is a
+    JSON object."""
 
     id: str
     kind: str
     user_id: str | None
     recipient: str
     language: str
-    params: dict[str, Any]
+    params: str
     created_at: int
     attempts: int
 
@@ -51,7 +52,7 @@ async def insert_mail(
     **params: Any,
 ) -> None:
     """Queue a mail in the caller's transaction: it is sent if and only if that is committed."""
-    await conn.all(
+    await conn.run(
         "insert_mail",
         id=mail_id,
         kind=kind,
@@ -65,53 +66,51 @@ async def insert_mail(
 
 async def claim_mail(conn: Connection, now: int, lease_until: int, batch_size: int) -> list[Mail]:
     """Take what is due until `lease_until` (ms), when it is due again unless it was deleted, postponed or failed."""
-    rows = await conn.all("claim_mail", now=now, lease_until=lease_until, batch_size=batch_size)
-    return [Mail(*(*row[:5], orjson.loads(row[5]), *row[6:])) for row in rows]
+    return await conn.all("claim_mail", Mail, now=now, lease_until=lease_until, batch_size=batch_size)
 
 
 async def delete_mail(conn: Connection, mail_id: str) -> None:
-    await conn.all("delete_mail", id=mail_id)
+    await conn.run("delete_mail", id=mail_id)
 
 
 async def postpone_mail(conn: Connection, mail_id: str, next_attempt_at: int, attempts: int, error: str) -> None:
     """Make the mail due at `next_attempt_at` (ms) and set its count of attempts, which claiming it had raised."""
-    await conn.all("postpone_mail", id=mail_id, next_attempt_at=next_attempt_at, attempts=attempts, error=error)
+    await conn.run("postpone_mail", id=mail_id, next_attempt_at=next_attempt_at, attempts=attempts, error=error)
 
 
 async def fail_mail(conn: Connection, mail_id: str, now: int, error: str) -> None:
-    await conn.all("fail_mail", id=mail_id, now=now, error=error)
+    await conn.run("fail_mail", id=mail_id, now=now, error=error)
 
 
 async def find_next_mail_time(conn: Connection) -> int | None:
     """When the next mail is due (ms); None when none waits."""
-    row = await conn.one("find_next_mail_time")
-    return row[0] if row else None
+    return await conn.value("find_next_mail_time", int)
 
 
 async def delete_mail_of_user(conn: Connection, user_id: str, email_key: str) -> None:
-    await conn.all("delete_mail_of_user", user_id=user_id, email_key=email_key)
+    await conn.run("delete_mail_of_user", user_id=user_id, email_key=email_key)
 
 
 async def delete_resets(conn: Connection, email_key: str) -> None:
     """Forget the password resets that wait to be mailed to this address."""
-    await conn.all("delete_resets", kind=RESET_PASSWORD, email_key=email_key)
+    await conn.run("delete_resets", kind=RESET_PASSWORD, email_key=email_key)
 
 
 async def find_mail(conn: Connection) -> list[QueuedMail]:
     """All that waits and all that failed, oldest first."""
-    return [QueuedMail(*row) for row in await conn.all("find_mail")]
+    return await conn.all("find_mail", QueuedMail)
 
 
 async def retry_mail(conn: Connection, mail_id: str, now: int) -> bool:
     """Make the mail due, as if it had been queued now. False when there is no such mail."""
-    return await conn.one("retry_mail", id=mail_id, now=now) is not None
+    return await conn.value("retry_mail", str, id=mail_id, now=now) is not None
 
 
 async def retry_failed_mail(conn: Connection, now: int) -> int:
     """Make all failed mail due, as if it had been queued now, and return how many they are."""
-    return len(await conn.all("retry_failed_mail", now=now))
+    return len(await conn.values("retry_failed_mail", str, now=now))
 
 
 async def delete_failed_mail(conn: Connection, before: int) -> None:
     """Delete what was given up before then (ms)."""
-    await conn.all("delete_failed_mail", before=before)
+    await conn.run("delete_failed_mail", before=before)

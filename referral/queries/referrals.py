@@ -1,15 +1,24 @@
 """Referrals: statements of `sql/referrals.sql`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from referral.database import Connection, Row
+from referral.database import Connection
 
-# Who came by a referrer: how many did in all, None when the referrer's account is gone; the user's id, name and address,
-# these two None once that account is erased, and the address unless it was asked for; when they joined, in ms; and the code.
-# A row as it comes: a page has fifty, and to make an object of each took it a sixteenth of its time.
-Referral = Row
-TOTAL, USER_ID, JOINED_AT = 0, 1, 4
+
+class Referral(NamedTuple):
+    """Somebody who came by a referrer; `joined_at` is in ms.
+
+    `total` is how many did in all, None when the referrer's account is gone. `username` and `email` are None once the user's
+    account is erased, `email` also where it was not asked for. A NamedTuple and no dataclass: a page has fifty of them.
+    """
+
+    total: int | None
+    user_id: str
+    username: str | None
+    email: str | None
+    joined_at: int
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +32,19 @@ async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code
 
     Violates referrals_pkey when the user has a referrer, referrals_not_self when both are one.
     """
-    row = await conn.one("insert_referral", user_id=user_id, referrer_id=referrer_id, code=code, joined_at=joined_at)
-    return row is not None
+    inserted = await conn.value(
+        "insert_referral", str, user_id=user_id, referrer_id=referrer_id, code=code, joined_at=joined_at
+    )
+    return inserted is not None
 
 
 async def list_referrals(
     conn: Connection, referrer_id: str, before: tuple[int, str], limit: int, *, with_email: bool
-) -> Sequence[Referral]:
+) -> list[Referral]:
     """Who joined before the cursor (time in ms, user id), newest first; no address is read unless `with_email`."""
-    return await conn.all(
+    return await conn.page(
         "list_referrals",
+        Referral,
         referrer_id=referrer_id,
         before_time=before[0],
         before_id=before[1],
@@ -42,5 +54,4 @@ async def list_referrals(
 
 
 async def find_referrer(conn: Connection, user_id: str) -> Referrer | None:
-    row = await conn.one("find_referrer", user_id=user_id)
-    return Referrer(*row) if row else None
+    return await conn.one("find_referrer", Referrer, user_id=user_id)

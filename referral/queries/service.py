@@ -5,4 +5,4 @@ from referral.database import Connection
 
 async def ping(conn: Connection) -> None:
     """Read the schema. Raises DatabaseUnavailable."""
-    await conn.one("ping")
+    await conn.value("ping", int)

@@ -11,7 +11,7 @@ class LiveSession:
 
     user_id: str
     role: str
-    id: str
+    session_id: str
     expires_at: int
 
     @property
@@ -35,7 +35,8 @@ class Session:
     created_at: int
     last_used_at: int
     expires_at: int
-    origin: Origin
+    address: str | None
+    client: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ async def insert_session(
     conn: Connection, session_id: str, user_id: str, password_hash: str, now: int, expires_at: int, origin: Origin
 ) -> bool:
     """False when the account, or the password that was checked, is no more."""
-    row = await conn.one(
+    inserted = await conn.value(
         "insert_session",
+        str,
         id=session_id,
         user_id=user_id,
         password_hash=password_hash,
@@ -60,12 +62,11 @@ async def insert_session(
         address=origin.address,
         client=origin.client,
     )
-    return row is not None
+    return inserted is not None
 
 
 async def find_live_session(conn: Connection, session_id: str, now: int) -> LiveSession | None:
-    row = await conn.one("find_live_session", session_id=session_id, now=now)
-    return LiveSession(*row) if row else None
+    return await conn.one("find_live_session", LiveSession, session_id=session_id, now=now)
 
 
 async def extend_session(
@@ -75,8 +76,9 @@ async def extend_session(
 
     It expires `idle_ttl` from now, at the latest `session_ttl` after it began; all in ms.
     """
-    row = await conn.one(
+    return await conn.one(
         "extend_session",
+        LiveSession,
         token_hash=token_hash,
         now=now,
         idle_ttl=idle_ttl,
@@ -84,62 +86,56 @@ async def extend_session(
         address=origin.address,
         client=origin.client,
     )
-    return LiveSession(*row) if row else None
 
 
 async def list_sessions(conn: Connection, user_id: str, now: int, before: tuple[int, str], limit: int) -> list[Session]:
     """The user's live sessions begun before the cursor (time in ms, id), newest first."""
-    rows = await conn.all(
-        "list_sessions", user_id=user_id, now=now, before_time=before[0], before_id=before[1], page_size=limit
+    return await conn.page(
+        "list_sessions", Session, user_id=user_id, now=now, before_time=before[0], before_id=before[1], page_size=limit
     )
-    return [Session(row[0], row[1], row[2], row[3], Origin(row[4], row[5])) for row in rows]
 
 
 async def count_sessions(conn: Connection, user_id: str, now: int) -> int:
-    row = await conn.one("count_sessions", user_id=user_id, now=now)
-    return int(row[0]) if row else 0
+    return await conn.value("count_sessions", int, user_id=user_id, now=now) or 0
 
 
 async def delete_session(conn: Connection, session_id: str) -> str | None:
     """End the session and return whose it was; None when there is none."""
-    row = await conn.one("delete_session", session_id=session_id)
-    return row[0] if row else None
+    return await conn.value("delete_session", str, session_id=session_id)
 
 
 async def delete_own_session(conn: Connection, user_id: str, session_id: str) -> bool:
     """False when the user has no such session."""
-    return await conn.one("delete_own_session", user_id=user_id, session_id=session_id) is not None
+    return await conn.value("delete_own_session", str, user_id=user_id, session_id=session_id) is not None
 
 
 async def delete_sessions_of_user(conn: Connection, user_id: str) -> list[str]:
     """End all of the user's sessions and return their ids."""
-    return [row[0] for row in await conn.all("delete_sessions_of_user", user_id=user_id)]
+    return await conn.values("delete_sessions_of_user", str, user_id=user_id)
 
 
 async def delete_other_sessions(conn: Connection, user_id: str, session_id: str) -> list[str]:
     """End the user's sessions but this one and return their ids."""
-    return [row[0] for row in await conn.all("delete_other_sessions", user_id=user_id, session_id=session_id)]
+    return await conn.values("delete_other_sessions", str, user_id=user_id, session_id=session_id)
 
 
 async def delete_expired_sessions(conn: Connection, now: int) -> None:
-    await conn.all("delete_expired_sessions", now=now)
+    await conn.run("delete_expired_sessions", now=now)
 
 
 async def insert_refresh_token(conn: Connection, token_hash: str, session_id: str, now: int) -> None:
-    await conn.all("insert_refresh_token", token_hash=token_hash, session_id=session_id, now=now)
+    await conn.run("insert_refresh_token", token_hash=token_hash, session_id=session_id, now=now)
 
 
 async def use_refresh_token(conn: Connection, token_hash: str, now: int) -> UsedRefreshToken | None:
     """Mark the token used and tell when it first was; None for an unknown one."""
-    row = await conn.one("use_refresh_token", token_hash=token_hash, now=now)
-    return UsedRefreshToken(*row) if row else None
+    return await conn.one("use_refresh_token", UsedRefreshToken, token_hash=token_hash, now=now)
 
 
 async def delete_used_refresh_tokens(conn: Connection, before: int) -> None:
     """Forget the tokens that were used before this time (ms)."""
-    await conn.all("delete_used_refresh_tokens", before=before)
+    await conn.run("delete_used_refresh_tokens", before=before)
 
 
 async def find_session_of_refresh_token(conn: Connection, token_hash: str) -> str | None:
-    row = await conn.one("find_session_of_refresh_token", token_hash=token_hash)
-    return row[0] if row else None
+    return await conn.value("find_session_of_refresh_token", str, token_hash=token_hash)

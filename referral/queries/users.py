@@ -33,8 +33,27 @@ class Account:
     referral_count: int
     referrer_id: str | None
     referrer_username: str | None
-    code: Code | None
+    code_text: str | None
+    code_created_at: int | None
+    code_expires_at: int | None
+    code_revoked_at: int | None
+    code_max_uses: int | None
+    code_uses: int | None
     profile: str | None
+
+    @property
+    def code(self) -> Code | None:
+        """The current code: neither revoked nor expired."""
+        if self.code_text is None or self.code_created_at is None or self.code_expires_at is None or self.code_uses is None:
+            return None
+        return Code(
+            self.code_text,
+            self.code_created_at,
+            self.code_expires_at,
+            self.code_revoked_at,
+            self.code_max_uses,
+            self.code_uses,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +73,7 @@ class Contact:
 
 async def insert_user(conn: Connection, user: NewUser) -> None:
     """Make an account. Violates users_email_key or users_username_key when one of them is taken."""
-    await conn.all(
+    await conn.run(
         "insert_user",
         id=user.id,
         email=user.email,
@@ -68,69 +87,59 @@ async def insert_user(conn: Connection, user: NewUser) -> None:
 
 
 async def find_account(conn: Connection, user_id: str, now: int) -> Account | None:
-    row = await conn.one("find_account", user_id=user_id, now=now)
-    if row is None:
-        return None
-    code = Code(*row[9:15]) if row[9] is not None else None
-    return Account(*(*row[:9], code, row[15]))
+    return await conn.one("find_account", Account, user_id=user_id, now=now)
 
 
 async def find_credentials_by_email(conn: Connection, email_key: str) -> Credentials | None:
-    row = await conn.one("find_credentials_by_email", email_key=email_key)
-    return Credentials(*row) if row else None
+    return await conn.one("find_credentials_by_email", Credentials, email_key=email_key)
 
 
 async def find_credentials_by_username(conn: Connection, username_key: str) -> Credentials | None:
-    row = await conn.one("find_credentials_by_username", username_key=username_key)
-    return Credentials(*row) if row else None
+    return await conn.one("find_credentials_by_username", Credentials, username_key=username_key)
 
 
 async def find_credentials_by_id(conn: Connection, user_id: str) -> Credentials | None:
-    row = await conn.one("find_credentials_by_id", user_id=user_id)
-    return Credentials(*row) if row else None
+    return await conn.one("find_credentials_by_id", Credentials, user_id=user_id)
 
 
 async def find_contact(conn: Connection, user_id: str) -> Contact | None:
-    row = await conn.one("find_contact", user_id=user_id)
-    return Contact(*row) if row else None
+    return await conn.one("find_contact", Contact, user_id=user_id)
 
 
 async def find_contact_by_email(conn: Connection, email_key: str) -> Contact | None:
-    row = await conn.one("find_contact_by_email", email_key=email_key)
-    return Contact(*row) if row else None
+    return await conn.one("find_contact_by_email", Contact, email_key=email_key)
 
 
 async def find_referral_count(conn: Connection, user_id: str) -> int | None:
     """How many came by the user; None when there is no such user."""
-    row = await conn.one("find_referral_count", user_id=user_id)
-    return int(row[0]) if row else None
+    return await conn.value("find_referral_count", int, user_id=user_id)
 
 
 async def update_username(conn: Connection, user_id: str, username: str | None, username_key: str | None) -> None:
     """Set or, with None, take away the username. Violates users_username_key when it is taken."""
-    await conn.all("update_username", user_id=user_id, username=username, username_key=username_key)
+    await conn.run("update_username", user_id=user_id, username=username, username_key=username_key)
 
 
 async def update_password(conn: Connection, user_id: str, old_hash: str, new_hash: str) -> bool:
     """False when the password is no longer the one that was checked."""
-    return await conn.one("update_password", user_id=user_id, old_hash=old_hash, new_hash=new_hash) is not None
+    return await conn.value("update_password", str, user_id=user_id, old_hash=old_hash, new_hash=new_hash) is not None
 
 
 async def reset_password(conn: Connection, user_id: str, new_hash: str, now: int) -> bool:
     """Set the password and take the address for verified: the link was read there."""
-    return await conn.one("reset_password", user_id=user_id, new_hash=new_hash, now=now) is not None
+    return await conn.value("reset_password", str, user_id=user_id, new_hash=new_hash, now=now) is not None
 
 
 async def verify_email(conn: Connection, user_id: str, now: int) -> bool:
-    return await conn.one("verify_email", user_id=user_id, now=now) is not None
+    return await conn.value("verify_email", str, user_id=user_id, now=now) is not None
 
 
 async def increment_referral_count(conn: Connection, code: str) -> bool:
     """Count one more referral of the code's owner; False when there is no such code, which must not be used then, even if it
     is made at this very moment."""
-    return await conn.one("increment_referral_count", code=code) is not None
+    return await conn.value("increment_referral_count", str, code=code) is not None
 
 
 async def erase_user(conn: Connection, user_id: str, old_hash: str, now: int) -> bool:
     """Take the personal data away for good; False when the password is no longer the one that was checked."""
-    return await conn.one("erase_user", user_id=user_id, old_hash=old_hash, now=now) is not None
+    return await conn.value("erase_user", str, user_id=user_id, old_hash=old_hash, now=now) is not None

@@ -45,7 +45,7 @@ async def refuse_code(conn: Connection, code: str, moment: int) -> Problem:
     found = await codes.find_code(conn, code)
     if found is None:
         return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")
-    reason = found.code.status(moment)
+    reason = found.status(moment)
     if reason == "active":
         raise TransactionConflict("the code's owner has just brought it back to life")
     sentences = {

@@ -5,6 +5,7 @@ Look-ups are not recorded, and neither is the refreshing of tokens, which says n
 
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from referral.auth.identity import IDENTITY
@@ -40,7 +41,7 @@ async def record(
         email=email,
         address=request[ADDRESS],
         request_id=request[REQUEST_ID],
-        detail={name: value for name, value in detail.items() if value is not None},
+        detail=orjson.dumps({name: value for name, value in detail.items() if value is not None}).decode(),
     )
     await insert_event(conn, found)
 

@@ -25,7 +25,7 @@ import pytest
 from referral.clock import now
 from referral.database import ConstraintViolation, Database, DatabaseUnavailable, open_database, settle, sqlite, sqlite_path
 from referral.database.migrate import MIGRATIONS
-from referral.database.sqlite import SQLiteDatabase
+from referral.database.sqlite import SQLiteDatabase, Step
 from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
 from referral.queries import audit, codes, sessions, users
@@ -117,8 +117,8 @@ async def test_wherever_a_cancellation_strikes_all_or_nothing_is_kept_and_the_ne
         outcomes.add(len(kept))
         async with database.transaction() as conn:
             await users.insert_user(conn, user("carol"))
-            conn._statements["empty"] = Statement("DELETE FROM users", ())  # type: ignore[attr-defined]
-            await conn.all("empty")
+            conn._statements["empty"] = Statement("DELETE FROM users")  # type: ignore[attr-defined]
+            await conn.run("empty")
     assert outcomes == {0, 2}, "the sweep covers cancellations before and after the commit"
 
 
@@ -248,8 +248,8 @@ async def execute(database: Database, *statements: str) -> list[tuple[object, ..
     """Run statements that are not in `sql/` in one transaction and return the last one's rows."""
     async with database.transaction() as conn:
         for sql in statements:
-            conn._statements["of a test"] = Statement(sql, ())  # type: ignore[attr-defined]
-            rows = await conn.all("of a test")
+            conn._statements["of a test"] = Statement(sql)  # type: ignore[attr-defined]
+            rows = await conn.rows("of a test", {})  # type: ignore[attr-defined]
     return list(rows)
 
 
@@ -513,7 +513,7 @@ async def test_a_transaction_in_which_nothing_is_done_is_none(lite: SQLiteDataba
 async def test_what_is_to_be_done_later_is_done_by_the_commit_and_undone_with_the_rest(
     lite: SQLiteDatabase,
 ) -> None:
-    event = audit.Event(new_id(), 1, "registered", None, None, None, None, None, {})
+    event = audit.Event(new_id(), 1, "registered", None, None, None, None, None, "{}")
 
     async def fail() -> None:
         async with lite.transaction() as conn:
@@ -570,7 +570,7 @@ async def fail_after_inserting(database: SQLiteDatabase, name: str) -> None:
 async def join_and_be_recorded(database: SQLiteDatabase, name: str, event_id: str) -> None:
     async with database.transaction() as conn:
         await users.insert_user(conn, user(name))
-        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, "{}"))
 
 
 @pytest.mark.parametrize("fails_first", [True, False])
@@ -593,7 +593,7 @@ async def test_one_that_fails_leaves_those_committed_with_it_alone(
 
 async def be_recorded_only(database: SQLiteDatabase, event_id: str) -> None:
     async with database.transaction() as conn:
-        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, {}))
+        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, "{}"))
 
 
 async def events(database: SQLiteDatabase) -> set[str]:
@@ -601,24 +601,96 @@ async def events(database: SQLiteDatabase) -> set[str]:
         return {found.id for found in await audit.find_events(conn, None, 0, 10)}
 
 
-@pytest.mark.parametrize("bad", ["taken", "\ud800"])
-@pytest.mark.parametrize("last", [True, False])
-@pytest.mark.parametrize("others", [0, 1, 2])
-async def test_when_what_was_left_for_later_fails_all_of_them_have(
-    patient: SQLiteDatabase, bad: str, last: bool, others: int
+# None of `sql/` breaks a rule when it is deferred, and yet it must be told to nobody else if one does.
+BREAKING: list[tuple[str, str | None]] = [
+    ("INSERT INTO cache_epoch (id, epoch) VALUES (1, 1)", "cache_epoch_pkey"),
+    ("INSERT INTO cache_epoch (id, epoch) VALUES (2, 1)", "cache_epoch_one_row"),
+    # No statement of SQLite's at all: text that no encoding can hold.
+    ("DELETE FROM users WHERE id = '\ud800'", None),
+]
+
+
+async def insert_and_defer(database: Database, name: str, sql: str) -> None:
+    async with database.transaction() as conn:
+        await users.insert_user(conn, user(name))
+        conn._statements["breaking"] = Statement(sql)  # type: ignore[attr-defined]
+        conn.defer("breaking")
+
+
+def is_broken_by_the_deferred_statement(answer: object, rule: str | None) -> bool:
+    if rule is None:
+        return isinstance(answer, UnicodeEncodeError)
+    return isinstance(answer, ConstraintViolation) and (answer.constraint, answer.statement) == (rule, "breaking")
+
+
+@pytest.mark.parametrize(("sql", "rule"), BREAKING)
+@pytest.mark.parametrize("position", [0, 1, 3])
+async def test_when_a_deferred_statement_fails_its_own_transaction_has_and_no_other(
+    patient: SQLiteDatabase, commits: list[str], sql: str, rule: str | None, position: int
 ) -> None:
-    # Nobody by a rule that they have not broken.
-    work = [
-        join_and_be_recorded(patient, "alice", "taken"),
-        *(insert(patient, user(f"person{number}")) for number in range(others)),
-        join_and_be_recorded(patient, "bob", bad),
-        *([] if last else [insert(patient, user("carol"))]),
-    ]
+    work = [insert(patient, user(name)) for name in ("alice", "bob", "carol")]
+    work.insert(position, insert_and_defer(patient, "mallory", sql))
     answers = await asyncio.gather(*work, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * len(work)
-    assert await names(patient) == set()
+    assert is_broken_by_the_deferred_statement(answers.pop(position), rule)
+    assert answers == [None, None, None]
+    assert len(commits) == 1
+    assert await names(patient) == {"alice", "bob", "carol"}
     assert not patient._writer.raw.in_transaction
-    await make_two(patient)
+    async with patient.reader() as conn:
+        assert await users.find_contact(conn, "mallory") is None
+
+
+@pytest.mark.parametrize(("sql", "rule"), BREAKING[:2])
+async def test_a_rule_that_a_deferred_statement_breaks_in_a_lone_transaction_is_told_as_one(
+    database: Database, sql: str, rule: str
+) -> None:
+    with pytest.raises(ConstraintViolation) as broken:
+        await insert_and_defer(database, "alice", sql)
+    assert (broken.value.constraint, broken.value.statement) == (rule, "breaking")
+    assert "breaking" in str(broken.value)
+    assert rule in str(broken.value)
+    assert await names(database) == set()
+    await make_two(database)
+
+
+async def test_a_deferred_statement_that_breaks_a_rule_is_named_by_the_statement_after_it(database: Database) -> None:
+    async def work() -> None:
+        async with database.transaction() as conn:
+            conn._statements["breaking"] = Statement(BREAKING[0][0])  # type: ignore[attr-defined]
+            conn.defer("breaking")
+            await users.insert_user(conn, user("alice"))
+
+    with pytest.raises(ConstraintViolation) as broken:
+        await work()
+    assert (broken.value.constraint, broken.value.statement) == ("cache_epoch_pkey", "breaking")
+    assert await names(database) == set()
+
+
+async def test_what_a_deferred_statement_returns_cannot_be_read_before_it_has_run(database: Database) -> None:
+    await execute(database, *WORLD)
+    async with database.transaction() as conn:
+        ended = await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+        with pytest.raises(RuntimeError, match="revoke_codes_in_the_way has not run"):
+            ended.values(str)
+        # Neither has it run by itself meanwhile.
+        await asyncio.sleep(0.05)
+        with pytest.raises(RuntimeError, match="has not run"):
+            ended.values(str)
+        assert await codes.find_current_code(conn, "alice", 0) is None
+        assert ended.values(str) == ["ALICES-1"]
+
+
+async def test_what_is_deferred_to_the_commit_can_be_read_after_it(database: Database) -> None:
+    await execute(database, *WORLD)
+    async with database.transaction() as conn:
+        ended = await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+    assert ended.values(str) == ["ALICES-1"]
+
+
+async def test_outside_a_transaction_nothing_is_deferred(database: Database) -> None:
+    async with database.reader() as conn:
+        with pytest.raises(RuntimeError, match="only a transaction"):
+            await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
 
 
 async def test_the_failure_of_one_that_has_not_begun_takes_nothing_from_the_one_before_it(patient: SQLiteDatabase) -> None:
@@ -657,6 +729,9 @@ async def test_when_their_commit_fails_all_of_them_have(patient: SQLiteDatabase,
             return_exceptions=True,
         )
     assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 4
+    # Each is told which statement failed them all, and of what.
+    assert len({str(answer) for answer in answers}) == 1
+    assert re.fullmatch(r"a commit that several transactions shared failed at \w+: .*(full|disk I/O error)", str(answers[0]))
     assert await names(patient) == {"carol"}
     await make_two(patient)
     assert await names(patient) == {"alice", "bob", "carol"}
@@ -675,6 +750,24 @@ async def test_when_sqlite_undoes_one_all_of_them_have_failed(patient: SQLiteDat
     assert await names(patient) == set()
     await make_two(patient)
     assert await names(patient) == {"alice", "bob"}
+
+
+async def test_when_a_statement_makes_sqlite_undo_them_all_each_is_told_which(patient: SQLiteDatabase) -> None:
+    [(pages,)] = await patient._writer.raw.execute_fetchall("PRAGMA page_count")
+    await patient._writer.raw.execute_fetchall(f"PRAGMA max_page_count = {pages}")
+
+    async def fill() -> None:
+        async with patient.transaction() as conn:
+            for number in range(200):
+                await users.insert_user(conn, user(f"{number}{'x' * 500}"))
+
+    answers = await asyncio.gather(
+        insert(patient, user("alice")), fill(), insert(patient, user("bob")), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 3
+    assert all("insert_user: database or disk is full" in str(answer) for answer in answers), answers
+    await patient._writer.raw.execute_fetchall("PRAGMA max_page_count = 1000000")
+    await make_two(patient)
 
 
 async def test_one_that_is_cancelled_is_undone_alone_and_waits_for_the_commit_of_the_others(patient: SQLiteDatabase) -> None:
@@ -703,7 +796,7 @@ async def test_the_undoing_of_one_never_undoes_another_that_has_ended(patient: S
     async def fail_before_the_beginning() -> None:
         async with patient.transaction() as conn:
             # What the one before left to be done fails, and so there is nothing yet to be undone.
-            patient._writer._ahead.insert(0, ("RELEASE nothing", {}, []))
+            patient._writer._ahead.insert(0, Step("of a test", "RELEASE nothing"))
             await users.insert_user(conn, user("carol"))
 
     answers = await asyncio.gather(

@@ -96,7 +96,7 @@ def quiet(eventually: Eventually) -> Callable[[Client], Awaitable[None]]:
         async def reached() -> bool:
             nonlocal in_a_row
             async with database.reader() as conn:
-                sent = (await conn.one("nothing_waits"))[0]
+                sent = await conn.value("nothing_waits", bool)
             await asyncio.sleep(0)
             in_a_row = in_a_row + 1 if sent and database._pool.get_idle_size() == database._pool.get_size() else 0
             return in_a_row == 4
@@ -604,7 +604,7 @@ async def test_a_wrong_parameter_looks_like_the_bug_it_is_and_is_not_made_again(
         database._statements["wrong"] = statement  # type: ignore[attr-defined]
         with pytest.raises((asyncpg.DataError, asyncpg.InterfaceError)):
             async with database.transaction() as conn:
-                await conn.all("wrong", **parameters)
+                await conn.run("wrong", **parameters)
 
 
 async def test_an_error_that_is_ignored_is_not_taken_for_a_commit(database: Database) -> None:

@@ -575,15 +575,15 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
     ran: list[tuple[asyncio.Task[Any] | None, str]] = []
 
     def noting(really: Any) -> Any:
-        async def run(self: Any, name: str, /, **parameters: Any) -> Any:
+        async def run(self: Any, name: str, parameters: dict[str, Any]) -> Any:
             ran.append((asyncio.current_task(), name))
-            return await really(self, name, **parameters)
+            return await really(self, name, parameters)
 
         return run
 
     async with client.app[DATABASE].reader() as reading, client.app[DATABASE].transaction() as writing:
         for kind in {type(reading), type(writing)}:
-            monkeypatch.setattr(kind, "all", noting(kind.all))
+            monkeypatch.setattr(kind, "rows", noting(kind.rows))  # type: ignore[attr-defined]
     seen = []
     for email in ("nobody@example.com", "alice@example.com"):
         ran.clear()

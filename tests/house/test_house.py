@@ -193,11 +193,14 @@ def query_functions() -> Iterator[tuple[str, Function]]:
                     yield module, node
 
 
+METHODS = {"run", "one", "all", "page", "value", "values", "defer"}
+
+
 def statements_called(function: Function) -> list[str]:
-    """The names given to `conn.one`, `conn.all` and `conn.later`."""
+    """The names given to the methods of a connection."""
     found = []
     for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("one", "all", "later"):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             assert isinstance(node.func.value, ast.Name)
             assert node.func.value.id == "conn"
             assert isinstance(node.args[0], ast.Constant)
