@@ -265,7 +265,7 @@ class Mailer:
         message["Content-Language"] = mail.language
         return message
 
-    async def _link(self, page: str, contact: users.Contact, purpose: str, ttl: int) -> str:
+    async def _link(self, page: str, contact: users.Contact, purpose: one_time_tokens.Purpose, ttl: int) -> str:
         # Made when the mail is sent and not when it is queued, so that no token that works lies in the outbox.
         token, now = new_token(), clock.now()
         async with self._database.transaction() as conn:

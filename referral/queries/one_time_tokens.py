@@ -1,13 +1,17 @@
 """The tokens of mailed links: statements of `sql/one_time_tokens.sql`."""
 
+from typing import Literal
+
 from referral.database import Connection
 
-VERIFY_EMAIL = "verify-email"
-RESET_PASSWORD = "reset-password"
+Purpose = Literal["verify-email", "reset-password"]
+
+VERIFY_EMAIL: Purpose = "verify-email"
+RESET_PASSWORD: Purpose = "reset-password"
 
 
 async def insert_one_time_token(
-    conn: Connection, token_hash: str, user_id: str, purpose: str, now: int, expires_at: int
+    conn: Connection, token_hash: str, user_id: str, purpose: Purpose, now: int, expires_at: int
 ) -> None:
     await conn.run(
         "insert_one_time_token",
@@ -19,12 +23,12 @@ async def insert_one_time_token(
     )
 
 
-async def use_one_time_token(conn: Connection, token_hash: str, purpose: str, now: int) -> str | None:
+async def use_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> str | None:
     """The id of the user whose token it was; it is gone after this. None when it is unknown, used or expired."""
     return await conn.value("use_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now)
 
 
-async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: str) -> None:
+async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: Purpose) -> None:
     await conn.run("delete_one_time_tokens", user_id=user_id, purpose=purpose)
 
 

@@ -1,15 +1,17 @@
 """Mail that waits to be sent: statements of `sql/outbox.sql`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from referral.database import Connection
 
-VERIFY_EMAIL = "verify-email"
-RESET_PASSWORD = "reset-password"
-CODE = "code"
+MailKind = Literal["verify-email", "reset-password", "code"]
+
+VERIFY_EMAIL: MailKind = "verify-email"
+RESET_PASSWORD: MailKind = "reset-password"
+CODE: MailKind = "code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class QueuedMail:
 async def insert_mail(
     conn: Connection,
     mail_id: str,
-    kind: str,
+    kind: MailKind,
     user_id: str | None,
     recipient: str,
     language: str,

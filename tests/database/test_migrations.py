@@ -266,3 +266,52 @@ def test_a_postgresql_that_is_not_there_is_told_in_one_line_without_the_password
         migrate("postgresql://referral:a-secret-password@127.0.0.1:1/none")
     assert "\n" not in str(caught.value)
     assert "a-secret-password" not in str(caught.value)
+
+
+# The step that opened the words
+
+
+BEFORE = """
+INSERT INTO users (id, email, email_key, password_hash, role, created_at) VALUES ('alice', 'a', 'a', 'x', 'user', 1);
+INSERT INTO outbox
+    (id, kind, user_id, recipient, language, params, created_at, next_attempt_at, attempts, last_error, failed_at)
+    VALUES ('one', 'code', 'alice', 'a', 'en', '{}', 1, 2, 3, 'no', 4);
+INSERT INTO outbox (id, kind, recipient, language, params, created_at, next_attempt_at)
+    VALUES ('two', 'reset-password', 'a', 'ru', '{}', 5, 6);
+INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at)
+    VALUES ('t', 'alice', 'verify-email', 1, 2);
+INSERT INTO audit_events (id, at, event, actor_id, user_id, address, request_id, detail)
+    VALUES ('one', 1, 'signed-in', 'alice', 'alice', '192.0.2.1', 'r', '{"a": 1}');
+INSERT INTO audit_events (id, at, event, email, detail) VALUES ('two', 2, 'reset-requested', 'b', '{}')
+"""
+TABLES_OF_WORDS = ("outbox", "one_time_tokens", "audit_events")
+
+
+def rows_of_words(backend: Any) -> list[list[tuple[Any, ...]]]:
+    return [[tuple(row) for row in backend.execute(f"SELECT * FROM {table} ORDER BY 1")] for table in TABLES_OF_WORDS]
+
+
+def test_words_are_opened_and_closed_again_and_every_row_stays(empty_url: str) -> None:
+    migrations = read_migrations()
+    with connect(empty_url) as backend:
+        step = yoyo.migrations.MigrationList([one for one in migrations if one.id == "0013.open-words"])
+        backend.apply_migrations(yoyo.migrations.MigrationList([one for one in migrations if one.id < step[0].id]))
+        with backend.transaction():
+            for statement in BEFORE.split(";\n"):
+                backend.execute(statement)
+        rows = rows_of_words(backend)
+        backend.apply_migrations(step)
+        assert rows_of_words(backend) == rows
+        backend.rollback_migrations(step)
+        assert rows_of_words(backend) == rows
+        backend.apply_migrations(step)
+        with backend.transaction():
+            backend.execute(
+                "INSERT INTO audit_events (id, at, event, detail) VALUES ('three', 3, 'of-a-later-version', '{}')"
+            )
+        rows = rows_of_words(backend)
+        # Going back with a word that the version before does not know would throw a row away.
+        with pytest.raises(backend.DatabaseError):
+            backend.rollback_migrations(step)
+        assert rows_of_words(backend) == rows
+        assert backend.is_applied(step[0])

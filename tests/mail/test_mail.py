@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import web
@@ -98,7 +98,7 @@ async def make_user(database: Database, name: str = "alice") -> str:
 
 async def queue(
     database: Database,
-    kind: str = outbox.VERIFY_EMAIL,
+    kind: outbox.MailKind = outbox.VERIFY_EMAIL,
     user_id: str | None = None,
     recipient: str = "alice@example.com",
     language: str = "en",
@@ -354,6 +354,7 @@ def test_there_is_a_text_and_an_html_of_each_mail_in_each_language() -> None:
     expected = {f"{kind}.{language}.{part}" for kind, language in SUBJECTS for part in ("txt", "html")}
     assert {file.name for file in mail.TEMPLATES.iterdir()} == expected | {"layout.html"}
     assert {language for _, language in SUBJECTS} == set(LANGUAGES)
+    assert {kind for kind, _ in SUBJECTS} == set(get_args(outbox.MailKind))
 
 
 @pytest.mark.parametrize("public_url", ["https://example.com/referrals", "https://example.com/referrals/"])

@@ -89,7 +89,9 @@ def make_mailer(make_config: MakeConfig, database: Database) -> MakeMailer:
 def queue(database: Database) -> Queue:
     """`await queue("alice@example.com")`: makes an account and queues a verification mail to it; returns the mail's id."""
 
-    async def insert(address: str, username: str | None = None, kind: str = outbox.VERIFY_EMAIL, **params: Any) -> str:
+    async def insert(
+        address: str, username: str | None = None, kind: outbox.MailKind = outbox.VERIFY_EMAIL, **params: Any
+    ) -> str:
         user_id, mail_id = new_id(), new_id()
         async with database.transaction() as conn:
             user = users.NewUser(user_id, address, key_of(address), username, username, "x", "user", clock.now())
