@@ -11,7 +11,7 @@ from referral.auth.passwords import PasswordHasher
 from referral.clock import now
 from referral.config import Config, ConfigError
 from referral.contract.problems import Problem
-from referral.contract.schemas import Email, Username
+from referral.contract.schemas.fields import Email, Username
 from referral.database import ConstraintViolation, Database, open_database
 from referral.database.migrate import refuse_unmigrated
 from referral.ids import new_id

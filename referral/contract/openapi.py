@@ -15,9 +15,10 @@ from marshmallow import Schema
 
 from referral import __version__
 from referral.config import Config
-from referral.contract import schemas
 from referral.contract.access import Access, Limit, declaration_of
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
+from referral.contract.schemas import fields
+from referral.contract.schemas.problems import ProblemSchema
 
 TOKEN_URL = "/api/v1/auth/token"
 
@@ -61,7 +62,7 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
         servers=[{"url": config.server.public_url}],
     )
     assert plugin.converter is not None
-    for field in (schemas.Timestamp, schemas.Email, schemas.Username, schemas.CodeText):
+    for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText):
         plugin.map_to_openapi_type(field, "string", None)
     spec.components.security_scheme(
         "OAuth2",
@@ -73,7 +74,7 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
     )
     for name, header in HEADERS.items():
         spec.components.header(name, {"required": True, **header})
-    spec.components.schema("Problem", schema=schemas.ProblemSchema)
+    spec.components.schema("Problem", schema=ProblemSchema)
     for route in app.router.routes():
         documented = getattr(route.handler, "__apispec__", None)
         if documented and route.method != "HEAD" and route.resource:
@@ -92,7 +93,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
         "description": "The request's id: the caller's own, if it sent a sane one",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=@-]{1,128}$"},
-        "example": schemas.EXAMPLE_ID,
+        "example": fields.EXAMPLE_ID,
     },
     "WWW-Authenticate": {
         "description": "RFC 6750: whether a token is missing, or why it was refused",
@@ -193,17 +194,17 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "code": {
         "description": "The code, in any case",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{4,32}$"},
-        "example": schemas.EXAMPLE_CODE,
+        "example": fields.EXAMPLE_CODE,
     },
     "user_id": {
         "description": "The user's id",
         "schema": {"type": "string", "format": "uuid"},
-        "example": schemas.EXAMPLE_ID,
+        "example": fields.EXAMPLE_ID,
     },
     "session_id": {
         "description": "The session's id",
         "schema": {"type": "string", "format": "uuid"},
-        "example": schemas.EXAMPLE_ID,
+        "example": fields.EXAMPLE_ID,
     },
     "problem": {
         "description": "The problem's name",
@@ -257,7 +258,7 @@ def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
         "status": kind.status,
         "detail": kind.explanation.partition(". ")[0].rstrip(".") + ".",
         "instance": path,
-        "request_id": schemas.EXAMPLE_ID,
+        "request_id": fields.EXAMPLE_ID,
     }
     if name == "validation-error" and invalid:
         example |= {"detail": invalid.detail, **invalid.members}
@@ -272,15 +273,16 @@ def _finish_answers(document: dict[str, Any]) -> None:
     What a client reads may grow: only bodies of requests are closed to unknown members.
     """
     optional = {"Problem": {"errors", "reason"}, "Referral": {"email"}, "OAuthError": {"error_description"}}
-    outgoing = {
-        _schema_name(kind)
-        for kind in vars(schemas).values()
-        if isinstance(kind, type) and issubclass(kind, Schema) and not issubclass(kind, schemas.InputSchema)
-    }
+    incoming = set(map(_schema_name, _subclasses(fields.InputSchema)))
     for name, schema in document["components"]["schemas"].items():
-        if name in outgoing:
+        if name not in incoming:
             schema["required"] = [member for member in schema["properties"] if member not in optional.get(name, set())]
             schema.pop("additionalProperties", None)
+
+
+def _subclasses(kind: type) -> set[type]:
+    direct: set[type] = set(kind.__subclasses__())
+    return direct.union(*map(_subclasses, direct))
 
 
 def _name_one_expiry(document: dict[str, Any]) -> None:

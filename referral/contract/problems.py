@@ -53,7 +53,7 @@ CATALOGUE: dict[str, Kind] = {
             "forbidden",
             403,
             "This is not yours",
-            "The thing exists but belongs to somebody else, or the call is one for admins, and you are no admin.",
+            "The thing exists but belongs to somebody else, and you are no admin. Or the call is one for admins.",
         ),
         Kind(
             "wrong-password",

@@ -16,16 +16,18 @@ from referral.config import CONFIG, Config
 from referral.contract.access import Access, Limit, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, invalid, translated
-from referral.contract.schemas import (
-    CODE,
+from referral.contract.schemas.codes import (
     ActiveCodeSchema,
     CodeChangeSchema,
     CodePageSchema,
     CodeSchema,
     EmailQuerySchema,
     NewCodeSchema,
-    PageQuerySchema,
+    active_code_view,
+    code_view,
 )
+from referral.contract.schemas.fields import CODE
+from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.ids import new_id
@@ -35,7 +37,7 @@ from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
 from referral.rules.audit import record
 from referral.texts import key_of
-from referral.views import active_code_view, answer, code_view
+from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
 routes = web.RouteTableDef()

@@ -14,11 +14,11 @@ from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi
 from referral.contract.problems import Problem
-from referral.contract.schemas import HealthSchema
+from referral.contract.schemas.service import HealthSchema
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.metrics import METRICS
 from referral.queries import service
-from referral.views import answer
+from referral.web.answers import answer
 from referral.web.pages import html, page_docs
 
 routes = web.RouteTableDef()

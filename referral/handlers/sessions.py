@@ -12,12 +12,13 @@ from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
-from referral.contract.schemas import PageQuerySchema, SessionPageSchema
+from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.sessions import SessionPageSchema, session_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import sessions
 from referral.rules.audit import record
-from referral.views import answer, session_view
+from referral.web.answers import answer
 from referral.web.bodies import QUERY
 
 routes = web.RouteTableDef()

@@ -22,18 +22,12 @@ from referral.clock import SECOND, now
 from referral.config import CONFIG, Config
 from referral.contract.access import Access, Limit, allow
 from referral.contract.problems import Problem, translated
-from referral.contract.schemas import (
-    Email,
-    EmailVerificationSchema,
-    OAuthErrorSchema,
-    PasswordChangeSchema,
-    PasswordResetRequestSchema,
-    PasswordResetSchema,
-    RegisteredSchema,
-    RegistrationSchema,
-    TokensSchema,
-    Username,
-)
+from referral.contract.schemas.emails import EmailVerificationSchema
+from referral.contract.schemas.fields import Email, Username
+from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
+from referral.contract.schemas.registration import RegisteredSchema, RegistrationSchema
+from referral.contract.schemas.tokens import OAuthErrorSchema, TokensSchema
+from referral.contract.schemas.users import user_view
 from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.ids import new_id
@@ -53,7 +47,7 @@ from referral.rules.accounts import (
 from referral.rules.audit import record, record_refusal
 from referral.texts import key_of
 from referral.vendors.hunter import EMAIL_VERIFIER
-from referral.views import answer, user_view
+from referral.web.answers import answer
 from referral.web.bodies import BODY, is_json, parse_form, parse_json, read_body
 
 routes = web.RouteTableDef()

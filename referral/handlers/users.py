@@ -14,15 +14,10 @@ from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, translated
-from referral.contract.schemas import (
-    CodeUseSchema,
-    ErasureSchema,
-    PageQuerySchema,
-    ProfileChangeSchema,
-    ReferralPageSchema,
-    ReferrerSetSchema,
-    UserSchema,
-)
+from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.people import person
+from referral.contract.schemas.referrals import CodeUseSchema, ReferralPageSchema, ReferrerSetSchema, referral_view
+from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.limits import ADDRESS, LIMITER
@@ -30,7 +25,7 @@ from referral.queries import audit, codes, locks, one_time_tokens, outbox, profi
 from referral.rules.accounts import erased, refuse_code
 from referral.rules.audit import record, record_refusal
 from referral.texts import key_of
-from referral.views import answer, person, referral_view, user_view
+from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
 routes = web.RouteTableDef()

@@ -20,7 +20,7 @@ from referral.background import profiles as enrichment
 from referral.background.profiles import ENRICHER, Enricher, read_profile
 from referral.config import ROOT, ConfigError
 from referral.config.sections import Enrichment
-from referral.contract import schemas
+from referral.contract.schemas.users import ProfileSchema
 from referral.database import ConstraintViolation, Database
 from referral.metrics import Metrics
 from referral.queries import profiles, users
@@ -155,7 +155,7 @@ async def test_hunter_is_asked_for_clearbits_format_and_gives_the_same_profile(
 def test_the_profile_has_the_documented_members() -> None:
     profile = read_profile(COMBINED)
     assert profile is not None
-    assert list(profile) == list(schemas.ProfileSchema().fields)
+    assert list(profile) == list(ProfileSchema().fields)
 
 
 async def test_without_a_provider_nothing_is_queued(make_enriched: MakeEnriched, vendor: Vendor, database: Database) -> None:

@@ -1,0 +1,194 @@
+"""What members of every domain are made of: fields (marshmallow), their limits and their examples."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
+from referral.clock import rfc_3339
+
+# RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+CODE = re.compile(r"[A-Z0-9_-]{4,32}")
+RESERVED_CODES = frozenset({"CURRENT", "BY-EMAIL"})
+USERNAME_LENGTH = (2, 32)
+# RFC 5321 section 4.5.3.1.3, without the angle brackets.
+LONGEST_EMAIL = 254
+# Of what is typed letter by mark; what is longer than that is refused before its normal form is made.
+MOST_CHARACTERS_IN_ONE = 4
+# A limit of uses has to fit a 32-bit client.
+MAX_USES = 2_147_483_647
+# Refresh tokens and link tokens have 43 characters; access tokens, which may be revoked, some hundred.
+TOKEN_MAX_LENGTH = 4096
+
+EXAMPLE_CODE = "8ZK4M2QA"
+EXAMPLE_TIME = "2027-01-31T12:00:00Z"
+EXAMPLE_ID = "01a1fc33-b15e-7485-b662-a53a843b9176"
+
+
+class InputSchema(Schema):
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {"unknown": "There is no such member.", "type": "Must be a JSON object."}
+
+
+class Timestamp(fields.Field[int]):
+    """Out: RFC 3339 in UTC, whole seconds, of milliseconds since 1970. In: any RFC 3339 time, to whole seconds in ms."""
+
+    default_error_messages = {
+        "invalid": "Must be an RFC 3339 time with an offset, such as 2027-01-31T12:00:00Z.",
+    }
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else rfc_3339(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+            raise self.make_error("invalid")
+        try:
+            moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise self.make_error("invalid") from None
+        return int(moment.timestamp()) * 1000
+
+
+class Email(fields.Field[str]):
+    """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        # Normal forms take time that grows with the square of the length: what cannot be short enough is not looked at.
+        if not isinstance(value, str) or len(value) > MOST_CHARACTERS_IN_ONE * LONGEST_EMAIL:
+            raise ValidationError("Must be an e-mail address.")
+        try:
+            return str(validate_email(value, check_deliverability=False).normalized)
+        except EmailNotValidError as error:
+            raise ValidationError(f"Must be an e-mail address: {error}") from None
+
+
+class Username(fields.Field[str]):
+    """2 to 32 letters and digits of any script, with . _ - after the first; NFKC, so that look-alike forms are one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Must be a text.")
+        low, high = USERNAME_LENGTH
+        name = unicodedata.normalize("NFKC", value) if len(value) <= MOST_CHARACTERS_IN_ONE * high else ""
+        if not low <= len(name) <= high or not name[0].isalnum() or not all(map(_in_username, name)):
+            raise ValidationError(
+                f"Must be {low} to {high} letters and digits, with '.', '_' and '-' allowed after the first."
+            )
+        return name
+
+
+def _in_username(character: str) -> bool:
+    # Letters, their combining marks and decimal digits; no spaces, controls, bidi overrides or invisible characters.
+    return character in "._-" or unicodedata.category(character) in ("Ll", "Lu", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd")
+
+
+class CodeText(fields.Field[str]):
+    """A code in upper case."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        # ASCII first: upper() makes "SS" of "ß" and so another code of another text.
+        if not isinstance(value, str) or not value.isascii() or not CODE.fullmatch(value.upper()):
+            raise ValidationError("Must be 4 to 32 of A-Z, 0-9, '-' and '_'.")
+        if value.upper() in RESERVED_CODES:
+            raise ValidationError("This word is reserved.")
+        return value.upper()
+
+
+class Boolean(fields.Boolean):
+    """JSON's true and false, and nothing that looks like them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Integer(fields.Integer):
+    """JSON's whole numbers: 30, and 30.0, which JSON Schema takes for the same."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        whole = isinstance(value, float) and value.is_integer()
+        return super()._deserialize(int(value) if whole else value, attr, data, **kwargs)
+
+
+def integer(low: int, high: int, **kwargs: Any) -> Integer:
+    return Integer(
+        strict=True,
+        validate=validate.Range(low, high, error=f"Must be between {low} and {high}."),
+        error_messages={"invalid": "Must be a whole number."},
+        **kwargs,
+    )
+
+
+def about(description: str, example: Any) -> dict[str, Any]:
+    return {"description": description, "example": example}
+
+
+def password(description: str) -> fields.String:
+    return fields.String(
+        required=True,
+        load_only=True,
+        validate=validate.Length(
+            min=1, max=PASSWORD_MAX_LENGTH, error=f"Must have between 1 and {PASSWORD_MAX_LENGTH} characters."
+        ),
+        metadata={**about(description, "correct horse battery staple"), "format": "password"},
+    )
+
+
+def new_password() -> fields.String:
+    return password(
+        "Any script; its least length is a setting, 8 characters by default. Not one of the most common ones, and none that "
+        "holds the e-mail address or the username"
+    )
+
+
+def token(description: str) -> fields.String:
+    return fields.String(
+        required=True,
+        validate=validate.Length(min=1, max=TOKEN_MAX_LENGTH, error="Must be a token."),
+        metadata=about(description, "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"),
+    )
+
+
+def code_text(**kwargs: Any) -> CodeText:
+    return CodeText(
+        metadata={
+            **about("4 to 32 of A-Z, 0-9, '-' and '_'; stored in upper case, compared without case", EXAMPLE_CODE),
+            "pattern": "^[A-Za-z0-9_-]{4,32}$",
+        },
+        **kwargs,
+    )
+
+
+def username(**kwargs: Any) -> Username:
+    return Username(
+        metadata={
+            **about("2 to 32 letters and digits of any script, '.', '_' and '-'; unique without case", "alice"),
+            "minLength": USERNAME_LENGTH[0],
+        },
+        **kwargs,
+    )
+
+
+def email(**kwargs: Any) -> Email:
+    return Email(metadata={**about("Unique without case", "alice@example.com"), "format": "email"}, **kwargs)
+
+
+def time(description: str, **kwargs: Any) -> Timestamp:
+    return Timestamp(metadata={**about(description, EXAMPLE_TIME), "format": "date-time"}, **kwargs)
+
+
+def identifier(description: str) -> fields.String:
+    return fields.String(metadata={**about(description, EXAMPLE_ID), "format": "uuid"})
+
+
+def public_page(description: str, example: str) -> fields.String:
+    return fields.String(allow_none=True, metadata={**about(description, example), "format": "uri"})

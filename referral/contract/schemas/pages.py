@@ -1,0 +1,20 @@
+"""Pages: what is asked for and what every page has."""
+
+from marshmallow import Schema, fields, validate
+
+from referral.contract.schemas.fields import InputSchema, about
+
+
+class PageQuerySchema(InputSchema):
+    limit = fields.Integer(
+        load_default=50,
+        validate=validate.Range(1, 100, error="Must be between 1 and 100."),
+        error_messages={"invalid": "Must be a whole number."},
+        metadata={"description": "How many items at most"},
+    )
+    cursor = fields.String(metadata={"description": "The next_cursor of the page before; opaque"})
+
+
+class PageSchema(Schema):
+    total = fields.Integer(metadata=about("How many items all pages have", 1))
+    next_cursor = fields.String(allow_none=True, metadata=about("null on the last page", None))

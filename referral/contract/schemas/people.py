@@ -1,0 +1,16 @@
+"""Somebody, as others see them."""
+
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from referral.contract.schemas.fields import about, identifier
+
+
+class PersonSchema(Schema):
+    id = identifier("The user's id")
+    username = fields.String(allow_none=True, metadata=about("null without one, and once the account is gone", "alice"))
+
+
+def person(user_id: str, username: str | None) -> dict[str, Any]:
+    return {"id": user_id, "username": username}

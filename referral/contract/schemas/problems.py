@@ -1,0 +1,30 @@
+"""The shape of every error."""
+
+from marshmallow import Schema, fields, validate
+
+from referral.contract.schemas.fields import EXAMPLE_ID, about
+
+
+class MemberErrorSchema(Schema):
+    pointer = fields.String(metadata=about("JSON Pointer of the member (RFC 6901)", "/email"))
+    detail = fields.String(metadata=about("What is wrong with it", "Must be an e-mail address."))
+
+
+class ProblemSchema(Schema):
+    """RFC 9457."""
+
+    type = fields.String(
+        metadata={**about("Resolves to a page that explains the problem", "/problems/not-found"), "format": "uri-reference"}
+    )
+    title = fields.String(metadata=about("The kind of problem", "There is no such thing"))
+    status = fields.Integer(metadata=about("The HTTP status", 404))
+    detail = fields.String(metadata=about("What went wrong this time", "There is no such active code."))
+    instance = fields.String(
+        metadata={**about("The path that was asked for", "/api/v1/codes/8ZK4M2QA"), "format": "uri-reference"}
+    )
+    request_id = fields.String(metadata=about("As in the header X-Request-ID", EXAMPLE_ID))
+    errors = fields.List(fields.Nested(MemberErrorSchema), metadata={"description": "Of a validation-error: its members"})
+    reason = fields.String(
+        validate=validate.OneOf(["unknown", "expired", "revoked", "exhausted"]),
+        metadata={"description": "Of referral-code-invalid: why"},
+    )

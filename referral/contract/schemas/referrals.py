@@ -1,0 +1,48 @@
+"""Referrals: who came by whom."""
+
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from referral.clock import rfc_3339
+from referral.contract.schemas.fields import EXAMPLE_CODE, InputSchema, about, code_text, identifier, time
+from referral.contract.schemas.pages import PageSchema
+from referral.contract.schemas.people import PersonSchema
+from referral.queries.referrals import Referral
+
+
+class CodeUseSchema(InputSchema):
+    code = code_text(required=True)
+
+
+class ReferrerSetSchema(Schema):
+    referrer = fields.Nested(PersonSchema, metadata={"description": "By whom the user now came"})
+    code = fields.String(metadata=about("The code that was used", EXAMPLE_CODE))
+
+
+class ReferralSchema(Schema):
+    id = identifier("The id of the user who came")
+    username = fields.String(allow_none=True, metadata=about("null without one, and once the account is gone", "bob"))
+    email = fields.String(
+        allow_none=True,
+        metadata={**about("Only for the referrer and for an admin", "bob@example.com"), "format": "email"},
+    )
+    joined_at = time("When the user came")
+    code = fields.String(metadata=about("By which code", EXAMPLE_CODE))
+
+
+class ReferralPageSchema(PageSchema):
+    items = fields.List(fields.Nested(ReferralSchema))
+
+
+def referral_view(referral: Referral, *, with_email: bool) -> dict[str, Any]:
+    """A referral; the address only for the referrer and for an admin."""
+    view = {
+        "id": referral.user_id,
+        "username": referral.username,
+        "joined_at": rfc_3339(referral.joined_at),
+        "code": referral.code,
+    }
+    if with_email:
+        view["email"] = referral.email
+    return view

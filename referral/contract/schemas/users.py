@@ -1,0 +1,69 @@
+"""Accounts."""
+
+from typing import Any
+
+import orjson
+from marshmallow import Schema, fields, validate
+
+from referral.clock import rfc_3339
+from referral.contract.schemas.codes import CodeSchema, code_view
+from referral.contract.schemas.fields import InputSchema, about, identifier, password, public_page, time, username
+from referral.contract.schemas.people import PersonSchema, person
+from referral.queries.users import Account
+
+
+class ProfileChangeSchema(InputSchema):
+    username = username(allow_none=True)
+
+
+class ErasureSchema(InputSchema):
+    password = password("The account's password")
+
+
+class ProfileSchema(Schema):
+    """One shape for every enrichment provider."""
+
+    name = fields.String(allow_none=True, metadata=about("The full name", "Alice Archer"))
+    title = fields.String(allow_none=True, metadata=about("The job title", "Head of Growth"))
+    company = fields.String(allow_none=True, metadata=about("The employer", "Example Ltd"))
+    domain = fields.String(allow_none=True, metadata=about("The employer's domain", "example.com"))
+    location = fields.String(allow_none=True, metadata=about("Where the person is", "London, England, GB"))
+    site = public_page("The person's own page", "https://alice.example.com")
+    avatar = public_page("A picture", "https://alice.example.com/alice.png")
+    linkedin = public_page("On LinkedIn", "https://www.linkedin.com/in/alice")
+    twitter = public_page("On Twitter", "https://twitter.com/alice")
+    github = public_page("On GitHub", "https://github.com/alice")
+
+
+class UserSchema(Schema):
+    id = identifier("The user's id")
+    email = fields.String(metadata={**about("Where mail goes", "alice@example.com"), "format": "email"})
+    email_verified = fields.Boolean(metadata=about("Whether a mailed link was followed", True))
+    username = fields.String(allow_none=True, metadata=about("null without one", "alice"))
+    role = fields.String(validate=validate.OneOf(["user", "admin"]), metadata=about("An admin may edit any code", "user"))
+    created_at = time("When the account was made")
+    referrer = fields.Nested(PersonSchema, allow_none=True, metadata={"description": "By whom the user came"})
+    referral_count = fields.Integer(metadata=about("How many came by the user", 3))
+    code = fields.Nested(CodeSchema, allow_none=True, metadata={"description": "The current code"})
+    profile = fields.Nested(
+        ProfileSchema,
+        allow_none=True,
+        metadata={"description": "What is publicly known of the person; null unless a provider is set and knows"},
+    )
+
+
+def user_view(account: Account, now: int) -> dict[str, Any]:
+    """A user's own view."""
+    code = account.code
+    return {
+        "id": account.id,
+        "email": account.email,
+        "email_verified": account.email_verified_at is not None,
+        "username": account.username,
+        "role": account.role,
+        "created_at": rfc_3339(account.created_at),
+        "referrer": person(account.referrer_id, account.referrer_username) if account.referrer_id else None,
+        "referral_count": account.referral_count,
+        "code": code_view(code, now) if code else None,
+        "profile": orjson.loads(account.profile) if account.profile else None,
+    }
