@@ -120,9 +120,9 @@ def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
 
 def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
     """list the mail that waits and the mail that failed, and why"""
-    from referral.background.mailer import mask
     from referral.clock import rfc_3339
     from referral.commands.accounts import list_mail
+    from referral.mail.compose import mask
 
     mails = asyncio.run(list_mail(config))
     if not mails:

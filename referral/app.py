@@ -12,7 +12,7 @@ from referral import clock, queries
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.tokens import SIGNER, open_signer
 from referral.background.mailer import MAILER, Mailer
-from referral.background.profiles import ENRICHER, Enricher
+from referral.background.profiles import PROFILE_WORKER, ProfileWorker
 from referral.cache.codes import CACHE, open_cache
 from referral.cache.sessions import LIVE_SESSIONS, open_live_sessions
 from referral.config import CONFIG, Config
@@ -27,6 +27,7 @@ from referral.metrics import METRICS, Metrics
 from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
+from referral.vendors.profiles import ProfileProvider
 from referral.web.bodies import MAX_BODY
 from referral.web.cors import allowing, answering_preflights
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
@@ -104,8 +105,9 @@ async def _vendors(app: web.Application) -> AsyncIterator[None]:
     config = app[CONFIG]
     async with open_vendor_session() as session:
         app[EMAIL_VERIFIER] = EmailVerifier(config.hunter, session, app[METRICS])
-        app[ENRICHER] = Enricher(config.enrichment, session, app[DATABASE], app[METRICS])
-        async for _ in _running(app[ENRICHER].run()):
+        provider = ProfileProvider(config.enrichment, session)
+        app[PROFILE_WORKER] = ProfileWorker(provider, app[DATABASE], app[METRICS])
+        async for _ in _running(app[PROFILE_WORKER].run()):
             yield
         await app[EMAIL_VERIFIER].close()
 

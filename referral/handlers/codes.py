@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY
-from referral.background.mailer import MAILER, language_of
+from referral.background.mailer import MAILER
 from referral.cache.codes import CACHE, Load
 from referral.cache.invalidation import Changes
 from referral.clock import DAY, SECOND, now, rfc_3339
@@ -32,6 +32,7 @@ from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import LIMITER
+from referral.mail.compose import language_of
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased

@@ -13,8 +13,8 @@ from marshmallow import ValidationError
 from referral.auth.identity import IDENTITY
 from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token, new_token
-from referral.background.mailer import MAILER, language_of
-from referral.background.profiles import ENRICHER
+from referral.background.mailer import MAILER
+from referral.background.profiles import PROFILE_WORKER
 from referral.cache.codes import CACHE
 from referral.cache.invalidation import Changes
 from referral.cache.sessions import LIVE_SESSIONS
@@ -32,6 +32,7 @@ from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER
+from referral.mail.compose import language_of
 from referral.metrics import METRICS
 from referral.queries import codes, locks, outbox, profiles, referrals, sessions, users
 from referral.queries.audit import EventName
@@ -137,7 +138,7 @@ async def register(request: web.Request) -> web.Response:
         account = await users.find_account(conn, user.id, moment)
     assert account is not None
     app[MAILER].wake()
-    app[ENRICHER].wake()
+    app[PROFILE_WORKER].wake()
     app[METRICS].registrations.labels("yes" if code else "no").inc()
     return answer({"user": user_view(account, moment), **tokens}, 201, NO_STORE)
 

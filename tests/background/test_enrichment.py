@@ -10,14 +10,15 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from referral import clock
-from referral.background import profiles as enrichment
-from referral.background.profiles import ENRICHER, Enricher, read_profile
+from referral.background import profiles as profile_worker
+from referral.background.profiles import PROFILE_WORKER, ProfileWorker
 from referral.config import ROOT, ConfigError
 from referral.config.sections import Enrichment
 from referral.contract.schemas.users import ProfileSchema
@@ -26,6 +27,7 @@ from referral.metrics import Metrics
 from referral.queries import profiles, users
 from referral.vendors import client as vendors
 from referral.vendors.client import NoAnswer, open_vendor_session
+from referral.vendors.profiles import ProfileProvider, read_profile
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person
 from tests.support.rows import sql
@@ -86,7 +88,7 @@ def make_enriched(make_client: MakeClient, vendor: Vendor) -> MakeEnriched:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrichment, "FIRST_PAUSE", 20)
+    monkeypatch.setattr(ProfileWorker, "backoff", replace(ProfileWorker.backoff, first=20))
 
 
 async def queue_is_empty(database: Database) -> bool:
@@ -214,7 +216,7 @@ async def test_a_registration_that_fails_queues_nothing(
     client = await make_enriched()
     assert (await Person(client, "").post("/auth/register", body)).status == 422
     assert await queue_is_empty(database)
-    assert await running(client)[ENRICHER].look_up_due() == 0
+    assert await running(client)[PROFILE_WORKER].work_off() == 0
     assert vendor.seen == []
 
 
@@ -242,7 +244,7 @@ def running(client: Client) -> web.Application:
 async def test_a_look_up_outlives_the_service_that_queued_it(
     make_enriched: MakeEnriched, vendor: Vendor, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enrichment, "LEASE", 100)
+    monkeypatch.setattr(ProfileWorker, "lease", 100)
     vendor.replies_with(hangs)
     first = await make_enriched()
     alice = await Person.register(first, "alice")
@@ -258,7 +260,7 @@ async def test_two_workers_ask_once(make_enriched: MakeEnriched, vendor: Vendor,
     first, second = await make_enriched(), await make_enriched()
     alice = await Person.register(first, "alice")
     await eventually(lambda: vendor.seen)
-    assert await running(second)[ENRICHER].look_up_due() == 0
+    assert await running(second)[PROFILE_WORKER].work_off() == 0
     vendor.released.set()
     assert await eventually(lambda: profile_of(alice)) == PROFILE
     assert len(vendor.seen) == 1
@@ -305,7 +307,7 @@ async def test_a_hanging_provider_is_given_up_and_asked_again(
     quick_retries: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(enrichment, "TIMEOUT", 0.2)
+    monkeypatch.setattr(profile_worker, "TIMEOUT", 0.2)
     vendor.replies_with(hangs, FOUND)
     alice = await Person.register(await make_enriched(), "alice")
     assert await eventually(lambda: profile_of(alice)) == PROFILE
@@ -352,10 +354,10 @@ async def test_a_look_up_is_tried_with_growing_pauses_for_a_day(
     pauses: list[float] = []
     async with open_vendor_session() as session:
         settings = Enrichment("clearbit", KEY, vendor.url)
-        enricher = Enricher(settings, session, database, Metrics())
+        worker = ProfileWorker(ProfileProvider(settings, session), database, Metrics())
         while len(pauses) < 100:
-            assert await enricher.look_up_due() == 1
-            assert await enricher.look_up_due() == 0, "not before its time"
+            assert await worker.work_off() == 1
+            assert await worker.work_off() == 0, "not before its time"
             async with database.reader() as conn:
                 due = await profiles.find_next_lookup_time(conn)
             if due is None:
@@ -540,7 +542,6 @@ def test_the_key_is_not_in_the_settings_text(make_config: MakeConfig) -> None:
     ("provider", "url"),
     [("clearbit", "https://person.clearbit.com/v2/combined/find"), ("hunter", "https://api.hunter.io/v2/combined/find")],
 )
-async def test_without_a_base_url_the_providers_own_is_asked(provider: str, url: str, database: Database) -> None:
+async def test_without_a_base_url_the_providers_own_is_asked(provider: str, url: str) -> None:
     async with open_vendor_session() as session:
-        enricher = Enricher(Enrichment(provider, KEY, ""), session, database, Metrics())
-        assert enricher.url == url
+        assert ProfileProvider(Enrichment(provider, KEY, ""), session).url == url

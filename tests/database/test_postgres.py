@@ -19,7 +19,8 @@ import pytest
 
 import referral.database
 import run
-from referral.background.mailer import LONGEST_SLEEP, Mailer
+from referral.background.mailer import Mailer
+from referral.background.queue import LONGEST_SLEEP
 from referral.clock import now
 from referral.database import (
     DATABASE,

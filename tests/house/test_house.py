@@ -69,6 +69,7 @@ FOR_HANDLERS = {
     "background.profiles",
     "cache.sessions",
     "ids",
+    "mail.compose",
     "metrics",
     "texts",
     "rules.accounts",

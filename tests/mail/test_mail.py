@@ -19,10 +19,11 @@ import pytest
 from aiohttp import web
 
 from referral import clock
-from referral.background import mailer as mail
-from referral.background.mailer import LANGUAGES, MAILER, Mailer, language_of
+from referral.background.mailer import MAILER, Mailer
+from referral.background.queue import LONGEST_SLEEP
 from referral.database import Database
 from referral.ids import new_id
+from referral.mail.compose import LANGUAGES, TEMPLATES, language_of
 from referral.mail.transport import FileTransport, PermanentFailure, Send, TemporaryFailure
 from referral.metrics import Metrics
 from referral.queries import outbox, users
@@ -128,9 +129,9 @@ def html_of(message: EmailMessage) -> str:
 
 async def test_a_mail_leaves_the_queue_once_it_is_taken(database: Database, mailer: Mailer, postbox: Postbox) -> None:
     await queue(database)
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
     assert await waiting(database) == []
-    assert await mailer.send_due() == 0
+    assert await mailer.work_off() == 0
     assert len(postbox.taken) == 1
 
 
@@ -144,7 +145,7 @@ async def test_a_transaction_that_is_rolled_back_sends_no_mail(database: Databas
 
     with pytest.raises(ZeroDivisionError):
         await queue_and_fail()
-    assert await mailer.send_due() == 0
+    assert await mailer.work_off() == 0
     assert postbox.tried == []
 
 
@@ -165,8 +166,8 @@ async def test_a_registration_that_fails_sends_no_mail_and_one_that_succeeds_sen
 async def test_the_worker_is_woken_by_a_request_and_not_by_its_clock(
     client: Client, person: MakePerson, mail_folder: Path, eventually: Eventually
 ) -> None:
-    assert mail.LONGEST_SLEEP > 10
-    await eventually(lambda: not app_of(client)[MAILER]._queued.is_set())
+    assert LONGEST_SLEEP > 10
+    await eventually(lambda: not app_of(client)[MAILER]._woken.is_set())
     await person("alice")
     await eventually(lambda: read_mails(mail_folder), seconds=5)
 
@@ -181,12 +182,12 @@ async def test_a_mail_whose_worker_died_is_sent_again_after_its_lease_under_the_
 ) -> None:
     mail_id = await queue(database)
     async with database.transaction() as conn:
-        assert len(await outbox.claim_mail(conn, clock.now(), clock.now() + mail.LEASE, mail.BATCH)) == 1
-    assert await mailer.send_due() == 0
-    moment(mail.LEASE - 1)
-    assert await mailer.send_due() == 0
+        assert len(await outbox.claim_mail(conn, clock.now(), clock.now() + Mailer.lease, Mailer.batch_size)) == 1
+    assert await mailer.work_off() == 0
+    moment(Mailer.lease - 1)
+    assert await mailer.work_off() == 0
     moment(1)
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
     assert postbox.taken[0]["Message-ID"] == f"<{mail_id}@localhost>"
 
 
@@ -198,15 +199,15 @@ async def test_a_temporary_failure_is_tried_again_after_growing_pauses_under_the
     await queue(database)
     pauses = []
     for number in range(1, 5):
-        assert await mailer.send_due() == 1
+        assert await mailer.work_off() == 1
         [waits] = await waiting(database)
         assert (waits.last_error, waits.attempts, waits.failed_at) == (f"try {number}", number, None)
         pauses.append(waits.next_attempt_at - clock.now())
         moment(pauses[-1] - 1)
-        assert await mailer.send_due() == 0
+        assert await mailer.work_off() == 0
         moment(1)
     assert pauses == [10_000, 20_000, 40_000, 80_000]
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
     assert await waiting(database) == []
     assert len({message["Message-ID"] for message in postbox.tried}) == 1
     assert len({message["Date"] for message in postbox.tried}) == 1
@@ -217,13 +218,13 @@ async def test_a_mail_that_is_too_old_is_given_up_and_kept_with_its_error(
 ) -> None:
     postbox.failures = [TemporaryFailure("still full")] * 2
     await queue(database)
-    moment(mail.GIVE_UP_AFTER)
-    assert await mailer.send_due() == 1
+    moment(Mailer.backoff.give_up_after)
+    assert await mailer.work_off() == 1
     [failed] = await waiting(database)
     assert failed.failed_at == clock.now()
     assert failed.last_error == "still full"
-    moment(mail.GIVE_UP_AFTER)
-    assert await mailer.send_due() == 0
+    moment(Mailer.backoff.give_up_after)
+    assert await mailer.work_off() == 0
     assert len(postbox.tried) == 1
 
 
@@ -234,27 +235,27 @@ async def test_a_permanent_failure_is_not_tried_again_and_holds_nobody_up(
     user_id = await make_user(database)
     refused = await queue(database, user_id=user_id)
     await queue(database, user_id=user_id)
-    assert await mailer.send_due() == 2
+    assert await mailer.work_off() == 2
     assert len(postbox.taken) == 1
     [failed] = await waiting(database)
     assert (failed.id, failed.last_error) == (refused, "no such mailbox")
-    moment(mail.GIVE_UP_AFTER)
-    assert await mailer.send_due() == 0
+    moment(Mailer.backoff.give_up_after)
+    assert await mailer.work_off() == 0
 
 
 async def test_batches_follow_one_another_until_nothing_is_due(database: Database, mailer: Mailer, postbox: Postbox) -> None:
     user_id = await make_user(database)
-    for _ in range(mail.BATCH + 1):
+    for _ in range(Mailer.batch_size + 1):
         await queue(database, user_id=user_id)
-    assert [await mailer.send_due() for _ in range(3)] == [mail.BATCH, 1, 0]
-    assert len({message["Message-ID"] for message in postbox.taken}) == mail.BATCH + 1
+    assert [await mailer.work_off() for _ in range(3)] == [Mailer.batch_size, 1, 0]
+    assert len({message["Message-ID"] for message in postbox.taken}) == Mailer.batch_size + 1
 
 
 async def test_a_reset_for_an_address_nobody_has_vanishes_without_a_trace(
     database: Database, mailer: Mailer, postbox: Postbox
 ) -> None:
     await queue(database, outbox.RESET_PASSWORD, recipient="nobody@example.com")
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
     assert postbox.tried == []
     assert await waiting(database) == []
 
@@ -287,14 +288,14 @@ async def test_mail_to_an_account_that_was_erased_after_it_was_taken_is_dropped(
     await queue(database, user_id=user_id)
     async with database.transaction() as conn:
         assert await users.erase_user(conn, user_id, "hash", clock.now())
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
     assert postbox.tried == []
 
 
 async def test_no_token_that_works_lies_in_the_queue(database: Database, mailer: Mailer, postbox: Postbox) -> None:
     await queue(database)
     before = repr(await waiting(database))
-    await mailer.send_due()
+    await mailer.work_off()
     assert token_in(postbox.taken[0]) not in before
 
 
@@ -323,7 +324,7 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
     for (kind, language), subject in SUBJECTS.items():
         owner = None if kind == outbox.RESET_PASSWORD else user_id
         mail_id = await queue(database, kind, owner, language=language, **PARAMS[kind])
-        await mailer.send_due()
+        await mailer.work_off()
         message = postbox.taken.pop()
         assert str(message["From"]) == "Рефералы <hello@example.com>"
         assert message["To"] == "alice@example.com"
@@ -352,7 +353,7 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
 
 def test_there_is_a_text_and_an_html_of_each_mail_in_each_language() -> None:
     expected = {f"{kind}.{language}.{part}" for kind, language in SUBJECTS for part in ("txt", "html")}
-    assert {file.name for file in mail.TEMPLATES.iterdir()} == expected | {"layout.html"}
+    assert {file.name for file in TEMPLATES.iterdir()} == expected | {"layout.html"}
     assert {language for _, language in SUBJECTS} == set(LANGUAGES)
     assert {kind for kind, _ in SUBJECTS} == set(get_args(outbox.MailKind))
 
@@ -363,7 +364,7 @@ async def test_without_link_base_links_lead_to_the_services_own_pages(
 ) -> None:
     mailer = make_mailer(server_public_url=public_url)
     await queue(database)
-    await mailer.send_due()
+    await mailer.work_off()
     assert "\nhttps://example.com/referrals/account/verify?token=" in text_of(postbox.taken[0])
 
 
@@ -376,7 +377,7 @@ async def test_a_username_adds_nothing_to_the_html_or_the_headers(
         await users.update_username(conn, user_id, name, name)
     for kind in (outbox.VERIFY_EMAIL, outbox.CODE):
         await queue(database, kind, user_id, **PARAMS[kind])
-        await mailer.send_due()
+        await mailer.work_off()
         message = postbox.taken.pop()
         assert "<img" not in html_of(message)
         if kind == outbox.CODE:
@@ -444,7 +445,7 @@ async def test_files_are_for_nobody_else_and_appear_whole(
     monkeypatch.setattr("os.fsync", look)
     old = os.umask(0)
     try:
-        await mailer.send_due()
+        await mailer.work_off()
     finally:
         os.umask(old)
     assert before_the_rename == [{f".{mail_id}.eml"}] or before_the_rename == [set()]
@@ -460,7 +461,7 @@ async def test_a_mail_sent_again_replaces_its_file(database: Database, mailer: M
     for _ in range(2):
         async with database.transaction() as conn:
             await outbox.insert_mail(conn, mail_id, outbox.VERIFY_EMAIL, user_id, "alice@example.com", "en", clock.now())
-        await mailer.send_due()
+        await mailer.work_off()
     assert [file.name for file in (tmp_path / "mail").iterdir()] == [f"{mail_id}.eml"]
 
 
@@ -471,10 +472,10 @@ async def test_a_folder_that_cannot_be_written_to_is_tried_again(
     blocked.touch()
     mailer._transport = FileTransport(blocked)
     await queue(database)
-    await mailer.send_due()
+    await mailer.work_off()
     [waits] = await waiting(database)
     assert "blocked" in (waits.last_error or "")
     blocked.unlink()
-    moment(mail.LONGEST_PAUSE)
-    await mailer.send_due()
+    moment(Mailer.backoff.longest)
+    await mailer.work_off()
     assert len(read_mails(blocked, "alice@example.com")) == 1

@@ -13,9 +13,10 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -25,6 +26,7 @@ import uvloop
 from referral import clock
 from referral.background import mailer as mail
 from referral.background.mailer import Mailer
+from referral.background.queue import Rest
 from referral.commands.accounts import list_mail
 from referral.config import ConfigError, load_config
 from referral.config.addresses import SMTPAddress, mailbox_of, parse_smtp_url
@@ -121,9 +123,9 @@ async def is_down_to(database: Database, count: int) -> bool:
 
 async def send_or_fail(mailer: Mailer) -> TransportFailure | None:
     try:
-        await mailer.send_due()
-    except TransportFailure as failure:
-        return failure
+        await mailer.work_off()
+    except Rest as rest:
+        return cast(TransportFailure, rest.__cause__)
     return None
 
 
@@ -195,7 +197,7 @@ def test_a_wrong_sender_stops_the_start(sender: str) -> None:
 def test_no_batch_outlasts_its_lease() -> None:
     slowest_name_server = 30
 
-    assert mail.BATCH_TIME / clock.SECOND + slowest_name_server + smtp.LONGEST_SEND < mail.LEASE / clock.SECOND
+    assert mail.BATCH_TIME / clock.SECOND + slowest_name_server + smtp.LONGEST_SEND < Mailer.lease / clock.SECOND
     assert smtp.LONGEST_SEND >= smtp.CONNECT_TIMEOUT + 2 * smtp.ENVELOPE_TIMEOUT + smtp.DATA_TIMEOUT + smtp.QUIT_TIMEOUT
 
 
@@ -206,7 +208,7 @@ async def test_a_mail_arrives_whole(server: MailServer, make_mailer: MakeMailer,
     mail_id = await queue("alice@example.com", "Алиса")
     before = clock.now()
 
-    assert await make_mailer(server, mail_sender="Рефералы <referrals@example.org>").send_due() == 1
+    assert await make_mailer(server, mail_sender="Рефералы <referrals@example.org>").work_off() == 1
 
     [received] = server.messages
     assert (received.sender, received.recipients) == ("referrals@example.org", ["alice@example.com"])
@@ -235,7 +237,7 @@ async def test_a_long_sender_domain_leaves_the_message_id_in_one_piece(
     mail_id = await queue("alice@example.com")
     domain = "a-long-name-of-a-department." * 4 + "example.org"
 
-    await make_mailer(server, mail_sender=f"x@{domain}").send_due()
+    await make_mailer(server, mail_sender=f"x@{domain}").work_off()
 
     assert f"<{mail_id}@{domain}>".encode() in server.messages[0].content
 
@@ -245,7 +247,7 @@ async def test_a_batch_goes_over_one_connection(server: MailServer, make_mailer:
     for address in addresses:
         await queue(address)
 
-    assert await make_mailer(server).send_due() == 5
+    assert await make_mailer(server).work_off() == 5
 
     assert sorted(server.recipients) == addresses
     assert server.connections == 1
@@ -258,7 +260,7 @@ async def test_no_connection_is_made_for_nothing(
     async with database.transaction() as conn:
         await outbox.insert_mail(conn, new_id(), outbox.RESET_PASSWORD, None, "nobody@example.com", "en", clock.now())
 
-    assert await make_mailer(server).send_due() == 1
+    assert await make_mailer(server).work_off() == 1
 
     assert server.connections == 0
     assert await waiting(database) == []
@@ -270,7 +272,7 @@ async def test_a_name_or_a_parameter_cannot_add_a_header_or_a_recipient(
     evil = "x\r\nBcc: victim@example.com\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n"
     await queue("alice@example.com", evil, outbox.CODE, code=f"{evil}.", expires_at=evil)
 
-    await make_mailer(server).send_due()
+    await make_mailer(server).work_off()
 
     [received] = server.messages
     assert received.recipients == ["alice@example.com"]
@@ -285,7 +287,7 @@ async def test_a_name_or_a_parameter_cannot_add_a_header_or_a_recipient(
 async def test_names_are_text_in_html(server: MailServer, make_mailer: MakeMailer, queue: Queue) -> None:
     await queue("alice@example.com", "<img src=x>", outbox.CODE, code="ALICES-1", expires_at="2030-01-31")
 
-    await make_mailer(server).send_due()
+    await make_mailer(server).work_off()
 
     html = server.messages[0].message.get_body(("html",))
     assert html is not None
@@ -299,7 +301,7 @@ async def test_names_are_text_in_html(server: MailServer, make_mailer: MakeMaile
 async def test_an_international_address_needs_and_uses_smtputf8(make_mailer: MakeMailer, queue: Queue) -> None:
     await queue("иван@пример.рф")
     async with MailServer(smtputf8=True) as server:
-        await make_mailer(server).send_due()
+        await make_mailer(server).work_off()
 
     [received] = server.messages
     assert received.recipients == ["иван@xn--e1afmkfd.xn--p1ai"]
@@ -313,7 +315,7 @@ async def test_a_server_without_smtputf8_makes_an_international_address_fail_for
     await queue("иван@example.com")
     await queue("bob@example.com")
 
-    await make_mailer(server).send_due()
+    await make_mailer(server).work_off()
 
     [failed] = await waiting(database)
     assert failed.recipient == "иван@example.com"
@@ -325,7 +327,7 @@ async def test_a_server_without_smtputf8_makes_an_international_address_fail_for
 async def test_an_international_domain_needs_no_smtputf8(server: MailServer, make_mailer: MakeMailer, queue: Queue) -> None:
     await queue("ivan@пример.рф")
 
-    await make_mailer(server, mail_sender="Почта <post@пример.рф>").send_due()
+    await make_mailer(server, mail_sender="Почта <post@пример.рф>").work_off()
 
     [received] = server.messages
     assert (received.sender, received.recipients) == ("post@xn--e1afmkfd.xn--p1ai", ["ivan@xn--e1afmkfd.xn--p1ai"])
@@ -338,7 +340,7 @@ async def test_an_international_address_is_readable_in_an_eml_file(
 ) -> None:
     await queue("иван@example.com")
 
-    await make_mailer(f"file:{mail_folder}").send_due()
+    await make_mailer(f"file:{mail_folder}").work_off()
 
     [file] = mail_folder.glob("[!.]*.eml")
     assert "To: иван@example.com" in file.read_text(encoding="utf-8")
@@ -361,7 +363,7 @@ async def test_mail_goes_encrypted_and_after_a_login(
     await queue("alice@example.com")
     scheme, options = ("smtps", "?") if tls == "implicit" else ("smtp", "?tls=starttls&")
     async with MailServer(tls=tls, certificate=certificate, login=True) as server:
-        await make_mailer(f"{scheme}://{LOGIN}localhost:{server.port}{options}ca={certificate.file}").send_due()
+        await make_mailer(f"{scheme}://{LOGIN}localhost:{server.port}{options}ca={certificate.file}").work_off()
 
     [received] = server.messages
     assert received.tls
@@ -371,7 +373,7 @@ async def test_mail_goes_encrypted_and_after_a_login(
 async def test_a_login_without_tls_works_where_it_is_asked_for(make_mailer: MakeMailer, queue: Queue) -> None:
     await queue("alice@example.com")
     async with MailServer(login=True) as server:
-        await make_mailer(f"smtp://{LOGIN}127.0.0.1:{server.port}?tls=none").send_due()
+        await make_mailer(f"smtp://{LOGIN}127.0.0.1:{server.port}?tls=none").work_off()
 
     assert [received.user for received in server.messages] == [USER]
 
@@ -457,7 +459,7 @@ async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
     server.refuse(stage, "554 5.7.1 No, \x1b[31m<alice@example.com>", times=1)
     mailer = make_mailer(server)
 
-    assert await mailer.send_due() == 2
+    assert await mailer.work_off() == 2
 
     [failed] = await waiting(database)
     assert failed.failed_at is not None
@@ -465,7 +467,7 @@ async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
     assert (failed.recipient, server.recipients) == ("alice@example.com", ["bob@example.com"])
     assert server.connections == 1
     advance(3 * 86_400)
-    assert await mailer.send_due() == 0
+    assert await mailer.work_off() == 0
 
 
 async def test_a_greylisted_mail_is_tried_again_after_growing_pauses(
@@ -475,15 +477,15 @@ async def test_a_greylisted_mail_is_tried_again_after_growing_pauses(
     server.refuse("RCPT", "451 4.7.1 Greylisted, come back later", times=4)
     mailer, pauses = make_mailer(server), []
     for attempt in range(1, 5):
-        assert await mailer.send_due() == 1
+        assert await mailer.work_off() == 1
         [put_off] = await waiting(database)
         assert put_off.attempts == attempt
         assert "451 4.7.1" in str(put_off.last_error)
         pauses.append((put_off.next_attempt_at - clock.now()) / clock.SECOND)
         advance(pauses[-1] - 1)
-        assert await mailer.send_due() == 0
+        assert await mailer.work_off() == 0
         advance(1.1)
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 1
 
     assert server.recipients == ["alice@example.com"]
     assert await waiting(database) == []
@@ -498,7 +500,7 @@ async def test_a_greylisted_mail_holds_no_other_up(
         await queue(f"{name}@example.com")
     server.refuse("RCPT", "450 Later", times=1)
 
-    await make_mailer(server).send_due()
+    await make_mailer(server).work_off()
 
     assert server.recipients == ["bob@example.com", "carol@example.com"]
     assert [queued.recipient for queued in await waiting(database)] == ["alice@example.com"]
@@ -515,7 +517,7 @@ async def test_a_mail_is_given_up_after_two_days_with_its_error(
     while (queued := (await waiting(database))[0]).failed_at is None:
         advance(3_600)
         hours += 1
-        await mailer.send_due()
+        await mailer.work_off()
 
     assert 40 <= hours <= 50
     assert queued.last_error == "the mail server answered 451 Never today"
@@ -595,13 +597,13 @@ async def test_a_refused_connection_puts_the_whole_batch_off_after_one_try(
         assert len({queued.next_attempt_at for queued in put_off}) > 1
         assert {queued.attempts for queued in put_off} == {0}
         pauses.append(max(queued.next_attempt_at for queued in put_off) - clock.now())
-        assert await mailer.send_due() == 0
+        assert await mailer.work_off() == 0
         advance(pauses[-1] / 1000 + 1)
 
     assert 10_000 * 0.7 < pauses[0] < 10_000 * 1.3
     assert mail.LONGEST_REST * 0.7 < pauses[-1] <= mail.LONGEST_REST * 1.25
     await server.start()
-    assert await mailer.send_due() == 5
+    assert await mailer.work_off() == 5
     assert len(server.messages) == 5
     # A delivery ends the outage: the next one begins with the shortest pause.
     await server.stop()
@@ -659,7 +661,7 @@ async def test_a_server_that_hangs_or_drops_the_connection_puts_the_batch_off_af
         assert sorted(queued.attempts for queued in put_off) == [0, 0, 0, 0, in_hand]
         server.behave()
         advance(60)
-        assert await mailer.send_due() == 5
+        assert await mailer.work_off() == 5
 
     assert await waiting(database) == []
     assert set(server.recipients) == {f"person{number}@example.com" for number in range(5)}
@@ -687,7 +689,7 @@ async def test_a_server_that_takes_the_mail_and_then_fails_to_say_goodbye_got_it
     await queue("alice@example.com")
 
     with fails(server, "QUIT", trouble):
-        assert await make_mailer(server).send_due() == 1
+        assert await make_mailer(server).work_off() == 1
 
     assert await waiting(database) == []
     assert len(server.messages) == 1
@@ -701,7 +703,7 @@ async def test_a_connection_that_ended_between_two_mails_is_replaced(
         await queue(f"{name}@example.com")
 
     with fails(server, "RSET", trouble):
-        assert await make_mailer(server).send_due() == 2
+        assert await make_mailer(server).work_off() == 2
 
     assert server.recipients == ["alice@example.com", "bob@example.com"]
     assert server.connections == 2
@@ -733,12 +735,12 @@ async def test_a_mail_that_cannot_be_composed_holds_no_other_up_and_is_given_up(
     await queue("bob@example.com")
     mailer = make_mailer(server)
 
-    assert await mailer.send_due() == 2
+    assert await mailer.work_off() == 2
 
     assert server.recipients == ["bob@example.com"]
     assert "UndefinedError" in str((await waiting(database))[0].last_error)
     advance(2 * 86_400)
-    await mailer.send_due()
+    await mailer.work_off()
     assert (await waiting(database))[0].failed_at is not None
 
 
@@ -750,7 +752,7 @@ async def test_the_worker_outlives_an_outage_and_asks_an_absent_server_rarely(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., Awaitable[Any]],
 ) -> None:
-    monkeypatch.setattr(mail, "FIRST_PAUSE", 200)
+    monkeypatch.setattr(Mailer, "backoff", replace(Mailer.backoff, first=200))
     server.drops.add("CONNECT")
     mailer = make_mailer(server)
     task = asyncio.create_task(mailer.run())
@@ -825,7 +827,7 @@ async def test_two_workers_on_one_database_never_send_twice(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., Awaitable[Any]],
 ) -> None:
-    monkeypatch.setattr(mail, "BATCH", 5)
+    monkeypatch.setattr(Mailer, "batch_size", 5)
     addresses = {f"person{number}@example.com" for number in range(60)}
     for address in addresses:
         await queue(address)
@@ -852,12 +854,12 @@ async def test_a_mail_whose_worker_died_is_sent_by_another_when_the_lease_ends(
 ) -> None:
     await queue("alice@example.com")
     async with database.transaction() as conn:
-        await outbox.claim_mail(conn, clock.now(), clock.now() + mail.LEASE, mail.BATCH)
+        await outbox.claim_mail(conn, clock.now(), clock.now() + Mailer.lease, Mailer.batch_size)
     mailer = make_mailer(server)
 
-    assert await mailer.send_due() == 0
-    advance(mail.LEASE / clock.SECOND + 1)
-    assert await mailer.send_due() == 1
+    assert await mailer.work_off() == 0
+    advance(Mailer.lease / clock.SECOND + 1)
+    assert await mailer.work_off() == 1
 
     assert server.recipients == ["alice@example.com"]
 
@@ -870,10 +872,10 @@ async def test_a_slow_batch_ends_before_its_lease(
     server.on_message = lambda: advance(mail.BATCH_TIME / clock.SECOND + 1)
     mailer = make_mailer(server)
 
-    await mailer.send_due()
+    await mailer.work_off()
     assert server.recipients == ["alice@example.com"]
-    advance(mail.LEASE / clock.SECOND)
-    await mailer.send_due()
+    advance(Mailer.lease / clock.SECOND)
+    await mailer.work_off()
 
     assert server.recipients == ["alice@example.com", "bob@example.com"]
 
@@ -965,7 +967,7 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     server.refuse("RCPT", "550 Unknown", times=1)
     server.refuse("END", "452 Full", times=1)
     mailer = make_mailer(server)
-    await mailer.send_due()
+    await mailer.work_off()
 
     status, out, err = await service.run("outbox")
 
@@ -979,7 +981,7 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
         rf"{greylisted}  verify-email +b\*\*\*@example\.com +1  \d{{4}}-\S+Z +the mail server answered 452 Full", second
     )
     assert await service.run("outbox", "retry") == (0, "1 mail is due now.\n", "")
-    await mailer.send_due()
+    await mailer.work_off()
     assert server.recipients == ["alice@example.com"]
     left = await waiting(database)
     status, out, err = await service.run("outbox", "retry", greylisted, "no-such-mail")
@@ -988,7 +990,7 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     assert await waiting(database) == left
     assert [mail.id for mail in left] == [greylisted]
     assert await service.run("outbox", "retry", greylisted) == (0, "1 mail is due now.\n", "")
-    await mailer.send_due()
+    await mailer.work_off()
     assert server.recipients == ["alice@example.com", "bob@example.com"]
 
 
@@ -999,16 +1001,16 @@ async def test_failed_mail_that_is_retried_has_all_its_time_again(
     server.refuse("RCPT", "451 Later", times=2)
     mailer = make_mailer(server)
     advance(3 * 86_400)
-    await mailer.send_due()
+    await mailer.work_off()
     assert (await list_mail(make_config()))[0].failed_at is not None
 
     async with database.transaction() as conn:
         assert await outbox.retry_mail(conn, mail_id, clock.now())
-    await mailer.send_due()
+    await mailer.work_off()
     [again] = await waiting(database)
     assert (again.failed_at, again.attempts) == (None, 1)
     advance(15)
-    await mailer.send_due()
+    await mailer.work_off()
 
     assert server.recipients == ["alice@example.com"]
 
@@ -1025,7 +1027,7 @@ async def test_the_service_deletes_mail_that_failed_thirty_days_ago(
     server.refuse("RCPT", "550 Unknown")
     for address, days in (("old@example.com", 20), ("new@example.com", 11)):
         await queue(address)
-        await make_mailer(server).send_due()
+        await make_mailer(server).work_off()
         advance(days * 86_400)
     assert len(await waiting(database)) == 2
 

@@ -1,0 +1,161 @@
+"""The worker of a queue that lies in a table of the database.
+
+A row is an item; the transaction that causes the work inserts it. The worker claims what is due by moving it to the end of a
+lease, works on it, and deletes it, puts it off (back-off) or gives it up. An item whose worker died is due again when the
+lease ends: everything is done at least once.
+"""
+
+import asyncio
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from referral import clock
+from referral.database import Connection, Database, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+# How long what another process queued (or a clock that was set back) may go unnoticed, in seconds.
+LONGEST_SLEEP = 15.0
+
+
+class Queued(Protocol):
+    """An item: when it was queued (ms), and how often it was claimed, this time included."""
+
+    @property
+    def created_at(self) -> int: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Queued)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses between attempts double from `first` up to `longest`. An item that would be tried again when it is older than
+    `give_up_after` is given up. All in ms."""
+
+    first: int
+    longest: int
+    give_up_after: int
+
+    def pause(self, failures: int, longest: int | None = None) -> int:
+        """The pause after so many failures in a row, a quarter more or less, so that not everything is tried at once."""
+        return int(min(self.first * 2 ** min(failures - 1, 20), longest or self.longest) * random.uniform(0.75, 1.25))
+
+
+class Rest(Exception):
+    """Whatever is in the queue would fail now: the worker is to leave it alone for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class QueueWorker(ABC, Generic[Item]):
+    """Works a queue off. `run()` does so for ever; `wake()` tells it that something was queued."""
+
+    # What the log calls the queue.
+    name: ClassVar[str]
+    batch_size: ClassVar[int]
+    # Longer than a batch may take (ms): no other worker takes an item that is still being worked on.
+    lease: ClassVar[int]
+    backoff: ClassVar[Backoff]
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._woken = asyncio.Event()
+
+    @abstractmethod
+    async def find_next_time(self, conn: Connection) -> int | None:
+        """When the next item is due (ms); None when none waits."""
+
+    @abstractmethod
+    async def claim(self, conn: Connection, now: int, lease_until: int) -> list[Item]:
+        """Take up to `batch_size` items that are due."""
+
+    @abstractmethod
+    async def process(self, batch: list[Item]) -> None:
+        """Work on what was claimed. An item that is neither deleted nor put off is due again when the lease ends.
+
+        Raises Rest or DatabaseUnavailable."""
+
+    @abstractmethod
+    async def postpone(self, item: Item, error: str, pause: int, attempts: int) -> None:
+        """Try the item again after so many ms; it counts as having been tried so often."""
+
+    @abstractmethod
+    async def give_up(self, item: Item, error: str) -> None:
+        """Never try the item again."""
+
+    async def retry_or_give_up(self, item: Item, error: str) -> None:
+        """After a failure that is the item's own."""
+        await self.put_off(item, error, self.backoff.pause(item.attempts), item.attempts)
+
+    async def put_off(self, item: Item, error: str, pause: int, attempts: int) -> None:
+        """Postpone the item, or give it up if it is too old by then."""
+        if clock.now() + pause > item.created_at + self.backoff.give_up_after:
+            await self.give_up(item, error)
+        else:
+            await self.postpone(item, error, pause, attempts)
+
+    def wake(self) -> None:
+        """Call after the commit that queued something."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work on what is due, and sleep until more is, for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                while await self.work_off():
+                    pass
+                pause = await self._pause()
+            except Rest as rest:
+                # What is queued meanwhile waits, too: one attempt a pause is enough to find out that the other side is back.
+                await asyncio.sleep(rest.seconds)
+                continue
+            except DatabaseUnavailable as error:
+                log.warning("%s cannot be read: %s", self.name, error)
+                pause = LONGEST_SLEEP
+            except Exception:
+                log.exception("the worker of %s failed and goes on", self.name)
+                pause = LONGEST_SLEEP
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+
+    async def work_off(self) -> int:
+        """Work on one batch of what is due, and return how many items were claimed. Raises as `process` does."""
+        now = clock.now()
+        async with self.database.reader() as conn:
+            due = await self.find_next_time(conn)
+        if due is None or due > now:
+            return 0
+        async with self.database.transaction() as conn:
+            batch = await self.claim(conn, now, now + self.lease)
+        await self.process(batch)
+        return len(batch)
+
+    async def _pause(self) -> float:
+        async with self.database.reader() as conn:
+            due = await self.find_next_time(conn)
+        return LONGEST_SLEEP if due is None else min(max((due - clock.now()) / 1000, 0.0), LONGEST_SLEEP)
+
+
+async def finish(work: Coroutine[Any, Any, None], grace: float) -> None:
+    """Await the work; when cancelled meanwhile, let it go on for so many seconds before cancelling it, too."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=grace)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
