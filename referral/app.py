@@ -1,30 +1,41 @@
 """The one place where the parts meet."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 from aiohttp import web
 
-from referral import clock, queries
+from referral import queries
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.tokens import SIGNER, open_signer
+from referral.background.housekeeping import keep_house
 from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
-from referral.cache.codes import CACHE, open_cache
-from referral.cache.sessions import LIVE_SESSIONS, open_live_sessions
+from referral.cache import open_caches
+from referral.cache.codes import CODE_CACHE
+from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
 from referral.contract.access import refuse_undeclared
-from referral.database import DATABASE, DatabaseUnavailable, open_database
-from referral.handlers import codes, pages, service, users
-from referral.handlers import sessions as session_handlers
-from referral.handlers import tokens as auth
+from referral.database import DATABASE, open_database
+from referral.handlers import (
+    codes,
+    discovery,
+    emails,
+    pages,
+    passwords,
+    referrals,
+    registration,
+    service,
+    sessions,
+    tokens,
+    users,
+)
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.metrics import METRICS, Metrics
-from referral.queries import audit, one_time_tokens, outbox, sessions
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
@@ -32,14 +43,20 @@ from referral.web.bodies import MAX_BODY
 from referral.web.cors import allowing, answering_preflights
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
 
-log = logging.getLogger(__name__)
-
-# Expired sessions and tokens are refused by their times; deleting them only keeps the tables small.
-HOUSEKEEPING_INTERVAL = 3_600.0
-# Long enough to be found by an operator and sent again; no longer, because it holds an address.
-FAILED_MAIL_KEPT = 30 * clock.DAY
-# Events deleted in one transaction.
-OLD_EVENTS = 1_000
+# One line a domain; OpenAPI lists their operations in this order.
+HANDLERS: tuple[ModuleType, ...] = (
+    service,
+    registration,
+    tokens,
+    passwords,
+    emails,
+    discovery,
+    sessions,
+    users,
+    referrals,
+    codes,
+    pages,
+)
 
 
 def create_app(config: Config) -> web.Application:
@@ -52,7 +69,7 @@ def create_app(config: Config) -> web.Application:
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
     app[PROXIES] = networks(config.server.trusted_proxies)
-    for module in (service, auth, session_handlers, users, codes, pages):
+    for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)
     refuse_undeclared(app.router.routes())
     if config.server.cors_origins:
@@ -80,19 +97,12 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
-    config, changes = app[CONFIG], None
-    if config.cache.url.startswith(("redis:", "rediss:")):
-        # Imported here: redis-py takes longer to load than the default start can spare.
-        from referral.cache.redis.client import RedisClient
-        from referral.cache.redis.epoch import RedisChanges
-
-        changes = RedisChanges(RedisClient(config.cache.url, app[METRICS]), app[DATABASE])
-    app[CACHE] = open_cache(config.cache.url, app[METRICS], changes)
-    app[LIVE_SESSIONS] = open_live_sessions(config.cache.url, changes)
-    app[LIMITER] = RateLimiter(config.limits, changes.redis if changes else None)
+    caches = open_caches(app[CONFIG].cache.url, app[METRICS], app[DATABASE])
+    app[CODE_CACHE], app[SESSION_CACHE] = caches.codes, caches.sessions
+    app[LIMITER] = RateLimiter(app[CONFIG].limits, caches.redis)
     yield
-    if changes:
-        await changes.redis.close()
+    if caches.redis:
+        await caches.redis.close()
 
 
 async def _mailer(app: web.Application) -> AsyncIterator[None]:
@@ -113,7 +123,7 @@ async def _vendors(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:
-    async for _ in _running(_keep_house(app)):
+    async for _ in _running(keep_house(app[CONFIG], app[DATABASE])):
         yield
 
 
@@ -124,28 +134,3 @@ async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-async def _keep_house(app: web.Application) -> None:
-    while True:
-        try:
-            async with app[DATABASE].transaction() as conn:
-                await sessions.delete_expired_sessions(conn, clock.now())
-                kept = app[CONFIG].auth.refresh_token_ttl * clock.SECOND
-                await sessions.delete_used_refresh_tokens(conn, clock.now() - kept)
-                await one_time_tokens.delete_expired_one_time_tokens(conn, clock.now())
-                await outbox.delete_failed_mail(conn, clock.now() - FAILED_MAIL_KEPT)
-            await _delete_old_events(app)
-        except DatabaseUnavailable as error:
-            log.warning("housekeeping put off: %s", error)
-        except Exception:
-            log.exception("housekeeping failed and goes on")
-        await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-
-
-async def _delete_old_events(app: web.Application) -> None:
-    days = app[CONFIG].audit.keep_days
-    count = OLD_EVENTS if days else 0
-    while count == OLD_EVENTS:
-        async with app[DATABASE].transaction() as conn:
-            count = await audit.delete_old_events(conn, clock.now() - days * clock.DAY, OLD_EVENTS)

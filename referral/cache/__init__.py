@@ -1,1 +1,37 @@
-"""What is kept at hand of the database, and how it is given up when that changes."""
+"""What is kept at hand of the database, and how it is invalidated when that changes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from referral.cache.codes import CodeCache, MemoryCodeCache, NoCodeCache
+from referral.cache.sessions import LocalSessionCache, SessionCache
+from referral.database import Database
+from referral.metrics import Metrics
+
+if TYPE_CHECKING:
+    from referral.cache.redis.client import RedisClient
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The caches of one process, and the Redis behind them, if there is one."""
+
+    codes: CodeCache
+    sessions: SessionCache
+    redis: "RedisClient | None"
+
+
+def open_caches(url: str, metrics: Metrics, database: Database) -> Caches:
+    """The caches of a `cache.url`. A Redis that cannot be reached now is used once it can; close it in the end."""
+    if url.startswith(("redis:", "rediss:")):
+        # Imported here: redis-py takes longer to load than the default start can spare.
+        from referral.cache.redis.client import RedisClient
+        from referral.cache.redis.codes import RedisCodeCache
+        from referral.cache.redis.epoch import RedisInvalidation
+        from referral.cache.redis.sessions import RedisSessionCache
+
+        invalidation = RedisInvalidation(RedisClient(url, metrics), database)
+        return Caches(RedisCodeCache(metrics, invalidation), RedisSessionCache(invalidation), invalidation.redis)
+    # With `none://` there may be other processes, and nobody to tell of their changes.
+    alone = url.startswith("memory:")
+    return Caches(MemoryCodeCache(metrics) if alone else NoCodeCache(), LocalSessionCache(alone=alone), None)

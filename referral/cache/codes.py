@@ -5,22 +5,17 @@ request that changes codes says so (`invalidation.py`); look-ups go through `by_
 for what they miss and keep the answer only if nothing was changed meanwhile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from cachetools import LRUCache
 
-from referral.cache.invalidation import Keeper
+from referral.cache.invalidation import Cache
 from referral.clock import now
 from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
-
-if TYPE_CHECKING:
-    from referral.cache.redis.epoch import RedisChanges
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
 
@@ -28,7 +23,7 @@ Load = Callable[[], Awaitable[ActiveCode | None]]
 MEMORY_ENTRIES = 50_000
 
 
-class Cache(Keeper, Protocol):
+class CodeCache(Cache, Protocol):
     """Keeps active codes; the keys are their texts."""
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
@@ -48,7 +43,7 @@ class Cache(Keeper, Protocol):
         ...
 
 
-class NoCache:
+class NoCodeCache:
     """`none://`: every look-up asks the database."""
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
@@ -70,7 +65,7 @@ class NoCache:
         return True
 
 
-class MemoryCache:
+class MemoryCodeCache:
     """`memory://`: in this process, the least recently used dropped first."""
 
     def __init__(self, metrics: Metrics, entries: int = MEMORY_ENTRIES) -> None:
@@ -127,13 +122,4 @@ class MemoryCache:
         return True
 
 
-def open_cache(url: str, metrics: Metrics, changes: RedisChanges | None) -> Cache:
-    """The cache of a `cache.url`. One that cannot be reached now is used once it can."""
-    if changes:
-        from referral.cache.redis.codes import RedisCache
-
-        return RedisCache(metrics, changes)
-    return NoCache() if url.startswith("none:") else MemoryCache(metrics)
-
-
-CACHE = web.AppKey("cache", Cache)
+CODE_CACHE = web.AppKey("code_cache", CodeCache)

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 from cachetools import LRUCache
 
-from referral.cache.invalidation import Keeper
+from referral.cache.invalidation import Cache
 from referral.clock import now
 from referral.database import Connection
 from referral.queries.sessions import LiveSession
 
 if TYPE_CHECKING:
     from referral.cache.redis.client import Question
-    from referral.cache.redis.epoch import RedisChanges
 
 Load = Callable[[], Awaitable[LiveSession | None]]
 
@@ -28,7 +27,7 @@ Load = Callable[[], Awaitable[LiveSession | None]]
 ENTRIES = 50_000
 
 
-class LiveSessions(Keeper, Protocol):
+class SessionCache(Cache, Protocol):
     """Keeps live sessions; the keys are their ids."""
 
     def look(self, session_id: str) -> tuple[LiveSession | None, Question | None]:
@@ -41,7 +40,7 @@ class LiveSessions(Keeper, Protocol):
         ...
 
 
-class LocalSessions:
+class LocalSessionCache:
     """Sessions that were live when the database was asked, and that nobody has ended since; none unless `alone`."""
 
     def __init__(self, *, alone: bool) -> None:
@@ -74,13 +73,4 @@ class LocalSessions:
             self._sessions.pop(session_id, None)
 
 
-def open_live_sessions(cache_url: str, changes: RedisChanges | None) -> LiveSessions:
-    """The live sessions of a process with this `cache.url`."""
-    if changes:
-        from referral.cache.redis.sessions import RedisSessions
-
-        return RedisSessions(changes)
-    return LocalSessions(alone=cache_url.startswith("memory:"))
-
-
-LIVE_SESSIONS = web.AppKey("live_sessions", LiveSessions)
+SESSION_CACHE = web.AppKey("session_cache", SessionCache)

@@ -8,9 +8,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY
-from referral.background.mailer import MAILER
-from referral.cache.codes import CACHE, Load
-from referral.cache.invalidation import Changes
+from referral.cache.codes import CODE_CACHE, Load
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.contract.access import Access, Limit, allow
@@ -30,13 +28,11 @@ from referral.contract.schemas.fields import CODE
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
-from referral.ids import new_id
 from referral.limits import LIMITER
-from referral.mail.compose import language_of
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
-from referral.rules.audit import record
+from referral.rules.work import Work, work_on
 from referral.texts import key_of
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
@@ -80,34 +76,35 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
 @json_schema(NewCodeSchema, example={"ttl_days": 30})
 @response_schema(CodeSchema, 201, description="The new code")
 async def create_code(request: web.Request) -> web.Response:
-    app, body, me, moment = request.app, request[BODY], request[IDENTITY], now()
-    expires_at = _expiry(body, moment, app[CONFIG])
-    assert expires_at is not None
+    app, body, me = request.app, request[BODY], request[IDENTITY]
     exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
-    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
-        await locks.lock_user(conn, me.user_id)
-        revoking = await codes.revoke_codes_in_the_way(conn, me.user_id, moment, replace=body.get("replace", False))
+    async with work_on(request) as work:
+        expires_at = _expiry(body, work.moment, app[CONFIG])
+        assert expires_at is not None
+        await locks.lock_user(work.conn, me.user_id)
+        put_aside = await codes.revoke_codes_in_the_way(
+            work.conn, me.user_id, work.moment, replace=body.get("replace", False)
+        )
         with translated({"codes_one_unrevoked": exists}):
-            code = await _insert(conn, body.get("code"), me, moment, expires_at, body.get("max_uses"), app[CONFIG])
-        revoked = revoking.values(str)
-        await changes.add(conn, *revoked)
-        await record(request, conn, "code-made", **_facts(code), replaced=revoked or None)
+            code = await _insert(work, me, body.get("code"), expires_at, body.get("max_uses"))
+        replaced = put_aside.values(str)
+        work.invalidates_code(*replaced)
+        await work.record("code-made", **_facts(code), replaced=replaced or None)
     # What fails here must not undo the answer.
     with suppress(DatabaseUnavailable):
-        await app[CACHE].made(code.code, _loading(app, code.code))
-    return answer(code_view(code, moment), 201, {"Location": f"{API}/codes/{code.code}"})
+        await app[CODE_CACHE].made(code.code, _loading(app, code.code))
+    return answer(code_view(code, work.moment), 201, {"Location": f"{API}/codes/{code.code}"})
 
 
-async def _insert(
-    conn: Connection, text: str | None, me: LiveSession, moment: int, expires_at: int, max_uses: int | None, config: Config
-) -> codes.Code:
+async def _insert(work: Work, me: LiveSession, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:
     """Insert the code of this text or, without one, of a text nobody has."""
+    length = work.request.app[CONFIG].codes.length
     for _ in range(1 if text else ATTEMPTS):
-        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
-        code = await codes.insert_code(conn, chosen, me.user_id, moment, expires_at, max_uses)
+        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(length))
+        code = await codes.insert_code(work.conn, chosen, me.user_id, work.moment, expires_at, max_uses)
         if code is not None:
             return code
-    if await users.find_contact(conn, me.user_id) is None:
+    if await users.find_contact(work.conn, me.user_id) is None:
         raise erased()
     raise Problem("code-taken", "This text is or was somebody's code. Choose another.")
 
@@ -190,18 +187,18 @@ async def get_current_code(request: web.Request) -> web.Response:
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
 @response_schema(CodeSchema, 200, description="The code as it is now")
 async def update_current_code(request: web.Request) -> web.Response:
-    app, me, moment = request.app, request[IDENTITY], now()
-    change = _change(request[BODY], moment, app[CONFIG])
-    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    me = request[IDENTITY]
+    async with work_on(request) as work:
+        change = _change(request[BODY], work.moment, request.app[CONFIG])
         # Which code is the current one may be changing: without the lock, a replacement at once would look like none at all.
-        await locks.lock_user(conn, me.user_id)
+        await locks.lock_user(work.conn, me.user_id)
         with translated(_impossible(request[BODY])):
-            code = await codes.update_current_code(conn, me.user_id, moment, change)
+            code = await codes.update_current_code(work.conn, me.user_id, work.moment, change)
         if code is None:
             raise _none_current()
-        await record(request, conn, "code-edited", **_facts(code))
-        await changes.add(conn, code.code)
-    return answer(code_view(code, moment))
+        work.invalidates_code(code.code)
+        await work.record("code-edited", **_facts(code))
+    return answer(code_view(code, work.moment))
 
 
 def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChange:
@@ -218,14 +215,14 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
     problems=("not-found",),
 )
 async def delete_current_code(request: web.Request) -> web.Response:
-    app, me = request.app, request[IDENTITY]
-    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
-        await locks.lock_user(conn, me.user_id)
-        code = await codes.revoke_current_code(conn, me.user_id, now())
+    me = request[IDENTITY]
+    async with work_on(request) as work:
+        await locks.lock_user(work.conn, me.user_id)
+        code = await codes.revoke_current_code(work.conn, me.user_id, work.moment)
         if code is None:
             raise _none_current()
-        await record(request, conn, "code-ended", code=code)
-        await changes.add(conn, code)
+        work.invalidates_code(code)
+        await work.record("code-ended", code=code)
     return web.Response(status=204)
 
 
@@ -240,26 +237,15 @@ async def delete_current_code(request: web.Request) -> web.Response:
     problems=("not-found",),
 )
 async def email_current_code(request: web.Request) -> web.Response:
-    app, me, moment = request.app, request[IDENTITY], now()
-    language = language_of(request.headers.get("Accept-Language", ""))
-    await app[LIMITER].hit("mail_by_account", outbox.CODE, me.user_id)
-    async with app[DATABASE].transaction() as conn:
-        code = await codes.find_current_code(conn, me.user_id, moment)
-        contact = await users.find_contact(conn, me.user_id)
+    me = request[IDENTITY]
+    await request.app[LIMITER].hit("mail_by_account", outbox.CODE, me.user_id)
+    async with work_on(request) as work:
+        code = await codes.find_current_code(work.conn, me.user_id, work.moment)
+        contact = await users.find_contact(work.conn, me.user_id)
         if code is None or contact is None:
             raise _none_current()
-        await outbox.insert_mail(
-            conn,
-            new_id(),
-            outbox.CODE,
-            me.user_id,
-            contact.email,
-            language,
-            moment,
-            code=code.code,
-            expires_at=rfc_3339(code.expires_at),
-        )
-    app[MAILER].wake()
+        expiry = rfc_3339(code.expires_at)
+        await work.queue_mail(outbox.CODE, me.user_id, contact.email, code=code.code, expires_at=expiry)
     return web.Response(status=202)
 
 
@@ -280,7 +266,7 @@ async def find_code_by_email(request: web.Request) -> web.Response:
         async with app[DATABASE].reader() as conn:
             return await codes.find_active_code_by_email(conn, key, now())
 
-    active = await app[CACHE].by_email(key, load)
+    active = await app[CODE_CACHE].by_email(key, load)
     if active is None:
         raise Problem("not-found", "Nobody with this e-mail address has an active code.")
     return answer(active_code_view(active))
@@ -298,7 +284,7 @@ async def find_code_by_email(request: web.Request) -> web.Response:
 @response_schema(ActiveCodeSchema, 200, description="The active code")
 async def get_code(request: web.Request) -> web.Response:
     text = _text_of(request)
-    active = await request.app[CACHE].by_code(text, _loading(request.app, text))
+    active = await request.app[CODE_CACHE].by_code(text, _loading(request.app, text))
     if active is None:
         raise Problem("not-found", "There is no such active code.")
     return answer(active_code_view(active))
@@ -349,16 +335,16 @@ async def _refusal(conn: Connection, text: str, me: LiveSession) -> Problem:
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
 @response_schema(CodeSchema, 200, description="The code as it is now")
 async def update_code(request: web.Request) -> web.Response:
-    app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
-    change = _change(request[BODY], moment, app[CONFIG])
-    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
+    me, text = request[IDENTITY], _text_of(request)
+    async with work_on(request) as work:
+        change = _change(request[BODY], work.moment, request.app[CONFIG])
         with translated(_impossible(request[BODY])):
-            edited = await codes.update_code(conn, text, _owner(me), change)
+            edited = await codes.update_code(work.conn, text, _owner(me), change)
         if edited is None:
-            raise await _refusal(conn, text, me)
-        await record(request, conn, "code-edited", user=edited.referrer_id, **_facts(edited))
-        await changes.add(conn, text)
-    return answer(code_view(edited, moment))
+            raise await _refusal(work.conn, text, me)
+        work.invalidates_code(text)
+        await work.record("code-edited", user=edited.referrer_id, **_facts(edited))
+    return answer(code_view(edited, work.moment))
 
 
 @routes.delete(CODE_PATH)
@@ -372,12 +358,12 @@ async def update_code(request: web.Request) -> web.Response:
     problems=("not-found", "forbidden"),
 )
 async def delete_code(request: web.Request) -> web.Response:
-    app, me, text, moment = request.app, request[IDENTITY], _text_of(request), now()
-    async with Changes(app[CACHE]) as changes, app[DATABASE].transaction() as conn:
-        ended = await codes.revoke_code(conn, text, _owner(me), moment)
+    me, text = request[IDENTITY], _text_of(request)
+    async with work_on(request) as work:
+        ended = await codes.revoke_code(work.conn, text, _owner(me), work.moment)
         if ended is None:
-            raise await _refusal(conn, text, me)
-        if ended.revoked_at == moment:
-            await record(request, conn, "code-ended", user=ended.referrer_id, code=text)
-        await changes.add(conn, text)
+            raise await _refusal(work.conn, text, me)
+        work.invalidates_code(text)
+        if ended.revoked_at == work.moment:
+            await work.record("code-ended", user=ended.referrer_id, code=text)
     return web.Response(status=204)

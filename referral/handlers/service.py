@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, response_schema
 
-from referral.cache.codes import CACHE
+from referral.cache.codes import CODE_CACHE
 from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi
@@ -150,7 +150,7 @@ async def get_live(request: web.Request) -> web.Response:
 @response_schema(HealthSchema, 200, description="They can: `ok` or `degraded`")
 @response_schema(HealthSchema, 503, description="They cannot; `checks` names the part that failed")
 async def get_ready(request: web.Request) -> web.Response:
-    checks = {"database": "ok", "cache": "ok" if await request.app[CACHE].healthy() else "unavailable"}
+    checks = {"database": "ok", "cache": "ok" if await request.app[CODE_CACHE].healthy() else "unavailable"}
     status = "ok" if checks["cache"] == "ok" else "degraded"
     try:
         async with asyncio.timeout(READY_TIMEOUT), request.app[DATABASE].reader() as conn:

@@ -6,8 +6,6 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY
-from referral.cache.invalidation import Changes
-from referral.cache.sessions import LIVE_SESSIONS
 from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
@@ -17,7 +15,7 @@ from referral.contract.schemas.sessions import SessionPageSchema, session_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import sessions
-from referral.rules.audit import record
+from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
 
@@ -69,10 +67,9 @@ async def delete_session(request: web.Request) -> web.Response:
         session_id = str(uuid.UUID(request.match_info["session_id"]))
     except ValueError:
         raise gone from None
-    app = request.app
-    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
-        if not await sessions.delete_own_session(conn, request[IDENTITY].user_id, session_id):
+    async with work_on(request) as work:
+        if not await sessions.delete_own_session(work.conn, request[IDENTITY].user_id, session_id):
             raise gone
-        await ended.add(conn, session_id)
-        await record(request, conn, "session-ended", session_id=session_id)
+        work.ends_sessions(session_id)
+        await work.record("session-ended", session_id=session_id)
     return web.Response(status=204)

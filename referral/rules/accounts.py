@@ -5,15 +5,12 @@ from aiohttp import web
 from referral.auth.common_passwords import is_common
 from referral.auth.passwords import MAX_LENGTH, PASSWORDS
 from referral.auth.tokens import hash_token
-from referral.cache.invalidation import Changes
-from referral.cache.sessions import LIVE_SESSIONS
-from referral.clock import now
 from referral.config import CONFIG, Config
 from referral.contract.problems import Problem, invalid
-from referral.database import DATABASE, Connection, TransactionConflict
+from referral.database import Connection
 from referral.limits import ADDRESS, LIMITER
-from referral.queries import codes, one_time_tokens, outbox, sessions, users
-from referral.rules.audit import record
+from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.rules.work import Work, work_on
 from referral.texts import key_of
 
 # A name shorter than this may well be part of a word that has nothing to do with it.
@@ -37,25 +34,6 @@ def check_not_personal(password: str, pointer: str, email: str, username: str | 
             raise invalid(pointer, "Must not hold the username or the e-mail address.")
 
 
-async def refuse_code(conn: Connection, code: str, moment: int) -> Problem:
-    """The problem of a code that could not be used at `moment` (ms), with the reason.
-
-    Raises TransactionConflict when it could be used by now: the request is made again.
-    """
-    found = await codes.find_code(conn, code)
-    if found is None:
-        return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")
-    reason = found.status(moment)
-    if reason == "active":
-        raise TransactionConflict("the code's owner has just brought it back to life")
-    sentences = {
-        "expired": "The referral code has expired.",
-        "revoked": "The referral code was ended by its owner.",
-        "exhausted": "The referral code has been used as often as it may be.",
-    }
-    return Problem("referral-code-invalid", sentences[reason], reason=reason)
-
-
 def erased() -> Problem:
     """For whoever is signed in to an account that is no more: it has ended since the session was looked up."""
     return Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
@@ -67,12 +45,15 @@ def _link_refused() -> Problem:
 
 async def confirm_email(request: web.Request, token: str) -> None:
     """Use the token of a mailed link to verify its account's address. Raises a problem for one that is not valid."""
-    async with request.app[DATABASE].transaction() as conn:
-        moment = now()
-        user_id = await one_time_tokens.use_one_time_token(conn, hash_token(token), one_time_tokens.VERIFY_EMAIL, moment)
-        if user_id is None or not await users.verify_email(conn, user_id, moment):
+    async with work_on(request) as work:
+        user_id = await _use(work, token, one_time_tokens.VERIFY_EMAIL)
+        if user_id is None or not await users.verify_email(work.conn, user_id, work.moment):
             raise _link_refused()
-        await record(request, conn, "email-verified", actor=user_id)
+        await work.record("email-verified", actor=user_id)
+
+
+async def _use(work: Work, token: str, purpose: one_time_tokens.Purpose) -> str | None:
+    return await one_time_tokens.use_one_time_token(work.conn, hash_token(token), purpose, work.moment)
 
 
 async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
@@ -91,15 +72,14 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
     # The password is hashed before the token is looked at: whoever sends any token at all makes that work.
     await app[LIMITER].hit("login_by_address", request[ADDRESS])
     new_hash = await app[PASSWORDS].hash(new_password)
-    async with Changes(app[LIVE_SESSIONS]) as ended, app[DATABASE].transaction() as conn:
-        moment = now()
-        user_id = await one_time_tokens.use_one_time_token(conn, hash_token(token), one_time_tokens.RESET_PASSWORD, moment)
-        if user_id is None or not await users.reset_password(conn, user_id, new_hash, moment):
+    async with work_on(request) as work:
+        user_id = await _use(work, token, one_time_tokens.RESET_PASSWORD)
+        if user_id is None or not await users.reset_password(work.conn, user_id, new_hash, work.moment):
             raise _link_refused()
         # Only now, and so only to whoever holds a valid link, does the answer depend on the account.
-        contact = await users.find_contact(conn, user_id)
+        contact = await users.find_contact(work.conn, user_id)
         assert contact is not None
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
-        await end_reset_links(conn, user_id, contact.email)
-        await ended.add(conn, *await sessions.delete_sessions_of_user(conn, user_id))
-        await record(request, conn, "password-reset", actor=user_id)
+        await end_reset_links(work.conn, user_id, contact.email)
+        work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, user_id))
+        await work.record("password-reset", actor=user_id)

@@ -7,6 +7,9 @@ from aiohttp import web
 
 from referral.web.headers import JSON_HEADERS
 
+# RFC 6749 section 5.1: tokens are not to be kept by any cache.
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer."""

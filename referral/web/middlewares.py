@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from referral.auth.identity import IDENTITY
 from referral.auth.passwords import Overloaded
 from referral.auth.tokens import SIGNER, InvalidToken
-from referral.cache.sessions import LIVE_SESSIONS
+from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import UNROUTED, Access, Declaration, Limit, declaration_of
@@ -214,7 +214,7 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
         session_id = app[SIGNER].session_of(token.strip())
     except InvalidToken:
         raise await _refused(request, "The access token is malformed or has expired") from None
-    known, asked = app[LIVE_SESSIONS].look(session_id)
+    known, asked = app[SESSION_CACHE].look(session_id)
     if known and limit:
         # By whom it says it is, while Redis is asked whether that still holds: one trip for both.
         await app[LIMITER].hit(limit, known.user_id)
@@ -225,7 +225,7 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
         async with app[DATABASE].reader() as conn:
             return await sessions.find_live_session(conn, session_id, now())
 
-    session = await app[LIVE_SESSIONS].find(session_id, load, asked)
+    session = await app[SESSION_CACHE].find(session_id, load, asked)
     if session is None:
         raise await _refused(request, "The access token's session has ended")
     if limit and not known:

@@ -6,13 +6,15 @@ import asyncio
 
 import pytest
 
-from referral.cache.codes import Cache, Load, MemoryCache, NoCache, open_cache
-from referral.cache.invalidation import Changes
+from referral.cache import open_caches
+from referral.cache.codes import CodeCache, Load, MemoryCodeCache, NoCodeCache
+from referral.cache.invalidation import Invalidation, invalidating
 from referral.clock import SECOND, now
 from referral.database import Database, DatabaseUnavailable
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 from tests.conftest import MakeClient
+from tests.support.databases import AtCommit
 from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
 from tests.support.people import Person
 
@@ -41,14 +43,15 @@ async def never() -> ActiveCode | None:
     raise AssertionError("the database was asked")
 
 
-async def find(cache: Cache, way: str, load: Load) -> ActiveCode | None:
+async def find(cache: CodeCache, way: str, load: Load) -> ActiveCode | None:
     return await (cache.by_code("ALICE1", load) if way == "by_code" else cache.by_email(EMAIL, load))
 
 
-async def change(cache: Cache, database: Database, *codes: str) -> None:
+async def change(cache: CodeCache, database: Database, *codes: str) -> None:
     """A whole change of these codes, as a handler makes it."""
-    async with Changes(cache) as changes, database.transaction() as conn:
-        await changes.add(conn, *codes)
+    changes = Invalidation(cache)
+    async with invalidating(database, changes):
+        changes.add(*codes)
 
 
 @pytest.mark.parametrize("url", ["memory://", "none://"])
@@ -81,24 +84,24 @@ async def test_no_cache_of_the_process_is_ever_out(make_client: MakeClient, url:
 
 
 async def test_a_code_that_was_looked_up_or_made_is_found_without_the_database() -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert await cache.by_code("ALICE1", never) == active()
     assert await cache.by_email(EMAIL, never) == active()
-    other = MemoryCache(Metrics())
+    other = MemoryCodeCache(Metrics())
     assert await other.by_email(EMAIL, loading(active())) == active()
     assert await other.by_email(EMAIL, never) == active()
     assert await other.by_code("ALICE1", never) == active()
 
 
 async def test_what_is_not_found_is_asked_for_again() -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     assert await cache.by_code("ALICE1", loading(None)) is None
     assert await cache.by_code("ALICE1", loading(active())) == active()
 
 
 async def test_an_entry_is_void_from_the_codes_own_end_on() -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     await cache.by_code("ALICE1", loading(active(ttl=now() - START + 30)))
     await asyncio.sleep(0.04)
     assert await cache.by_code("ALICE1", loading(None)) is None
@@ -106,7 +109,7 @@ async def test_an_entry_is_void_from_the_codes_own_end_on() -> None:
 
 
 async def test_an_email_leads_to_its_new_owners_code() -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     await cache.by_email(EMAIL, loading(active()))
     await cache.after_commit("a", {"ALICE1"}, told=True)
     assert await cache.by_email(EMAIL, loading(active("ALICE2"))) == active("ALICE2")
@@ -114,7 +117,7 @@ async def test_an_email_leads_to_its_new_owners_code() -> None:
 
 
 async def test_the_least_recently_used_code_makes_room() -> None:
-    cache = MemoryCache(Metrics(), entries=2)
+    cache = MemoryCodeCache(Metrics(), entries=2)
     for code in ("ALICE1", "BOB001"):
         await cache.by_code(code, loading(active(code, email=f"{code}@example.com")))
     await cache.by_code("ALICE1", never)
@@ -127,7 +130,7 @@ async def test_the_least_recently_used_code_makes_room() -> None:
 async def test_a_reader_that_fetched_the_row_before_a_delete_does_not_put_it_back_after_it(
     database: Database, way: str
 ) -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     fetched, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_load() -> ActiveCode | None:
@@ -150,18 +153,21 @@ async def test_a_reader_that_fetched_the_row_before_a_delete_does_not_put_it_bac
 
 
 async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(database: Database) -> None:
-    cache = MemoryCache(Metrics())
+    cache = MemoryCodeCache(Metrics())
     await cache.by_code("ALICE1", loading(active()))
-    added, never_set = asyncio.Event(), asyncio.Event()
+    committing = asyncio.Event()
+
+    async def stall() -> None:
+        committing.set()
+        await asyncio.sleep(60)
 
     async def request() -> None:
-        async with Changes(cache) as changes, database.transaction() as conn:
-            await changes.add(conn, "ALICE1")
-            added.set()
-            await never_set.wait()
+        changes = Invalidation(cache)
+        async with invalidating(AtCommit(database, stall), changes):
+            changes.add("ALICE1")
 
     task = asyncio.create_task(request())
-    await added.wait()
+    await committing.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -170,7 +176,7 @@ async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(d
 
 async def test_hits_and_misses_are_counted() -> None:
     metrics = Metrics()
-    cache = MemoryCache(metrics)
+    cache = MemoryCodeCache(metrics)
     for load in (loading(None), loading(active()), never, never):
         await cache.by_code("ALICE1", load)
     assert await cache.by_email(EMAIL, never)
@@ -180,7 +186,7 @@ async def test_hits_and_misses_are_counted() -> None:
 
 
 async def test_no_cache_asks_the_database_each_time(database: Database) -> None:
-    cache = NoCache()
+    cache = NoCodeCache()
     for username in ("alice", "alicia"):
         found = active(username=username)
         assert await cache.by_code("ALICE1", loading(found)) is found
@@ -188,26 +194,65 @@ async def test_no_cache_asks_the_database_each_time(database: Database) -> None:
     await change(cache, database, "ALICE1")
 
 
-async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told() -> None:
-    class Untold(NoCache):
-        async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
-            raise DatabaseUnavailable("gone")
+class Untold(NoCodeCache):
+    """Cannot tell the other workers."""
 
-    async def change(*, goes_on: bool) -> None:
-        async with Changes(Untold()) as changes:
-            await changes.add(None, "ALICE1")  # type: ignore[arg-type]
-            if not goes_on:
-                raise asyncio.CancelledError
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+
+    async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+        self.changes.append(change)
+        raise DatabaseUnavailable("gone")
+
+
+async def test_a_cancellation_is_no_failure_though_the_others_could_not_be_told(database: Database) -> None:
+    async def be_cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def change(where: Database) -> None:
+        changes = Invalidation(Untold())
+        async with invalidating(where, changes):
+            changes.add("ALICE1")
 
     with pytest.raises(DatabaseUnavailable):
-        await change(goes_on=True)
+        await change(database)
     with pytest.raises(asyncio.CancelledError):
-        await change(goes_on=False)
+        await change(AtCommit(database, be_cancelled))
+
+
+async def test_of_several_caches_each_is_told_though_the_first_fails(database: Database) -> None:
+    first, second = Untold(), Untold()
+    changes = [Invalidation(cache) for cache in (first, NoCodeCache(), second)]
+    for one in changes:
+        one.add("ALICE1")
+
+    async def change() -> None:
+        async with invalidating(database, *changes):
+            pass
+
+    with pytest.raises(DatabaseUnavailable, match="gone"):
+        await change()
+    assert len(first.changes) == len(second.changes) == 1
+
+
+async def test_what_was_never_committed_invalidates_nothing(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics())
+    await cache.by_code("ALICE1", loading(active()))
+
+    async def fail() -> None:
+        changes = Invalidation(cache)
+        async with invalidating(database, changes):
+            changes.add("ALICE1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await cache.by_code("ALICE1", never) == active()
 
 
 @pytest.mark.parametrize("url", ["memory://", "none://"])
-async def test_a_new_code_is_not_fetched_for_one_process_alone(url: str) -> None:
+async def test_a_new_code_is_not_fetched_for_one_process_alone(url: str, database: Database) -> None:
     async def load() -> None:
         raise AssertionError("the database was asked")
 
-    await open_cache(url, Metrics(), None).made("ALICE1", load)
+    await open_caches(url, Metrics(), database).codes.made("ALICE1", load)

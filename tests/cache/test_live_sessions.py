@@ -1,15 +1,17 @@
 """Sessions at hand: kept where the process is alone, never longer than they live, and never against an ending."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from referral.cache.invalidation import Changes
-from referral.cache.sessions import LiveSessions, LocalSessions
+from referral.cache.invalidation import Invalidation, invalidating
+from referral.cache.sessions import LocalSessionCache, SessionCache
 from referral.clock import now
-from referral.database import Database
+from referral.database import Database, DatabaseUnavailable
 from referral.queries.sessions import LiveSession
 from tests.conftest import Client, MakeClient
+from tests.support.databases import AtCommit
 from tests.support.people import Person
 
 FAR = 2**60
@@ -38,28 +40,28 @@ class Asked:
         return found
 
 
-async def found(sessions: LiveSessions, asked: Asked) -> LiveSession | None:
+async def found(sessions: SessionCache, asked: Asked) -> LiveSession | None:
     """What a request makes of the session "one"."""
     known, question = sessions.look("one")
     return known if known and question is None else await sessions.find("one", asked.load, question)
 
 
 async def test_a_live_session_is_asked_for_once() -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
         assert await found(sessions, asked) == asked.session
     assert asked.times == 1
 
 
 async def test_where_there_are_other_workers_it_is_asked_for_each_time() -> None:
-    sessions, asked = LocalSessions(alone=False), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(alone=False), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
         assert await found(sessions, asked) == asked.session
     assert asked.times == 3
 
 
 async def test_one_that_has_expired_is_asked_for_again() -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
+    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
     await found(sessions, asked)
     await asyncio.sleep(0.06)
     asked.session = None
@@ -67,7 +69,7 @@ async def test_one_that_has_expired_is_asked_for_again() -> None:
 
 
 async def test_none_is_not_kept() -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(None)
+    sessions, asked = LocalSessionCache(alone=True), Asked(None)
     assert await found(sessions, asked) is None
     asked.session = LiveSession("user", "user", "one", FAR)
     assert await found(sessions, asked) == asked.session
@@ -75,26 +77,28 @@ async def test_none_is_not_kept() -> None:
 
 @pytest.mark.parametrize("failing", [False, True], ids=["committed", "not known"])
 async def test_one_that_was_ended_is_asked_for_anew(failing: bool, database: Database) -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    async def lose_the_answer() -> None:
+        if failing:
+            raise DatabaseUnavailable("nobody knows whether it was committed")
+
+    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
-    try:
-        async with Changes(sessions) as ended, database.transaction() as conn:
-            await ended.add(conn, "one")
+    ended = Invalidation(sessions)
+    with contextlib.suppress(DatabaseUnavailable):
+        async with invalidating(AtCommit(database, lose_the_answer), ended):
+            ended.add("one")
             asked.session = None
-            if failing:
-                raise ConnectionError
-    except ConnectionError:
-        pass
     assert await found(sessions, asked) is None
 
 
 async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Database) -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     asked.held.clear()
     reader = asyncio.create_task(found(sessions, asked))
     await asked.begun.wait()
-    async with Changes(sessions) as ended, database.transaction() as conn:
-        await ended.add(conn, "one")
+    ended = Invalidation(sessions)
+    async with invalidating(database, ended):
+        ended.add("one")
         asked.session = None
     asked.held.set()
     # This request began before the end and may still be answered; the next one may not.
@@ -103,12 +107,13 @@ async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Dat
 
 
 async def test_nothing_ended_leaves_the_others_at_hand(database: Database) -> None:
-    sessions, asked = LocalSessions(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
-    async with Changes(sessions):
+    async with invalidating(database, Invalidation(sessions)):
         pass
-    async with Changes(sessions) as ended, database.transaction() as conn:
-        await ended.add(conn, "another")
+    ended = Invalidation(sessions)
+    async with invalidating(database, ended):
+        ended.add("another")
     await found(sessions, asked)
     assert asked.times == 1
 

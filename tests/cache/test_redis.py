@@ -17,12 +17,12 @@ import pytest
 import uvloop
 from redis import asyncio as aioredis
 
-from referral.cache.codes import Cache, Load
-from referral.cache.invalidation import Changes
+from referral.cache.codes import CodeCache, Load
+from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.redis import client as redis_client
 from referral.cache.redis.client import RedisClient
-from referral.cache.redis.codes import RedisCache
-from referral.cache.redis.epoch import RedisChanges
+from referral.cache.redis.codes import RedisCodeCache
+from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
 from referral.database import Database, open_database
@@ -36,7 +36,7 @@ from tests.support.servers import Proxy, RedisServer, free_port
 from tests.support.smtp_server import Certificate
 
 Eventually = Callable[..., Awaitable[Any]]
-MakeCache = Callable[..., RedisCache]
+MakeCache = Callable[..., RedisCodeCache]
 
 EMAIL = "alice@example.com"
 # What a person would still call at once, on a machine that is busy with other tests.
@@ -112,11 +112,11 @@ async def make_cache(redis: RedisServer, database: Database) -> AsyncIterator[Ma
     """`make_cache()`: a worker's cache alone, for what must be held still in the middle."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make(url: str | None = None, metrics: Metrics | None = None) -> RedisCache:
+        def make(url: str | None = None, metrics: Metrics | None = None) -> RedisCodeCache:
             metrics = metrics or Metrics()
             client = RedisClient(url or redis.url, metrics)
             stack.push_async_callback(client.close)
-            return RedisCache(metrics, RedisChanges(client, database))
+            return RedisCodeCache(metrics, RedisInvalidation(client, database))
 
         yield make
 
@@ -166,10 +166,11 @@ async def never() -> ActiveCode | None:
     raise AssertionError("the database was asked")
 
 
-async def change(cache: Cache, database: Database, *texts: str) -> None:
+async def change(cache: CodeCache, database: Database, *texts: str) -> None:
     """A whole change of these codes, as a handler makes it."""
-    async with Changes(cache) as changes, database.transaction() as conn:
-        await changes.add(conn, *texts)
+    changes = Invalidation(cache)
+    async with invalidating(database, changes):
+        changes.add(*texts)
 
 
 # What lies in Redis
@@ -314,11 +315,11 @@ async def test_another_emails_key_in_redis_leads_nobody_astray(workers: tuple[Cl
 # Races, step by step
 
 
-async def find(cache: Cache, way: str, load: Load) -> ActiveCode | None:
+async def find(cache: CodeCache, way: str, load: Load) -> ActiveCode | None:
     return await (cache.by_code("ALICE1", load) if way == "by_code" else cache.by_email(EMAIL, load))
 
 
-async def is_void(*caches: Cache) -> None:
+async def is_void(*caches: CodeCache) -> None:
     """Nobody shows the former state: each look-up asks the database, where there is nothing."""
     for cache in caches:
         assert await cache.by_code("ALICE1", loading(None)) is None
@@ -367,12 +368,14 @@ async def test_a_reader_in_the_midst_of_a_change_does_not_fill_the_former_state(
 ) -> None:
     mine, other = make_cache(), make_cache()
     # 1. The change has told Redis, and has not committed yet ...
-    async with Changes(other) as changes:
-        async with database.transaction() as conn:
-            await changes.add(conn, "ALICE1")
+    changes = Invalidation(other)
+    changes.add("ALICE1")
+    async with database.transaction() as conn:
+        await changes.before_commit(conn)
         # 2. ... when a reader misses and still reads the former row.
         assert await find(mine, way, loading(active())) == active()
     # 3. The change is answered.
+    await changes.after_commit()
     await is_void(mine, other)
 
 
@@ -454,10 +457,13 @@ async def test_a_tombstone_that_is_lost_does_not_let_the_former_state_survive(
     make_cache: MakeCache, database: Database, inside: Any
 ) -> None:
     mine, other = make_cache(), make_cache()
-    async with Changes(other) as changes, database.transaction() as conn:
-        await changes.add(conn, "ALICE1")
+    changes = Invalidation(other)
+    changes.add("ALICE1")
+    async with database.transaction() as conn:
+        await changes.before_commit(conn)
         await inside.flushall()
         assert await mine.by_code("ALICE1", loading(active())) == active()
+    await changes.after_commit()
     await is_void(mine, other)
 
 
@@ -640,13 +646,15 @@ async def test_redis_that_goes_away_between_tombstone_and_commit_comes_back_with
     monkeypatch.setattr(redis_client, "TIMEOUT", 5.0)
     async with Proxy(redis.port) as proxy:
         lonely, other = make_cache(f"redis://127.0.0.1:{proxy.port}/0"), make_cache()
-        async with Changes(lonely) as changes:
-            async with database.transaction() as conn:
-                await changes.add(conn, "ALICE1")
-            await proxy.cut()
-            # The tombstone is lost, and somebody fills what they read before the commit.
-            await inside.flushall()
-            assert await other.by_code("ALICE1", loading(active())) == active()
+        changes = Invalidation(lonely)
+        changes.add("ALICE1")
+        async with database.transaction() as conn:
+            await changes.before_commit(conn)
+        await proxy.cut()
+        # The tombstone is lost, and somebody fills what they read before the commit.
+        await inside.flushall()
+        assert await other.by_code("ALICE1", loading(active())) == active()
+        await changes.after_commit()
         await is_void(other, lonely)
         await proxy.mend()
         await eventually(lonely.healthy, 5)
@@ -713,7 +721,7 @@ def test_a_busy_event_loop_is_not_taken_for_an_outage(
     async def look_up_while_busy() -> None:
         database = await open_database(database_url)
         client = RedisClient(shared_redis.url, metrics)
-        cache = RedisCache(metrics, RedisChanges(client, database))
+        cache = RedisCodeCache(metrics, RedisInvalidation(client, database))
         await cache.by_code("BUSY01", loading(active(code="BUSY01")))
         for _ in range(3):
             asking = asyncio.create_task(cache.by_code("BUSY01", never))
@@ -756,7 +764,7 @@ async def test_a_server_that_is_no_redis_is_an_outage_and_nothing_worse(
 async def test_a_cache_that_is_closed_during_an_outage_leaves_nothing_behind(database: Database) -> None:
     before = asyncio.all_tasks()
     client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", Metrics())
-    cache = RedisCache(Metrics(), RedisChanges(client, database))
+    cache = RedisCodeCache(Metrics(), RedisInvalidation(client, database))
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert asyncio.all_tasks() != before
     await client.close()
@@ -890,7 +898,7 @@ class Model:
     PEOPLE = 3
     ENDED = 2**62
 
-    def __init__(self, database: Database, caches: list[RedisCache], seed: int) -> None:
+    def __init__(self, database: Database, caches: list[RedisCodeCache], seed: int) -> None:
         self.database, self.caches, self.seed = database, caches, seed
         self.answered: dict[str, int] = {}
         self.current: dict[int, str] = {}
@@ -899,7 +907,7 @@ class Model:
         self.reads = self.changes = self.breaks = 0
 
     @classmethod
-    async def make(cls, database: Database, caches: list[RedisCache], seed: int) -> Model:
+    async def make(cls, database: Database, caches: list[RedisCodeCache], seed: int) -> Model:
         model = cls(database, caches, seed)
         async with database.transaction() as conn:
             for number in range(cls.PEOPLE):
@@ -942,7 +950,8 @@ class Model:
             person, cache = choose.randrange(self.PEOPLE), choose.choice(self.caches)
             user_id, action = f"user-{person}", choose.choice(("edit", "edit", "end", "replace"))
             done: dict[str, int] = {}
-            async with Changes(cache) as changes, self.database.transaction() as conn:
+            changes = Invalidation(cache)
+            async with invalidating(self.database, changes) as conn:
                 # Under the lock: what commits later has the greater number.
                 await locks.lock_user(conn, user_id)
                 version = START + 3_600 * SECOND + next(self.numbers)
@@ -954,7 +963,7 @@ class Model:
                     text = await codes.revoke_current_code(conn, user_id, now())
                     if text:
                         done[text] = self.ENDED
-                await changes.add(conn, *done)
+                changes.add(*done)
                 if action == "replace":
                     text = f"CODE{version % 100_000:05}"
                     assert await codes.insert_code(conn, text, user_id, now(), version, None)

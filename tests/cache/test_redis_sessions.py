@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from redis import asyncio as aioredis
 
-from referral.cache.invalidation import Changes
+from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.redis import epoch as redis_changes
 from referral.cache.redis.client import RedisClient
-from referral.cache.redis.epoch import RedisChanges
-from referral.cache.redis.sessions import GENERATION, RedisSessions
+from referral.cache.redis.epoch import RedisInvalidation
+from referral.cache.redis.sessions import GENERATION, RedisSessionCache
 from referral.clock import now
 from referral.database import Database
 from referral.metrics import Metrics
@@ -26,7 +26,7 @@ from tests.support.people import Person
 from tests.support.servers import RedisServer
 
 SESSION = LiveSession("user", "user", "one", FAR)
-MakeSessions = Callable[[], RedisSessions]
+MakeSessions = Callable[[], RedisSessionCache]
 
 
 @pytest.fixture
@@ -49,17 +49,18 @@ async def make_sessions(redis: RedisServer, database: Database) -> AsyncIterator
     """`make_sessions()`: what one worker knows."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def make() -> RedisSessions:
+        def make() -> RedisSessionCache:
             client = RedisClient(redis.url, Metrics())
             stack.push_async_callback(client.close)
-            return RedisSessions(RedisChanges(client, database))
+            return RedisSessionCache(RedisInvalidation(client, database))
 
         yield make
 
 
-async def end(sessions: RedisSessions, asked: Asked, database: Database) -> None:
-    async with Changes(sessions) as ended, database.transaction() as conn:
-        await ended.add(conn, "one")
+async def end(sessions: RedisSessionCache, asked: Asked, database: Database) -> None:
+    ended = Invalidation(sessions)
+    async with invalidating(database, ended):
+        ended.add("one")
         asked.session = None
 
 
@@ -83,12 +84,15 @@ async def test_while_a_session_ends_the_database_is_asked_and_nothing_is_kept(
 ) -> None:
     mine, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
     await found(mine, asked)
-    async with Changes(other) as ended, database.transaction() as conn:
-        await ended.add(conn, "one")
+    ended = Invalidation(other)
+    ended.add("one")
+    async with database.transaction() as conn:
+        await ended.before_commit(conn)
         assert await found(mine, asked) == SESSION
         assert await found(mine, asked) == SESSION
         assert asked.times == 3
         asked.session = None
+    await ended.after_commit()
     assert await found(mine, asked) is None
 
 
@@ -148,9 +152,12 @@ async def test_what_a_killed_worker_left_is_not_prolonged_by_others(
     async with database.transaction() as conn:
         assert await killed.before_commit(conn, "a", {"one"})
     monkeypatch.setattr(redis_changes, "TOMBSTONE_TTL", 60_000)
-    async with Changes(other) as ended, database.transaction() as conn:
-        await ended.add(conn, "two")
+    ended = Invalidation(other)
+    ended.add("two")
+    async with database.transaction() as conn:
+        await ended.before_commit(conn)
         await asyncio.sleep(0.4)
+    await ended.after_commit()
     assert await inside.get(GENERATION) is None
     await found(other, asked)
     assert await found(other, asked) == SESSION

@@ -12,6 +12,7 @@ from typing import Any
 import jwt
 
 from referral import app as app_module
+from referral.background import housekeeping
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.database.migrate import migrate
 from tests.conftest import Client, MakeClient
@@ -260,7 +261,7 @@ async def test_housekeeping_deletes_what_has_ended_and_nothing_else(
     alice, bob = await Person.register(first, "alice"), await Person.register(first, "bob")
     await sql(database_url, f"UPDATE sessions SET expires_at = {now()} WHERE user_id = '{alice.id}'")
     # It begins with the application's start.
-    assert app_module.HOUSEKEEPING_INTERVAL > 60
+    assert housekeeping.INTERVAL > 60
     await make_client()
 
     async def gone() -> bool:

@@ -65,6 +65,11 @@ def ours(names: set[str]) -> set[str]:
 
 # What a handler may be made of.
 FOR_HANDLERS = {
+    "contract.oauth",
+    "contract.schemas.problems",
+    "rules.referring",
+    "rules.signing_in",
+    "rules.work",
     "auth.identity",
     "background.profiles",
     "cache.sessions",

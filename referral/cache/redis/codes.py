@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from referral.cache.codes import Load
-from referral.cache.redis.epoch import RedisChanges
+from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.database import Connection
 from referral.metrics import Metrics
@@ -71,12 +71,12 @@ class _Look(NamedTuple):
         return active if active.expires_at > now() and of in (None, digest) else None
 
 
-class RedisCache:
+class RedisCodeCache:
     """`redis:` and `rediss:`, over the connection that the limits use, too."""
 
-    def __init__(self, metrics: Metrics, changes: RedisChanges) -> None:
-        self._redis = changes.redis
-        self._changes = changes
+    def __init__(self, metrics: Metrics, invalidation: RedisInvalidation) -> None:
+        self._redis = invalidation.redis
+        self._invalidation = invalidation
         self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
 
@@ -110,7 +110,7 @@ class RedisCache:
         """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
         if self._redis.is_out:
             return None
-        epoch = await self._changes.trusted_epoch()
+        epoch = await self._invalidation.trusted_epoch()
         reply = await self._redis.ask(*command)
         return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
 
@@ -129,10 +129,10 @@ class RedisCache:
         return active
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
-        return await self._changes.begin(conn, change, map(_name, keys))
+        return await self._invalidation.begin(conn, change, map(_name, keys))
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
-        await self._changes.end(change, map(_name, keys), told=told)
+        await self._invalidation.end(change, map(_name, keys), told=told)
 
     async def healthy(self) -> bool:
         return await self._redis.healthy()

@@ -62,7 +62,7 @@ end
 """
 
 
-class RedisChanges:
+class RedisInvalidation:
     """The changes of one process, and what it knows of the others'."""
 
     def __init__(self, redis: RedisClient, database: Database) -> None:

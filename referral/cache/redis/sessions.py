@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from referral.cache.redis.client import Question
-from referral.cache.redis.epoch import TOMBSTONE, RedisChanges
+from referral.cache.redis.epoch import TOMBSTONE, RedisInvalidation
 from referral.cache.sessions import ENTRIES, Load
 from referral.clock import now
 from referral.database import Connection
@@ -35,12 +35,12 @@ class _Kept(NamedTuple):
     generation: tuple[str, int, bytes]
 
 
-class RedisSessions:
+class RedisSessionCache:
     """`redis:` and `rediss:`, over the connection that the cache uses, too."""
 
-    def __init__(self, changes: RedisChanges) -> None:
-        self._redis = changes.redis
-        self._changes = changes
+    def __init__(self, invalidation: RedisInvalidation) -> None:
+        self._redis = invalidation.redis
+        self._invalidation = invalidation
         self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
 
     def look(self, session_id: str) -> tuple[LiveSession | None, Question]:
@@ -58,7 +58,7 @@ class RedisSessions:
         # What must be the same for what is kept to be true; none while Redis is out, or a session is ending.
         generation = None
         if reply and not reply.value.startswith(TOMBSTONE):
-            generation = reply.run_id, await self._changes.trusted_epoch(), reply.value
+            generation = reply.run_id, await self._invalidation.trusted_epoch(), reply.value
         kept = self._kept.get(session_id)
         if kept and kept.generation == generation and kept.session.expires_at > now():
             return kept.session
@@ -71,7 +71,7 @@ class RedisSessions:
         return session
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
-        return await self._changes.begin(conn, change, [GENERATION])
+        return await self._invalidation.begin(conn, change, [GENERATION])
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
-        await self._changes.end(change, [GENERATION], told=told)
+        await self._invalidation.end(change, [GENERATION], told=told)

@@ -1,0 +1,48 @@
+"""Housekeeping: what has expired or is old enough is deleted, once an hour."""
+
+import asyncio
+import logging
+
+from referral import clock
+from referral.config import Config
+from referral.database import Database, DatabaseUnavailable
+from referral.queries import audit, one_time_tokens, outbox, sessions
+
+log = logging.getLogger(__name__)
+
+# In seconds. Expired sessions and tokens are refused by their times; deleting them only keeps the tables small.
+INTERVAL = 3_600.0
+# Long enough to be found by an operator and sent again; no longer, because it holds an address.
+FAILED_MAIL_KEPT = 30 * clock.DAY
+# Events deleted in one transaction.
+OLD_EVENTS = 1_000
+
+
+async def keep_house(config: Config, database: Database) -> None:
+    """Delete what is old, once an hour, for ever."""
+    while True:
+        try:
+            await _delete_expired(config, database)
+            await _delete_old_events(config, database)
+        except DatabaseUnavailable as error:
+            log.warning("housekeeping put off: %s", error)
+        except Exception:
+            log.exception("housekeeping failed and goes on")
+        await asyncio.sleep(INTERVAL)
+
+
+async def _delete_expired(config: Config, database: Database) -> None:
+    async with database.transaction() as conn:
+        now = clock.now()
+        await sessions.delete_expired_sessions(conn, now)
+        await sessions.delete_used_refresh_tokens(conn, now - config.auth.refresh_token_ttl * clock.SECOND)
+        await one_time_tokens.delete_expired_one_time_tokens(conn, now)
+        await outbox.delete_failed_mail(conn, now - FAILED_MAIL_KEPT)
+
+
+async def _delete_old_events(config: Config, database: Database) -> None:
+    days = config.audit.keep_days
+    count = OLD_EVENTS if days else 0
+    while count == OLD_EVENTS:
+        async with database.transaction() as conn:
+            count = await audit.delete_old_events(conn, clock.now() - days * clock.DAY, OLD_EVENTS)

@@ -1,0 +1,104 @@
+"""Passwords: changed by who knows the old one, reset by a mailed link."""
+
+import random
+
+from aiohttp import web
+from aiohttp_apispec import docs, json_schema
+
+from referral.auth.identity import IDENTITY
+from referral.auth.passwords import PASSWORDS
+from referral.auth.tokens import hash_token
+from referral.config import CONFIG
+from referral.contract.access import Access, allow
+from referral.contract.problems import Problem
+from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
+from referral.database import DATABASE
+from referral.handlers import API
+from referral.limits import ADDRESS, LIMITER
+from referral.queries import outbox, sessions, users
+from referral.rules.accounts import check_new_password, check_not_personal, confirm_reset, end_reset_links, erased
+from referral.rules.audit import record_refusal
+from referral.rules.work import work_on
+from referral.texts import key_of
+from referral.web.bodies import BODY
+
+routes = web.RouteTableDef()
+
+# Seconds, from and to, before the mail worker is told of a reset.
+RESET_DELAY = (0.02, 0.2)
+
+
+@routes.post(f"{API}/auth/password/change")
+@allow(Access.SIGNED_IN)
+@docs(
+    tags=["Authentication"],
+    operationId="changePassword",
+    summary="Change the password",
+    description="Every other session of the account ends.",
+    responses={204: {"description": "The password is changed"}},
+    problems=("wrong-password", "overloaded"),
+)
+@json_schema(PasswordChangeSchema)
+async def change_password(request: web.Request) -> web.Response:
+    app, body, me = request.app, request[BODY], request[IDENTITY]
+    check_new_password(body["new_password"], app[CONFIG], "/new_password")
+    async with app[DATABASE].reader() as conn:
+        contact = await users.find_contact(conn, me.user_id)
+        found = await users.find_credentials_by_id(conn, me.user_id)
+    if contact is None or found is None:
+        raise erased()
+    check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
+    # Whoever came by an access token must not find the password out by it.
+    await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
+    wrong = Problem("wrong-password", "The current password is not the one given.")
+    if not await app[PASSWORDS].check(body["current_password"], found.password_hash):
+        await record_refusal(request, "password-change-refused")
+        raise wrong
+    new_hash = await app[PASSWORDS].hash(body["new_password"])
+    async with work_on(request) as work:
+        # A link must not undo the change. First, in the order of a link's use: else the two could wait for each other.
+        await end_reset_links(work.conn, me.user_id, contact.email)
+        if not await users.update_password(work.conn, me.user_id, found.password_hash, new_hash):
+            raise wrong
+        work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
+        await work.record("password-changed")
+    return web.Response(status=204)
+
+
+@routes.post(f"{API}/auth/password/reset")
+@allow(Access.ANYBODY)
+@docs(
+    tags=["Authentication"],
+    operationId="requestPasswordReset",
+    summary="Ask for a new password",
+    description="Mails a one-time link, good for an hour, if there is an account with this address. The answer is the same, "
+    "and takes the same time, if there is none.",
+    responses={202: {"description": "If there is such an account, a mail is on its way"}},
+)
+@json_schema(PasswordResetRequestSchema)
+async def request_password_reset(request: web.Request) -> web.Response:
+    key = key_of(request[BODY]["email"])
+    await request.app[LIMITER].hit("mail_by_account", outbox.RESET_PASSWORD, hash_token(key))
+    async with work_on(request) as work:
+        # Whose address this is, the mail worker finds out. It is not woken at once: a mail to a known address is more work
+        # than none, and would be told by the time of what is asked next.
+        await work.queue_mail(outbox.RESET_PASSWORD, None, key, wake_after=random.uniform(*RESET_DELAY))
+        await work.record("reset-requested", email=key)
+    return web.Response(status=202)
+
+
+@routes.post(f"{API}/auth/password/reset/confirm")
+@allow(Access.ANYBODY)
+@docs(
+    tags=["Authentication"],
+    operationId="resetPassword",
+    summary="Set a new password by a mailed link",
+    description="Every session of the account ends.",
+    responses={204: {"description": "The password is set"}},
+    problems=("token-invalid", "overloaded"),
+)
+@json_schema(PasswordResetSchema)
+async def reset_password(request: web.Request) -> web.Response:
+    body = request[BODY]
+    await confirm_reset(request, body["token"], body["new_password"])
+    return web.Response(status=204)

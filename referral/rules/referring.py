@@ -1,0 +1,54 @@
+"""Who comes by whom: the one way to use a code."""
+
+from referral.contract.problems import Problem, translated
+from referral.database import TransactionConflict
+from referral.queries import codes, locks, referrals, users
+from referral.rules.work import Work
+
+
+async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) -> codes.UsedCode:
+    """Let the user come by the owner of a code, once and for good, and count one use of it.
+
+    The steps have one order, in which two transactions never wait for each other: the owner's row, the code, the referral.
+    From the first step on, everybody who comes by the same owner waits for this transaction. Nobody can have come by a user
+    who `is_new`, made in this very transaction; for everybody else the graph of referrals is locked, too.
+
+    Raises a problem: `referral-code-invalid`, `own-code`, `referrer-already-set` or `referral-cycle`.
+    """
+    conn = work.conn
+    own = Problem("own-code", "The code is your own: nobody comes by themselves.")
+    refused = {
+        "referrals_pkey": Problem("referrer-already-set", "You have a referrer already, and for good."),
+        "referrals_not_self": own,
+    }
+    if not is_new:
+        await locks.lock_referrers(conn)
+    counted = await users.increment_referral_count(conn, code)
+    used = await codes.use_code(conn, code, work.moment) if counted else None
+    if used is None:
+        found = await codes.find_code(conn, code)
+        raise own if found and found.referrer_id == user_id else _refusal(found, work.moment)
+    with translated(refused):
+        if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment):
+            raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")
+    if used.is_exhausted:
+        work.invalidates_code(used.code)
+    return used
+
+
+def _refusal(found: codes.OwnedCode | None, moment: int) -> Problem:
+    """The problem of a code that could not be used at `moment` (ms), with the reason.
+
+    Raises TransactionConflict when it could be used by now: the request is made again.
+    """
+    if found is None:
+        return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")
+    reason = found.status(moment)
+    if reason == "active":
+        raise TransactionConflict("the code's owner has just brought it back to life")
+    sentences = {
+        "expired": "The referral code has expired.",
+        "revoked": "The referral code was ended by its owner.",
+        "exhausted": "The referral code has been used as often as it may be.",
+    }
+    return Problem("referral-code-invalid", sentences[reason], reason=reason)

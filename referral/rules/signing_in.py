@@ -1,0 +1,50 @@
+"""Sessions and their tokens: how one begins, and what goes out with it."""
+
+from typing import Any
+
+from aiohttp import web
+
+from referral.auth.tokens import SIGNER, hash_token, new_token
+from referral.clock import SECOND
+from referral.config import CONFIG
+from referral.contract.oauth import OAuthError
+from referral.ids import new_id
+from referral.limits import ADDRESS
+from referral.queries import sessions, users
+from referral.rules.work import Work
+
+# What is kept of a client's User-Agent: enough to tell a phone from a laptop.
+CLIENT_LENGTH = 200
+
+
+async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]:
+    """Start a session of an account and return its Tokens. Raises OAuthError when the credentials have just become void."""
+    session_id, auth = new_id(), work.request.app[CONFIG].auth
+    expires_at = work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
+    if not await sessions.insert_session(
+        work.conn, session_id, account.user_id, account.password_hash, work.moment, expires_at, origin_of(work.request)
+    ):
+        raise OAuthError("invalid_grant", "The password has just been changed, or the account erased.")
+    return await issue_tokens(work, sessions.LiveSession(account.user_id, account.role, session_id, expires_at))
+
+
+async def issue_tokens(work: Work, session: sessions.LiveSession) -> dict[str, Any]:
+    """Another pair of tokens of a session: the document Tokens."""
+    refresh_token = new_token()
+    await sessions.insert_refresh_token(work.conn, hash_token(refresh_token), session.session_id, work.moment)
+    signer = work.request.app[SIGNER]
+    # Whoever verifies access tokens by the public keys knows nothing of sessions: no token outlives its own.
+    ttl = min(signer.ttl, (session.expires_at - work.moment) // SECOND)
+    return {
+        "access_token": signer.sign(session.user_id, session.session_id, session.role, work.moment, ttl),
+        "token_type": "Bearer",
+        "expires_in": ttl,
+        "refresh_token": refresh_token,
+    }
+
+
+def origin_of(request: web.Request) -> sessions.Origin:
+    """From where a request comes, and by which client."""
+    # A header can hold more: control characters, bytes that are no UTF-8. No list of sessions should show them.
+    client = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))
+    return sessions.Origin(request[ADDRESS], client[:CLIENT_LENGTH].strip() or None)

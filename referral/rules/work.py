@@ -1,0 +1,122 @@
+"""The unit of work: one transaction of a request, and everything that goes with its end.
+
+A handler says what it changes while it changes it, in any order. The end of the block then does each part in the one right
+order: caches are told before the commit and invalidated after it, and workers are woken last, also when the request is
+cancelled in the midst of the commit.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from referral.auth.identity import IDENTITY
+from referral.background.mailer import MAILER
+from referral.cache.codes import CODE_CACHE
+from referral.cache.invalidation import Invalidation, invalidating
+from referral.cache.sessions import SESSION_CACHE
+from referral.clock import now
+from referral.database import DATABASE, Connection
+from referral.ids import REQUEST_ID, new_id
+from referral.limits import ADDRESS
+from referral.mail.compose import language_of
+from referral.queries import audit, outbox
+
+
+class Wakeable(Protocol):
+    def wake(self) -> None:
+        """See to it that what was queued is found at once."""
+        ...
+
+
+class Work:
+    """What a request does in one transaction, as of one moment (ms)."""
+
+    def __init__(
+        self, request: web.Request, conn: Connection, moment: int, codes: Invalidation, sessions: Invalidation
+    ) -> None:
+        self.request = request
+        self.conn = conn
+        self.moment = moment
+        self._codes = codes
+        self._sessions = sessions
+        self._to_wake: dict[Wakeable, float] = {}
+
+    def invalidates_code(self, *codes: str) -> None:
+        """What everybody sees of these codes, or whether they are active, is changed."""
+        self._codes.add(*codes)
+
+    def ends_sessions(self, *session_ids: str) -> None:
+        """These sessions end: their access tokens are refused from the request's answer on."""
+        self._sessions.add(*session_ids)
+
+    async def record(
+        self,
+        event: audit.EventName,
+        *,
+        actor: str | None = None,
+        user: str | None = None,
+        email: str | None = None,
+        **detail: Any,
+    ) -> None:
+        """Record a security event, which is kept if and only if what it records is.
+
+        By default the actor is who is signed in, and the user the actor. `email` is for where no account is known. `detail`
+        becomes JSON, without what is None; no password or token may be in it.
+        """
+        identity = self.request.get(IDENTITY)
+        actor_id = actor or (identity.user_id if identity else None)
+        event_id, facts = new_id(), {name: value for name, value in detail.items() if value is not None}
+        found = audit.Event(
+            id=event_id,
+            at=self.moment,
+            event=event,
+            actor_id=actor_id,
+            user_id=user or actor_id,
+            email=email,
+            address=self.request[ADDRESS],
+            request_id=self.request[REQUEST_ID],
+            detail=orjson.dumps(facts).decode(),
+        )
+        await audit.insert_event(self.conn, found)
+
+    async def queue_mail(
+        self, kind: outbox.MailKind, user_id: str | None, recipient: str, *, wake_after: float = 0.0, **params: Any
+    ) -> None:
+        """Queue a mail in the language that the request asks for, and wake the worker so many seconds after the end."""
+        language = language_of(self.request.headers.get("Accept-Language", ""))
+        await outbox.insert_mail(self.conn, new_id(), kind, user_id, recipient, language, self.moment, **params)
+        self.wakes(self.request.app[MAILER], wake_after)
+
+    def wakes(self, worker: Wakeable, after: float = 0.0) -> None:
+        """The worker has something to do once this is committed; it is woken so many seconds later."""
+        self._to_wake[worker] = after
+
+    def wake_workers(self) -> None:
+        """Call when the transaction is over. It does no harm to those who then find nothing to do."""
+        for worker, after in self._to_wake.items():
+            if after:
+                asyncio.get_running_loop().call_later(after, worker.wake)
+            else:
+                worker.wake()
+
+
+@asynccontextmanager
+async def work_on(request: web.Request) -> AsyncIterator[Work]:
+    """The unit of work of a request: committed when the block ends, as if it had never been on any exception.
+
+    Raises DatabaseUnavailable, and then nobody knows whether a commit that was under way took place.
+    """
+    app = request.app
+    codes, sessions = Invalidation(app[CODE_CACHE]), Invalidation(app[SESSION_CACHE])
+    work: Work | None = None
+    try:
+        async with invalidating(app[DATABASE], codes, sessions) as conn:
+            work = Work(request, conn, now(), codes, sessions)
+            yield work
+    finally:
+        if work is not None:
+            work.wake_workers()
