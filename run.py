@@ -3,31 +3,30 @@
 
 import argparse
 import asyncio
-import getpass
+import importlib
 import logging
 import os
 import re
 import resource
 import socket
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from referral.commands import Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
-from referral.database.migrate import MigrationError, break_lock, migrate
+from referral.database.migrate import MigrationError, migrate
 from referral.log import configure_logging
 from referral.queries.audit import EventName
 
-
-class Stop(Exception):
-    """The command cannot go on; the message is one line for the person who called it."""
+Command = Callable[[Config, argparse.Namespace], None]
 
 
 def serve(config: Config, arguments: argparse.Namespace) -> None:
-    """migrate, then serve until SIGINT or SIGTERM"""
+    """Migrate, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the address."""
     from referral.auth.tokens import open_signer
 
     applied = migrate(config.database.url)
@@ -73,102 +72,6 @@ def _listen(config: Config) -> socket.socket:
         raise Stop(f"server.host, server.port: cannot listen on {host} port {port}: {reason}") from None
 
 
-def migrate_command(config: Config, arguments: argparse.Namespace) -> None:
-    """bring the database to this version's schema"""
-    if arguments.break_lock:
-        break_lock(config.database.url)
-        print("The migration lock is taken away.")
-    applied = migrate(config.database.url)
-    print("\n".join(f"applied {name}" for name in applied) or "Nothing to apply.")
-
-
-def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
-    """make an account with the role admin; the password is asked for, or read from standard input"""
-    from referral.commands.accounts import create_admin
-
-    try:
-        if sys.stdin is None:
-            raise EOFError
-        if sys.stdin.isatty():
-            password = getpass.getpass("Password: ")
-            if password != getpass.getpass("Again: "):
-                raise Stop("The passwords are not the same.")
-        else:
-            line = sys.stdin.buffer.readline()
-            if not line:
-                raise EOFError
-            password = line.decode().rstrip("\r\n")
-    except EOFError:
-        raise Stop("No password was given.") from None
-    except UnicodeDecodeError:
-        raise Stop("The password is not UTF-8.") from None
-    migrate(config.database.url)
-    email = asyncio.run(create_admin(config, arguments.email, arguments.username, password))
-    print(f"{email} is an admin now.")
-
-
-def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
-    """make a new key that signs access tokens; the one before is accepted until the next time"""
-    from referral.auth.signing_keys import rotate_keys
-
-    file = rotate_keys(config.auth)
-    print(
-        f"{file} is a new key. Restart the service or, with several workers, send it SIGHUP to take it up. "
-        "Tokens of the key before stay valid until the next rotation."
-    )
-
-
-def list_outbox(config: Config, arguments: argparse.Namespace) -> None:
-    """list the mail that waits and the mail that failed, and why"""
-    from referral.clock import rfc_3339
-    from referral.commands.accounts import list_mail
-    from referral.mail.compose import mask
-
-    mails = asyncio.run(list_mail(config))
-    if not mails:
-        print("Nothing waits, nothing failed.")
-        return
-    line = "{:36}  {:14}  {:26}  {:>8}  {:20}  {}"
-    print(line.format("ID", "KIND", "RECIPIENT", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"))
-    for mail in mails:
-        due = "failed" if mail.failed_at else rfc_3339(mail.next_attempt_at)
-        print(line.format(mail.id, mail.kind, mask(mail.recipient), mail.attempts, due, mail.last_error or "").rstrip())
-
-
-def retry_outbox(config: Config, arguments: argparse.Namespace) -> None:
-    """make all failed mail due again, or the mails that are named"""
-    from referral.commands.accounts import retry_mail
-
-    count = asyncio.run(retry_mail(config, arguments.ids))
-    print(f"{count} {'mail is' if count == 1 else 'mails are'} due now.")
-
-
-def print_audit(config: Config, arguments: argparse.Namespace) -> None:
-    """print the security events, newest first: who did what to whose account, when and from where"""
-    import orjson
-
-    from referral.commands.accounts import list_events
-
-    found = asyncio.run(list_events(config, arguments.event, arguments.user, arguments.since, arguments.limit))
-    for event in found:
-        at = datetime.fromtimestamp(event.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        if arguments.json:
-            print(orjson.dumps({**asdict(event), "at": at, "detail": orjson.loads(event.detail)}).decode())
-            continue
-        by = None if event.actor_id == event.user_id else event.actor_id
-        facts = {
-            "user": event.user_id,
-            "by": by,
-            "email": event.email,
-            "address": event.address,
-            "request": event.request_id,
-        }
-        words = [f"{name}={value}" for name, value in {**facts, **orjson.loads(event.detail)}.items() if value is not None]
-        print(f"{at}  {event.event:23}", *words)
-    if not found and not arguments.json:
-        print("Nothing such was recorded.")
-
-
 def moment(text: str) -> int:
     """Milliseconds since 1970 of an ISO 8601 date or time, in UTC unless it says otherwise."""
     try:
@@ -185,77 +88,55 @@ def count(text: str) -> int:
     return int(text)
 
 
-def copy_command(config: Config, arguments: argparse.Namespace) -> None:
-    """copy the SQLite database of these settings to PostgreSQL; stop the service first"""
-    from referral.config.checks import database_url
-    from referral.database.copy import CopyRefused, copy
+def in_module(name: str) -> Command:
+    """The command MODULE.FUNCTION of `referral/commands/`, imported when it is called: a start of the service needs none."""
+    module, _, function = name.partition(".")
 
-    problem = database_url(arguments.to)
-    if problem:
-        raise Stop(f"--to: {problem}")
-    try:
-        rows = asyncio.run(copy(config.database.url, arguments.to))
-    except CopyRefused as refusal:
-        raise Stop(str(refusal)) from None
-    print(f"{rows} rows are copied and counted. Set database.url to the new address and start the service.")
+    def command(config: Config, arguments: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f"referral.commands.{module}"), function)(config, arguments)
 
-
-def back_up_command(config: Config, arguments: argparse.Namespace) -> None:
-    """write a backup of the SQLite database to a file, also while the service runs"""
-    from referral.database.backup import BackupRefused, back_up
-
-    try:
-        rows = back_up(config.database.url, arguments.file, force=arguments.force)
-    except BackupRefused as refusal:
-        raise Stop(str(refusal)) from None
-    print(f"{rows} rows are in {arguments.file}, verified.")
-
-
-def restore_command(config: Config, arguments: argparse.Namespace) -> None:
-    """make a backup the SQLite database of these settings; stop the service first"""
-    from referral.database.backup import BackupRefused, restore
-
-    try:
-        rows, before = restore(config.database.url, arguments.file)
-    except BackupRefused as refusal:
-        raise Stop(str(refusal)) from None
-    kept = f" What was there before is {before}." if before else ""
-    print(f"{rows} rows are restored from {arguments.file}.{kept} Start the service.")
-
-
-def print_openapi(config: Config, arguments: argparse.Namespace) -> None:
-    """print the OpenAPI document"""
-    import orjson
-
-    from referral.app import create_app
-    from referral.contract.openapi import build_openapi
-
-    print(orjson.dumps(build_openapi(create_app(config), config), option=orjson.OPT_INDENT_2).decode())
+    return command
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line: `command` of what it parses is to be called with the settings and the arguments."""
     top = argparse.ArgumentParser(description="The referral service. Settings: config.toml, REFERRAL_<SECTION>_<KEY>.")
     top.add_argument("--config", type=Path, metavar="FILE", help="settings laid over config.toml")
-    top.set_defaults(command=serve, break_lock=False)
+    top.set_defaults(command=serve)
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, function: object) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    def command(name: str, function: Command, text: str, description: str | None = None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=description or text)
         sub.set_defaults(command=function)
         return sub
 
-    command("serve", serve)
-    migration = command("migrate", migrate_command)
+    command("serve", serve, "migrate, then serve until SIGINT or SIGTERM")
+    migration = command("migrate", in_module("database.migrate_database"), "bring the database to this version's schema")
     migration.add_argument("--break-lock", action="store_true", help="first take away the lock of a killed migration")
-    superuser = command("createsuperuser", create_superuser)
+    superuser = command(
+        "createsuperuser",
+        in_module("accounts.create_superuser"),
+        "make an account with the role admin; the password is asked for, or read from standard input",
+    )
     superuser.add_argument("email", help="the admin's e-mail address")
     superuser.add_argument("--username", help="the admin's username")
-    command("rotate-keys", rotate_signing_keys)
-    queue = command("outbox", list_outbox).add_subparsers(title="commands", metavar="COMMAND")
-    retry = queue.add_parser("retry", help=retry_outbox.__doc__, description=retry_outbox.__doc__)
+    command(
+        "rotate-keys",
+        in_module("signing_keys.rotate_signing_keys"),
+        "make a new key that signs access tokens; the one before is accepted until the next time",
+    )
+    outbox = command("outbox", in_module("outbox.list_outbox"), "list the mail that waits and the mail that failed, and why")
+    retry_text = "make all failed mail due again, or the mails that are named"
+    retry = outbox.add_subparsers(title="commands", metavar="COMMAND").add_parser(
+        "retry", help=retry_text, description=retry_text
+    )
     retry.add_argument("ids", nargs="*", metavar="ID", help="mails that `outbox` lists; without any, all that failed")
-    retry.set_defaults(command=retry_outbox)
-    events = command("audit", print_audit)
+    retry.set_defaults(command=in_module("outbox.retry_outbox"))
+    events = command(
+        "audit",
+        in_module("audit.print_audit"),
+        "print the security events, newest first: who did what to whose account, when and from where",
+    )
     events.add_argument(
         "--event", choices=get_args(EventName), metavar="EVENT", help=f"only {', '.join(get_args(EventName))}"
     )
@@ -267,26 +148,34 @@ def parser() -> argparse.ArgumentParser:
     )
     events.add_argument("--limit", type=count, default=100, metavar="N", help="so many at most (100)")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
-    copying = command("copy", copy_command)
-    copying.description = (
+    copying = command(
+        "copy",
+        in_module("database.copy_database"),
+        "copy the SQLite database of these settings to PostgreSQL; stop the service first",
         "Copy the SQLite database of these settings to PostgreSQL, in one transaction: all of it or nothing arrives. "
-        "Stop the service first: what it writes while it is copied stays behind. The source is only read."
+        "Stop the service first: what it writes while it is copied stays behind. The source is only read.",
     )
     copying.add_argument(
         "--to", required=True, metavar="URL", help="postgresql://user@host/name; the password can come by PGPASSWORD, too"
     )
-    backup = command("backup", back_up_command)
-    backup.description = "Write one moment of the SQLite database to a file, also while the service runs; it is verified."
+    backup = command(
+        "backup",
+        in_module("database.back_up_database"),
+        "write a backup of the SQLite database to a file, also while the service runs",
+        "Write one moment of the SQLite database to a file, also while the service runs; it is verified.",
+    )
     backup.add_argument("file", type=Path, metavar="FILE", help="the file to write; only its owner may read it")
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
-    restoring = command("restore", restore_command)
-    restoring.description = (
+    restoring = command(
+        "restore",
+        in_module("database.restore_database"),
+        "make a backup the SQLite database of these settings; stop the service first",
         "Make a backup the SQLite database of these settings. It is verified first and migrated if it is older. What it "
         "replaces is kept beside it as .before-restore. Sessions and mail are restored, too: who signed out since the "
-        "backup is signed in again, and mail that waited then is sent again."
+        "backup is signed in again, and mail that waited then is sent again.",
     )
     restoring.add_argument("file", type=Path, metavar="FILE", help="the file that `backup` wrote")
-    command("openapi", print_openapi)
+    command("openapi", in_module("openapi.print_openapi"), "print the OpenAPI document")
     return top
 
 

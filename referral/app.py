@@ -20,7 +20,8 @@ from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
 from referral.contract.access import refuse_undeclared
-from referral.database import DATABASE, open_database
+from referral.database import DATABASE
+from referral.database.opening import open_database
 from referral.handlers import (
     codes,
     discovery,

@@ -17,8 +17,9 @@ from aiohttp.test_utils import TestClient
 
 from referral.app import create_app
 from referral.config import Config, load_config
-from referral.database import Database, open_database
+from referral.database import Database
 from referral.database.migrate import migrate
+from referral.database.opening import open_database
 from tests.support.people import PASSWORD, SECRETS, Person
 from tests.support.servers import PostgresServer, SpareDatabases
 from tests.support.serving import client_of

@@ -116,21 +116,6 @@ class Database(Protocol):
 DATABASE = web.AppKey("database", Database)
 
 
-async def open_database(url: str, records: Mapping[str, type] | None = None) -> Database:
-    """Open the migrated database at `url`. `records` says what the rows of each statement become (`queries.records()`).
-
-    Raises DatabaseUnavailable when it cannot be opened, ValueError when a statement's columns are not its record's fields.
-    """
-    # Imported where they are needed: one installation uses one of them.
-    if is_postgres(url):
-        from referral.database.postgres import PostgresDatabase
-
-        return await PostgresDatabase.open(url, records)
-    from referral.database.sqlite import SQLiteDatabase
-
-    return await SQLiteDatabase.open(sqlite_path(url), records)
-
-
 def is_postgres(url: str) -> bool:
     return url.startswith("postgresql:")
 

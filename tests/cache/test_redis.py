@@ -25,7 +25,8 @@ from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
-from referral.database import Database, open_database
+from referral.database import Database
+from referral.database.opening import open_database
 from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email

@@ -235,7 +235,7 @@ def test_a_restore_while_the_service_runs_is_refused(saved: Path, file: Path, da
             sys.executable,
             "-c",
             "import asyncio, sys\n"
-            "from referral.database import open_database\n"
+            "from referral.database.opening import open_database\n"
             "async def main():\n"
             "    await open_database(sys.argv[1])\n"
             "    print('open', flush=True)\n"

@@ -24,7 +24,8 @@ import asyncpg
 import pytest
 
 from referral.clock import now
-from referral.database import ConstraintViolation, Database, DatabaseUnavailable, open_database, settle, sqlite, sqlite_path
+from referral.database import ConstraintViolation, Database, DatabaseUnavailable, settle, sqlite, sqlite_path
+from referral.database.opening import open_database
 from referral.database.sqlite import SQLiteDatabase, Step
 from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
@@ -872,7 +873,7 @@ async def test_a_path_with_spaces_percent_and_question_marks_is_opened(tmp_path:
 
 WRITER = """
 import asyncio, itertools, sys
-from referral.database import open_database
+from referral.database.opening import open_database
 from referral.queries import users
 
 async def main():

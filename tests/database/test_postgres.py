@@ -22,16 +22,9 @@ import run
 from referral.background.mailer import Mailer
 from referral.background.queue import LONGEST_SLEEP
 from referral.clock import now
-from referral.database import (
-    DATABASE,
-    ConstraintViolation,
-    Database,
-    DatabaseUnavailable,
-    TransactionConflict,
-    open_database,
-    postgres,
-)
+from referral.database import DATABASE, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict, postgres
 from referral.database import migrate as migrations
+from referral.database.opening import open_database
 from referral.database.statements import Statement, load_statements
 from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient

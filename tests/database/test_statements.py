@@ -15,7 +15,8 @@ import asyncpg
 import pytest
 
 from referral import queries
-from referral.database import Database, is_postgres, open_database
+from referral.database import Database, is_postgres
+from referral.database.opening import open_database
 from referral.database.statements import Statement, builder_of, columns_of, load_statements
 from referral.queries import audit, referrals
 from tests.database.test_database import WORLD, execute

@@ -41,11 +41,10 @@ def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text(), str(file))
 
 
-def imports_of(module: str, *, at_import: bool = False) -> set[str]:
-    """The modules that a module imports, as it names them; only what its import needs, or in its functions, too."""
-    tree = tree_of(MODULES[module])
+def imports_of(module: str) -> set[str]:
+    """The modules that a module imports, as it names them, in its functions, too."""
     found: set[str] = set()
-    for node in tree.body if at_import else ast.walk(tree):
+    for node in ast.walk(tree_of(MODULES[module])):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -63,51 +62,25 @@ def ours(names: set[str]) -> set[str]:
 
 # Who imports whom
 
-# What a handler may be made of.
-FOR_HANDLERS = {
-    "contract.oauth",
-    "contract.schemas.problems",
-    "rules.referring",
-    "rules.signing_in",
-    "rules.work",
-    "auth.identity",
-    "background.profiles",
-    "cache.sessions",
-    "ids",
-    "mail.compose",
-    "metrics",
-    "texts",
-    "rules.accounts",
-    "rules.audit",
-    "auth.passwords",
-    "auth.tokens",
-    "background.mailer",
-    "web.bodies",
-    "cache.codes",
-    "cache.invalidation",
-    "clock",
-    "config",
-    "contract.access",
-    "contract.openapi",
-    "contract.paging",
-    "contract.problems",
-    "contract.schemas.codes",
-    "contract.schemas.emails",
-    "contract.schemas.fields",
-    "contract.schemas.pages",
-    "contract.schemas.passwords",
-    "contract.schemas.people",
-    "contract.schemas.referrals",
-    "contract.schemas.registration",
-    "contract.schemas.service",
-    "contract.schemas.sessions",
-    "contract.schemas.tokens",
-    "contract.schemas.users",
-    "database",
-    "web.pages",
-    "limits",
-    "vendors.hunter",
-    "web.answers",
+# The rooms, from the ground up: a file in a new place needs a line here, a new file in a room needs none. Nothing imports a
+# higher rank. A file that lies in no folder is ground, unless it is named.
+RANKS: tuple[tuple[str, ...], ...] = (
+    ("ground", "config"),
+    ("database",),
+    ("queries",),
+    ("auth", "cache", "mail", "contract"),
+    ("vendors", "background", "limits"),
+    ("rules", "web"),
+    ("handlers",),
+    ("app", "commands"),
+    ("workers",),
+)
+# Who may import another room of its own rank.
+SIDEWAYS = {
+    ("ground", "config"),
+    ("contract", "auth"),
+    ("background", "vendors"),
+    ("commands", "app"),
 }
 # Libraries that one part of the house knows, and nobody else.
 ONLY_IN = {
@@ -127,35 +100,59 @@ ONLY_IN = {
 }
 
 
-def test_nobody_but_app_and_run_imports_handlers_or_app() -> None:
+ROOM_RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
+
+
+def room_of(module: str) -> str:
+    """The folder below `referral/` that a module lies in, itself for a file that has a rank of its own, or ground."""
+    name = module.removeprefix("referral").removeprefix(".").partition(".")[0]
+    if (PACKAGE / name).is_dir() and name:
+        return name
+    return name if name in ROOM_RANK else "ground"
+
+
+def test_every_folder_is_a_room_and_every_room_exists() -> None:
+    folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}
+    assert folders <= ROOM_RANK.keys()
+    assert {room_of(module) for module in MODULES} == ROOM_RANK.keys()
+    assert {room for pair in SIDEWAYS for room in pair} <= ROOM_RANK.keys()
+
+
+def test_nothing_imports_a_higher_rank_and_sideways_only_what_is_named() -> None:
+    sideways = set()
     for module in MODULES:
-        for name in ours(imports_of(module)):
-            if name == "referral.app":
-                assert module == "referral.workers", f"{module} imports {name}"
-            if name.startswith("referral.handlers"):
-                assert module == "referral.app" or (
-                    module.startswith("referral.handlers.") and name == "referral.handlers"
-                ), f"{module} imports {name}"
+        here = room_of(module)
+        for name in ours(imports_of(module)) - {"referral"}:
+            there = room_of(name)
+            if here == there:
+                continue
+            assert ROOM_RANK[there] <= ROOM_RANK[here], f"{module} imports {name}: up"
+            if ROOM_RANK[there] == ROOM_RANK[here]:
+                assert (here, there) in SIDEWAYS, f"{module} imports {name}: sideways"
+                sideways.add((here, there))
+    assert sideways == SIDEWAYS, "nothing is named that nobody needs"
 
 
-def test_handlers_are_made_of_queries_and_helpers() -> None:
-    allowed = {f"referral.{name}" for name in FOR_HANDLERS} | {"referral.handlers", "referral"}
+def test_queries_know_the_database_alone() -> None:
     for module in MODULES:
-        if module.startswith("referral.handlers"):
-            others = {name for name in ours(imports_of(module)) if not name.startswith("referral.queries.")}
-            assert others <= allowed, module
-
-
-def test_queries_know_the_database_alone_and_the_database_nobody() -> None:
-    for module in MODULES:
-        names = ours(imports_of(module))
         if module.startswith("referral.queries."):
-            assert all(name == "referral.database" or name.startswith("referral.queries.") for name in names), (
-                module,
-                names,
-            )
-        if module.startswith("referral.database"):
-            assert all(name.startswith("referral.database") for name in names), (module, names)
+            assert {room_of(name) for name in ours(imports_of(module))} <= {"database", "queries"}, module
+
+
+def test_handlers_know_no_handler() -> None:
+    for module in MODULES:
+        if module.startswith("referral.handlers."):
+            others = {name for name in ours(imports_of(module)) if name.startswith("referral.handlers.")}
+            assert others == set(), module
+
+
+def test_imports_go_in_no_circle() -> None:
+    # Those in functions, too, which only hide a circle.
+    needs = {module: ours(imports_of(module)) - {module} for module in MODULES}
+    while needs:
+        free = {module for module, names in needs.items() if not names & needs.keys()}
+        assert free, f"these import one another: {sorted(needs)}"
+        needs = {module: names for module, names in needs.items() if module not in free}
 
 
 def test_each_driver_is_known_in_one_place() -> None:
@@ -177,14 +174,6 @@ def test_every_library_that_is_imported_is_required_by_its_exact_version() -> No
         for library in {name.partition(".")[0] for name in imports_of(module)} - sys.stdlib_module_names - {"referral"}:
             names = {name.lower().replace("_", "-") for name in distributions[library]}
             assert names & required, f"{module} imports {library}"
-
-
-def test_imports_go_in_no_circle() -> None:
-    needs = {module: ours(imports_of(module, at_import=True)) - {module} for module in MODULES}
-    while needs:
-        free = {module for module, names in needs.items() if not names & needs.keys()}
-        assert free, f"these import one another: {sorted(needs)}"
-        needs = {module: names for module, names in needs.items() if module not in free}
 
 
 def test_sql_stands_in_sql_files_alone() -> None:

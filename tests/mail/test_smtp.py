@@ -27,10 +27,11 @@ from referral import clock
 from referral.background import mailer as mail
 from referral.background.mailer import Mailer
 from referral.background.queue import Rest
-from referral.commands.accounts import list_mail
+from referral.commands.outbox import list_mail
 from referral.config import ConfigError, load_config
 from referral.config.addresses import SMTPAddress, mailbox_of, parse_smtp_url
-from referral.database import Database, open_database
+from referral.database import Database
+from referral.database.opening import open_database
 from referral.ids import new_id
 from referral.mail import smtp
 from referral.mail.smtp import SMTPTransport

@@ -16,7 +16,8 @@ import pytest
 
 import run
 from referral.clock import DAY, now, rfc_3339
-from referral.commands.accounts import create_admin, list_events
+from referral.commands.accounts import create_admin
+from referral.commands.audit import list_events
 from referral.config import ConfigError
 from referral.database.migrate import MIGRATIONS
 from referral.database.statements import load_statements

@@ -1,0 +1,57 @@
+"""The record of security events, printed."""
+
+import argparse
+import asyncio
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import orjson
+
+from referral.commands import opened
+from referral.config import Config, ConfigError
+from referral.queries import audit, users
+from referral.texts import key_of
+
+
+def print_audit(config: Config, arguments: argparse.Namespace) -> None:
+    """Print the security events, newest first: who did what to whose account, when and from where."""
+    found = asyncio.run(list_events(config, arguments.event, arguments.user, arguments.since, arguments.limit))
+    for event in found:
+        at = datetime.fromtimestamp(event.at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if arguments.json:
+            print(orjson.dumps({**asdict(event), "at": at, "detail": orjson.loads(event.detail)}).decode())
+            continue
+        by = None if event.actor_id == event.user_id else event.actor_id
+        facts = {
+            "user": event.user_id,
+            "by": by,
+            "email": event.email,
+            "address": event.address,
+            "request": event.request_id,
+        }
+        words = [f"{name}={value}" for name, value in {**facts, **orjson.loads(event.detail)}.items() if value is not None]
+        print(f"{at}  {event.event:23}", *words)
+    if not found and not arguments.json:
+        print("Nothing such was recorded.")
+
+
+async def list_events(config: Config, event: str | None, user: str | None, since: int, limit: int) -> list[audit.Event]:
+    """The latest security events since a time (ms), newest first: of one kind, or of one user by id or e-mail address.
+
+    Raises ConfigError for a user that is neither.
+    """
+    by_email = user is not None and "@" in user
+    if user is not None and not by_email:
+        try:
+            user = str(uuid.UUID(user))
+        except ValueError:
+            raise ConfigError("--user", "must be an id or an e-mail address", "the command line") from None
+    async with opened(config) as database, database.reader() as conn:
+        if user is None:
+            return await audit.find_events(conn, event, since, limit)
+        find = users.find_contact_by_email if by_email else users.find_contact
+        contact = await find(conn, key_of(user) if by_email else user)
+        user_id = contact.user_id if contact else None if by_email else user
+        email_key = key_of(contact.email) if contact else key_of(user)
+        return await audit.find_events_of_user(conn, user_id, email_key, event, since, limit)

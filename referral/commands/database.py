@@ -1,0 +1,51 @@
+"""The database as a whole: migrated, copied, backed up and restored."""
+
+import argparse
+import asyncio
+
+from referral.commands import Stop
+from referral.config import Config
+from referral.config.checks import database_url
+from referral.database.backup import BackupRefused, back_up, restore
+from referral.database.copy import CopyRefused, copy
+from referral.database.migrate import break_lock, migrate
+
+
+def migrate_database(config: Config, arguments: argparse.Namespace) -> None:
+    """Bring the database to this version's schema. Raises MigrationError or DatabaseUnavailable."""
+    if arguments.break_lock:
+        break_lock(config.database.url)
+        print("The migration lock is taken away.")
+    applied = migrate(config.database.url)
+    print("\n".join(f"applied {name}" for name in applied) or "Nothing to apply.")
+
+
+def copy_database(config: Config, arguments: argparse.Namespace) -> None:
+    """Copy the SQLite database of these settings to PostgreSQL. Raises Stop or DatabaseUnavailable."""
+    problem = database_url(arguments.to)
+    if problem:
+        raise Stop(f"--to: {problem}")
+    try:
+        rows = asyncio.run(copy(config.database.url, arguments.to))
+    except CopyRefused as refusal:
+        raise Stop(str(refusal)) from None
+    print(f"{rows} rows are copied and counted. Set database.url to the new address and start the service.")
+
+
+def back_up_database(config: Config, arguments: argparse.Namespace) -> None:
+    """Write a backup of the SQLite database to a file, also while the service runs. Raises Stop."""
+    try:
+        rows = back_up(config.database.url, arguments.file, force=arguments.force)
+    except BackupRefused as refusal:
+        raise Stop(str(refusal)) from None
+    print(f"{rows} rows are in {arguments.file}, verified.")
+
+
+def restore_database(config: Config, arguments: argparse.Namespace) -> None:
+    """Make a backup the SQLite database of these settings. Raises Stop."""
+    try:
+        rows, before = restore(config.database.url, arguments.file)
+    except BackupRefused as refusal:
+        raise Stop(str(refusal)) from None
+    kept = f" What was there before is {before}." if before else ""
+    print(f"{rows} rows are restored from {arguments.file}.{kept} Start the service.")
