@@ -19,7 +19,7 @@ from referral.commands import Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
 from referral.database.migrate import MigrationError, migrate
-from referral.log import configure_logging
+from referral.log import configure_logging, flush_log
 from referral.queries.audit import EventName
 
 Command = Callable[[Config, argparse.Namespace], None]
@@ -39,11 +39,16 @@ def serve(config: Config, arguments: argparse.Namespace) -> None:
     port = listener.getsockname()[1]
     host = config.server.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    banner = f"Serving on {address} - documentation: {address}/docs (Ctrl+C stops)"
+
+    def announce() -> None:
+        # What was logged before comes before.
+        flush_log()
+        print(f"Serving on {address} - documentation: {address}/docs (Ctrl+C stops)", flush=True)
+
     if config.server.workers > 1:
         from referral.workers import serve_workers
 
-        serve_workers(config, listener, lambda: load_config(arguments.config), lambda: print(banner, flush=True))
+        serve_workers(config, listener, lambda: load_config(arguments.config), announce)
         return
     # Imported here: workers import them themselves.
     import uvloop
@@ -52,7 +57,7 @@ def serve(config: Config, arguments: argparse.Namespace) -> None:
     from referral.web.server import serve_until_stopped
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(serve_until_stopped(create_app(config), listener, lambda: print(banner, flush=True)))
+        loop.run(serve_until_stopped(create_app(config), listener, announce))
 
 
 def _allow_many_connections() -> None:
@@ -200,6 +205,7 @@ def main() -> int:
         if isinstance(error, OSError):
             # A full disk behind standard output, for one.
             _drop_output()
+        flush_log()
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -36,6 +36,7 @@ from referral.handlers import (
     users,
 )
 from referral.limits import LIMITER, PROXIES, RateLimiter
+from referral.log import LOG_REQUEST, open_request_log
 from referral.metrics import METRICS, Metrics
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
@@ -69,6 +70,7 @@ def create_app(config: Config) -> web.Application:
     app[CONFIG] = config
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
+    app[LOG_REQUEST] = open_request_log()
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)

@@ -1,4 +1,4 @@
-"""Logging to standard error: text for people, or one JSON object a line.
+"""Logging to standard error: text for people, or one JSON object a line, written behind (`line_writer.py`).
 
 Nobody forges a line by what they send: in text, control characters are written as escapes and a traceback
 is indented; in JSON, everything but printable ASCII is.
@@ -6,11 +6,17 @@ is indented; in JSON, everything but printable ASCII is.
 
 import json
 import logging
+import os
 import re
 import sys
 import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from aiohttp import web
 
 from referral.config.sections import Log
+from referral.line_writer import LineWriter
 
 # Facts of a record beside its message. A request's message has the first three already; in JSON they are members, too.
 REQUEST = ("method", "route", "status")
@@ -19,20 +25,33 @@ FACTS = ("request_id", "milliseconds", "user_id")
 # Line breaks of any kind, what steers a terminal, what turns the direction of writing, and what no encoding can hold.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# Seconds that whoever reads the lines has to take what was logged with an unforeseen error, and at the end.
+ERROR_TIMEOUT = 0.5
+END_TIMEOUT = 2.0
+
+REQUESTS = "referral.requests"
+# An answered request: when (time.perf_counter()), method, route, status, seconds, request id, and who is signed in.
+# All of them are the service's own or were checked (`web/middlewares.py`): none needs an escape.
+Answered = tuple[float, str, str, int, float, str, str | None]
+LogRequest = Callable[[Answered], None]
+
 
 def escape(text: str) -> str:
     r"""The text on one line: `\n`, `\x1b` or `\u2028` for each character that is not to be printed."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+@lru_cache(maxsize=2)  # Of a second there are many.
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 class TextFormatter(logging.Formatter):
     """A line for people: time (UTC), level, logger, message, then the facts as name=value; a traceback indented below."""
 
-    converter = staticmethod(time.gmtime)
-
     def format(self, record: logging.LogRecord) -> str:
         words = [
-            f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}Z {record.levelname} {record.name}: {record.getMessage()}",
+            f"{_to_the_second(int(record.created))}Z {record.levelname} {record.name}: {record.getMessage()}",
             *(f"{name}={value}" for name in FACTS if (value := getattr(record, name, None)) is not None),
         ]
         lines = [" ".join(words)]
@@ -40,15 +59,23 @@ class TextFormatter(logging.Formatter):
             lines += self.formatException(record.exc_info).split("\n")
         return "\n    ".join(map(escape, lines))
 
+    def format_request(self, answered: Answered, offset: float) -> str:
+        """What `format` makes of the record of an answered request, in a tenth of the time. `offset` is what time.time() is
+        ahead of time.perf_counter()."""
+        ended, method, route, status, seconds, request_id, user_id = answered
+        user = f" user_id={user_id}" if user_id else ""
+        return (
+            f"{_to_the_second(int(ended + offset))}Z INFO {REQUESTS}: {method} {route} {status} request_id={request_id} "
+            f"milliseconds={seconds * 1000:.1f}{user}"
+        )
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, the facts, and a traceback as a text."""
 
-    converter = staticmethod(time.gmtime)
-
     def format(self, record: logging.LogRecord) -> str:
         document = {
-            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03}Z",
+            "time": f"{_to_the_second(int(record.created))}.{int(record.created % 1 * 1000):03}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -58,12 +85,87 @@ class JsonFormatter(logging.Formatter):
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document, default=str)
 
+    def format_request(self, answered: Answered, offset: float) -> str:
+        """As TextFormatter's."""
+        ended, method, route, status, seconds, request_id, user_id = answered
+        moment = ended + offset
+        user = f', "user_id": "{user_id}"' if user_id else ""
+        return (
+            f'{{"time": "{_to_the_second(int(moment))}.{int(moment % 1 * 1000):03}Z", "level": "info", '
+            f'"logger": "{REQUESTS}", "message": "{method} {route} {status}", "method": "{method}", "route": "{route}", '
+            f'"status": {status}, "request_id": "{request_id}", "milliseconds": {seconds * 1000:.1f}{user}}}'
+        )
+
+
+class LineHandler(logging.Handler):
+    """Puts each record's line into the buffer of a writer. After an unforeseen error, everything is written at once."""
+
+    def __init__(self, descriptor: int, formatter: TextFormatter | JsonFormatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._format_request = formatter.format_request
+        self.writer = LineWriter[str | Answered](descriptor, self._line, self._dropped_line)
+
+    def _line(self, item: str | Answered) -> str:
+        if isinstance(item, str):
+            return item
+        return f"{self._format_request(item, time.time() - time.perf_counter())}\n"
+
+    def _dropped_line(self, count: int) -> str:
+        text = f"{count} lines were dropped: whoever reads the log is too slow"
+        facts = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING, "msg": text}
+        return f"{self.format(logging.makeLogRecord(facts))}\n"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+        if record.exc_info and record.levelno >= logging.ERROR:
+            self.writer.flush(ERROR_TIMEOUT)
+
+    def flush(self) -> None:
+        self.writer.flush(END_TIMEOUT)
+
+    def close(self) -> None:
+        self.writer.close(END_TIMEOUT)
+        super().close()
+
 
 def configure_logging(config: Log) -> None:
-    """Send everything that is logged from now on to standard error, as configured."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter())
+    """Send everything that is logged from now on to standard error, as configured. Python flushes it at its end."""
+    # Closed by whoever started the process (`2>&-`), its number may by now be a file of somebody else's.
+    descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
+    handler = LineHandler(descriptor, JsonFormatter() if config.format == "json" else TextFormatter())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
     # What these say at INFO is about themselves, and at DEBUG it is every value of every statement.
     for name in ("yoyo", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def flush_log() -> None:
+    """Have everything written that was logged so far: before something else is, or a process ends without Python's help."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def open_request_log() -> LogRequest | None:
+    """What logs answered requests as logging is configured now; None when they are not logged."""
+    logger = logging.getLogger(REQUESTS)
+    if not logger.isEnabledFor(logging.INFO):
+        return None
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            # Past the machinery of `logging`, which takes a look-up a fifth of its time.
+            return handler.writer.put
+
+    def log_request(answered: Answered) -> None:
+        _, method, route, status, seconds, request_id, user_id = answered
+        facts = {"method": method, "route": route, "status": status, "request_id": request_id}
+        more = {"milliseconds": round(seconds * 1000, 1), "user_id": user_id}
+        logger.info("%s %s %d", method, route, status, extra={**facts, **more})
+
+    return log_request
+
+
+LOG_REQUEST: web.AppKey[LogRequest | None] = web.AppKey("log_request")

@@ -23,11 +23,12 @@ from referral.contract.problems import BY_STATUS, Problem
 from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
 from referral.ids import REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
+from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
 from referral.queries import sessions
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json
 
-log = logging.getLogger("referral.requests")
+log = logging.getLogger(REQUESTS)
 errors = logging.getLogger("referral.errors")
 
 # What another program's log can take without harm.
@@ -77,27 +78,18 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        seconds = time.perf_counter() - started
+        ended = time.perf_counter()
+        seconds = ended - started
         resource = request.match_info.route.resource
         route = NO_ROUTE if resource is None else resource.canonical
         method = request.method if request.method in METHODS else "(other)"
         metrics.answered(method, route, status, seconds)
-        if log.isEnabledFor(logging.INFO):
-            identity = request.get(IDENTITY)
-            log.info(
-                "%s %s %d",
-                method,
-                route,
-                status,
-                extra={
-                    "method": method,
-                    "route": route,
-                    "status": status,
-                    "request_id": request[REQUEST_ID],
-                    "milliseconds": round(seconds * 1000, 1),
-                    "user_id": identity.user_id if identity else None,
-                },
-            )
+        log_request = app[LOG_REQUEST]
+        if log_request:
+            # Most look-ups are anybody's: to look for an identity that is not there takes longer than all else here.
+            identity = request.get(IDENTITY) if "Authorization" in request.headers else None
+            user_id = identity.user_id if identity else None
+            log_request((ended, method, route, status, seconds, request[REQUEST_ID], user_id))
 
 
 @web.middleware

@@ -2,10 +2,10 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,9 +16,8 @@ from aiohttp.web_protocol import RequestHandler
 from referral.config import CONFIG
 from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID, new_id
+from referral.log import LOG_REQUEST, LogRequest, flush_log
 from referral.web.headers import setting_headers
-
-log = logging.getLogger("referral.requests")
 
 # Seconds in which a request's head must have arrived from its first byte on; `bodies.py` has the body's.
 HEAD_TIMEOUT = 20.0
@@ -34,11 +33,12 @@ class Connection(RequestHandler):
     """aiohttp's, but a head that stalls half-way is cut, where aiohttp itself would wait as long as for an idle connection;
     and each answer gets its headers here: by aiohttp's signal a look-up took 4 % longer."""
 
-    __slots__ = ("_head_timer", "_set_headers")
+    __slots__ = ("_head_timer", "_log_request", "_set_headers")
 
     def __init__(self, server: "Server", *arguments: Any, **options: Any) -> None:
         super().__init__(server, *arguments, **options)
         self._set_headers = server.set_headers
+        self._log_request = server.log_request
         self._head_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -77,8 +77,8 @@ class Connection(RequestHandler):
             if isinstance(exc, InvalidURLError):
                 reason = "Invalid address"
             problem = Problem("bad-request", f"The request does not follow HTTP: {reason}.")
-            facts = {"method": "(other)", "route": "(none)", "status": 400, "request_id": request_id}
-            log.info("(other) (none) 400", extra=facts)
+            if self._log_request:
+                self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None))
         else:
             # Logs what nobody foresaw, and raises when the answer has begun.
             super().handle_error(request, status, exc, message)
@@ -98,6 +98,7 @@ class Server(web.Server):
     """Makes a Connection for everybody who connects."""
 
     set_headers: Callable[[web.BaseRequest, web.StreamResponse], None]
+    log_request: LogRequest | None
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -137,6 +138,7 @@ class Runner(web.AppRunner):
         server.__class__ = Server
         assert isinstance(server, Server)
         server.set_headers = setting_headers(self.app[CONFIG].server.public_url)
+        server.log_request = self.app[LOG_REQUEST]
         return server
 
 
@@ -146,11 +148,15 @@ async def serve_until_stopped(app: web.Application, listener: socket.socket, ann
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
+    def break_off() -> None:
+        flush_log()
+        os._exit(130)
+
     def stop() -> None:
         # A second SIGTERM, as make passes one on beside the one that it got, must not break off what the first began.
         # A second Ctrl+C is meant to; nothing that was acknowledged is lost by it.
         loop.add_signal_handler(signal.SIGTERM, lambda: None)
-        loop.add_signal_handler(signal.SIGINT, os._exit, 130)
+        loop.add_signal_handler(signal.SIGINT, break_off)
         stopped.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

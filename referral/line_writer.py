@@ -1,0 +1,172 @@
+"""Lines written behind: whoever has a line puts it into a buffer, and a thread writes several at once.
+
+The buffer is bounded. When whoever reads the lines is too slow, new ones are dropped and counted, and nobody waits.
+What goes to a pipe or a terminal that several processes share is written under a lock between them, so that no line is torn.
+"""
+
+import fcntl
+import functools
+import os
+import select
+import stat
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+# Seconds that the thread waits for more once something was put.
+LINGER = 0.1
+# Lines that wait to be written at most: half a second of the busiest process, some 2 MB.
+MOST_LINES = 10_000
+# Lines that are made together, in less than a tenth of a millisecond.
+AT_ONCE = 100
+# Seconds after a write that failed before it is tried again.
+RETRY_PAUSE = 1.0
+
+
+@functools.cache
+def _lock_between_processes() -> int:
+    """A descriptor to lock, the same in all processes that are forked from this one. It is a process that holds the lock,
+    and its end lets go of it (fcntl(2))."""
+    return os.memfd_create("lines")
+
+
+_writers: "weakref.WeakSet[LineWriter[Any]]" = weakref.WeakSet()
+
+
+class LineWriter(Generic[T]):
+    """Writes lines to a file descriptor.
+
+    What is put is made a line by `render`, many at once: made one by one between other things, the line of a request took a
+    look-up an eighth of its time. `dropped_line` makes the line that tells how many were dropped.
+    """
+
+    def __init__(self, descriptor: int, render: Callable[[T], str], dropped_line: Callable[[int], str]) -> None:
+        self._descriptor = descriptor
+        self._render = render
+        self._dropped_line = dropped_line
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        # A write of no more than this to a pipe is done as a whole (POSIX, write(2)); one to a file always is.
+        self._chunk = 1_048_576 if is_file else select.PIPE_BUF
+        self._between_processes = None if is_file else _lock_between_processes()
+        self._start()
+        _writers.add(self)
+
+    def _start(self) -> None:
+        """Begin with an empty buffer; a process that was forked has not inherited its parent's thread, nor its lines."""
+        self._put_last: list[T] = []
+        self._lines: list[str] = []
+        self._making_lines = threading.Lock()
+        self._dropped = 0
+        self._is_stuck = False
+        self._thread: threading.Thread | None = None
+        self._put, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
+        # Whether everything that was put has been written.
+        self._written = threading.Condition()
+        self._is_writing = False
+
+    def put(self, item: T) -> None:
+        """Have a line written within a fifth of a second. Never waits."""
+        self._put_last.append(item)
+        if len(self._put_last) >= AT_ONCE:
+            self._make_lines()
+        if not self._put.is_set():
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+                self._thread.start()
+            self._put.set()
+
+    def _make_lines(self) -> None:
+        with self._making_lines:
+            # Others put more at its end meanwhile.
+            items = self._put_last[:]
+            del self._put_last[: len(items)]
+            if len(self._lines) + len(items) > MOST_LINES:
+                self._dropped += len(items)
+            else:
+                self._lines += map(self._render, items)
+
+    def flush(self, timeout: float) -> bool:
+        """Have everything written now. False when that takes longer than so many seconds; after that nobody waits for the
+        reader again until it has read something."""
+        with self._written:
+            if self._is_stuck:
+                return False
+            self._hurry.set()
+            done = self._written.wait_for(
+                lambda: not (self._put_last or self._lines or self._dropped or self._is_writing), timeout
+            )
+            self._is_stuck = not done
+            return done
+
+    def close(self, timeout: float) -> None:
+        """Flush, and end the thread."""
+        self.flush(timeout)
+        self._closing.set()
+        self._put.set()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._put.wait()
+            # More lines come meanwhile.
+            self._hurry.wait(LINGER)
+            self._hurry.clear()
+            # First this: what is put after it has the thread come back.
+            self._put.clear()
+            self._is_writing = True
+            try:
+                self._write_out()
+            finally:
+                with self._written:
+                    self._is_writing = self._is_stuck = False
+                    self._written.notify_all()
+
+    def _write_out(self) -> None:
+        while self._put_last or self._lines or self._dropped:
+            self._make_lines()
+            with self._making_lines:
+                lines, self._lines = self._lines, []
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(self._dropped_line(dropped))
+            self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        if self._between_processes is None:
+            self._write_whole("".join(lines).encode("utf-8", "backslashreplace"))
+            return
+        fcntl.lockf(self._between_processes, fcntl.LOCK_EX)
+        try:
+            chunk = b""
+            for line in lines:
+                encoded = line.encode("utf-8", "backslashreplace")
+                if chunk and len(chunk) + len(encoded) > self._chunk:
+                    self._write_whole(chunk)
+                    chunk = b""
+                chunk += encoded
+            self._write_whole(chunk)
+        finally:
+            fcntl.lockf(self._between_processes, fcntl.LOCK_UN)
+
+    def _write_whole(self, content: bytes) -> None:
+        """Write it to the last byte, however long that takes. What a full disk or a descriptor that does not block refuses
+        is tried again."""
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+            except OSError:
+                if self._closing.wait(RETRY_PAUSE):
+                    return
+
+
+def _restart_in_child() -> None:
+    for writer in list(_writers):
+        writer._start()
+
+
+os.register_at_fork(after_in_child=_restart_in_child)

@@ -1,0 +1,410 @@
+"""The log's lines: written soon, whole and in order, to a file, a pipe and a terminal; nobody waits for a slow reader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from referral import line_writer, log
+from referral.line_writer import LineWriter
+from referral.log import JsonFormatter, LineHandler, TextFormatter
+from tests.support.servers import free_port, wait_until
+from tests.support.service import ROOT, status_of
+
+Eventually = Callable[..., Awaitable[Any]]
+# The promise: no line lies in the buffer longer than this.
+PROMISED = 0.2
+
+
+def writer_to(descriptor: int) -> LineWriter[str]:
+    return LineWriter(descriptor, lambda line: f"{line}\n", lambda count: f"{count} were dropped\n")
+
+
+@pytest.fixture(params=["file", "pipe", "terminal"])
+def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Callable[[int], str]]]:
+    """A descriptor to write to, and what reads so many characters of what was written."""
+    if request.param == "file":
+        into, out = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT), os.open(tmp_path / "log", os.O_RDONLY)
+    elif request.param == "pipe":
+        out, into = os.pipe()
+    else:
+        out, into = pty.openpty()
+
+    def read(size: int) -> str:
+        text = ""
+        end = time.monotonic() + 10
+        while len(text) < size:
+            assert time.monotonic() < end, text
+            if select.select([out], [], [], 0.05)[0]:
+                # A terminal writes a line break as two characters.
+                text += os.read(out, 65_536).decode().replace("\r\n", "\n")
+            time.sleep(0.001)
+        return text
+
+    yield into, read
+    for descriptor in (into, out):
+        os.close(descriptor)
+
+
+def test_lines_are_written_within_a_fifth_of_a_second_in_their_order(ends: tuple[int, Callable[[int], str]]) -> None:
+    into, read = ends
+    writer = writer_to(into)
+    for batch in range(3):
+        lines = [f"{batch} {number}" for number in range(250)]
+        for line in lines:
+            writer.put(line)
+        expected = "".join(f"{line}\n" for line in lines)
+        began = time.monotonic()
+        assert read(len(expected)) == expected
+        # Twice that, for a machine that is busy with other tests.
+        assert time.monotonic() - began < 2 * PROMISED + 0.5
+    assert line_writer.LINGER < PROMISED
+    writer.close(5)
+
+
+def test_a_flush_writes_everything_at_once(ends: tuple[int, Callable[[int], str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_writer, "LINGER", 60)
+    into, read = ends
+    writer = writer_to(into)
+    assert writer.flush(5), "nothing is to be written"
+    writer.put("one")
+    assert writer.flush(5)
+    assert read(4) == "one\n"
+    writer.put("two")
+    writer.close(5)
+    assert read(4) == "two\n"
+
+
+def test_long_lines_and_all_characters_arrive_whole(ends: tuple[int, Callable[[int], str]]) -> None:
+    into, read = ends
+    lines = ["x" * 200_000 if os.isatty(into) is False else "x" * 3_000, "é漢\N{GRINNING FACE}", "lone \ud800"]
+    writer = writer_to(into)
+    for line in lines:
+        writer.put(line)
+    expected = f"{lines[0]}\n{lines[1]}\nlone \\ud800\n"
+    assert read(len(expected)) == expected
+    writer.close(5)
+
+
+# A reader who does not read
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    out, into = os.pipe()
+    yield out, into
+    for descriptor in (out, into):
+        os.close(descriptor)
+
+
+def drained(out: int, writer: LineWriter[str]) -> list[str]:
+    """Everything that the writer has for whoever reads at last."""
+    text = b""
+    reader = threading.Thread(target=lambda: writer.flush(20))
+    reader.start()
+    while reader.is_alive() or select.select([out], [], [], 0.05)[0]:
+        if select.select([out], [], [], 0.05)[0]:
+            text += os.read(out, 65_536)
+    reader.join()
+    return text.decode().splitlines()
+
+
+def test_nobody_waits_for_a_reader_who_does_not_read_and_what_was_dropped_is_told(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    writer = writer_to(into)
+    sent = [f"line {number} {'x' * 100}" for number in range(3 * line_writer.MOST_LINES)]
+    for line in sent:
+        writer.put(line)
+    # It was told once that this is in vain, and does not wait again.
+    assert not writer.flush(0.05)
+    began = time.monotonic()
+    assert not writer.flush(60)
+    assert time.monotonic() - began < 30
+    waiting = len(writer._lines) + len(writer._put_last)
+    assert waiting <= line_writer.MOST_LINES + line_writer.AT_ONCE
+    writer._is_stuck = False
+    lines = drained(out, writer)
+    told = [int(found[1]) for line in lines if (found := re.fullmatch(r"(\d+) were dropped", line))]
+    kept = [line for line in lines if "dropped" not in line]
+    assert len(kept) + sum(told) == len(sent)
+    assert len(told) == 1
+    assert kept == sent[: len(kept)], "those that came first, none of them torn"
+    # From then on as before.
+    writer.put("after")
+    assert writer.flush(5)
+    assert os.read(out, 100) == b"after\n"
+    writer.close(5)
+
+
+def test_a_descriptor_that_does_not_block_loses_nothing(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    os.set_blocking(into, False)
+    writer = writer_to(into)
+    sent = [f"line {number} {'x' * 1_000}" for number in range(500)]
+    for line in sent:
+        writer.put(line)
+    time.sleep(0.3)
+    assert drained(out, writer) == sent
+    writer.close(5)
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_writer, "RETRY_PAUSE", 0.05)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file = tmp_path / "log"
+    into = os.open(file, os.O_WRONLY | os.O_CREAT)
+    writer = writer_to(into)
+    sent = [f"line {number}" for number in range(300)]
+    try:
+        # In the midst of a line.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_003, hard))
+        for line in sent:
+            writer.put(line)
+        assert not writer.flush(0.3)
+        assert file.stat().st_size == 1_003
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    writer._is_stuck = False
+    assert writer.flush(5)
+    assert file.read_text().splitlines() == sent
+    writer.close(5)
+    os.close(into)
+
+
+# Several processes and threads
+
+FORKING = """
+import os, sys
+from referral.line_writer import LineWriter
+writer = LineWriter(int(sys.argv[1]), lambda line: f"{line}\\n", str)
+writer.put("parent before")
+children = []
+for child in range(4):
+    pid = os.fork()
+    if pid == 0:
+        for number in range(200):
+            # From short ones to some that no pipe takes in one piece.
+            writer.put(f"{child} {number} " + str(child) * (3 ** (number % 10)))
+        assert writer.flush(30)
+        os._exit(0)
+    children.append(pid)
+writer.put("parent after")
+assert writer.flush(30)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_lines_of_several_processes_are_not_torn_and_none_is_written_twice(kind: str, tmp_path: Path) -> None:
+    out, into = os.pipe() if kind == "pipe" else (-1, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    process = subprocess.Popen([sys.executable, "-c", FORKING, str(into)], cwd=ROOT, pass_fds=[into], stderr=subprocess.PIPE)
+    os.close(into)
+    text = b""
+    if kind == "pipe":
+        # Slowly, that it is full again and again.
+        while block := os.read(out, 9_000):
+            text += block
+            time.sleep(0.0005)
+        os.close(out)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors.decode()
+    lines = (text.decode() if kind == "pipe" else (tmp_path / "log").read_text()).splitlines()
+    expected = [f"{child} {number} " + str(child) * (3 ** (number % 10)) for child in range(4) for number in range(200)]
+    assert sorted(lines) == sorted([*expected, "parent before", "parent after"])
+    for child in "0123":
+        own = [line for line in lines if line.startswith(f"{child} ")]
+        assert own == [line for line in expected if line.startswith(f"{child} ")], "each process's in their order"
+
+
+def test_no_line_of_several_threads_is_lost(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    writer = writer_to(into)
+    text = b""
+
+    def put(name: str) -> None:
+        for number in range(2_000):
+            writer.put(f"{name} {number}")
+
+    threads = [threading.Thread(target=put, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    expected = sorted(f"{name} {number}" for name in "abcd" for number in range(2_000))
+    while text.count(b"\n") < len(expected):
+        assert select.select([out], [], [], 10)[0]
+        text += os.read(out, 65_536)
+    for thread in threads:
+        thread.join()
+    assert sorted(text.decode().splitlines()) == expected
+    writer.close(5)
+
+
+# What a request's line is
+
+SANE = st.text(st.characters(codec="ascii", categories=["L", "N"], include_characters="._:/+=@-"), min_size=1, max_size=128)
+REQUESTS = st.tuples(
+    st.sampled_from(["GET", "POST", "(other)"]),
+    st.sampled_from(["/api/v1/codes/{code}", "/", "(none)"]),
+    st.integers(100, 599),
+    st.floats(0, 100_000),
+    SANE,
+    st.none() | st.uuids().map(str),
+)
+
+
+@given(REQUESTS, st.floats(0, 2**33), st.floats(-(2**20), 2**20))
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+def test_the_quick_line_of_a_request_is_what_logging_makes_of_its_record(
+    formatter: TextFormatter | JsonFormatter, request_facts: tuple[Any, ...], ended: float, offset: float
+) -> None:
+    method, route, status, seconds, request_id, user_id = request_facts
+    moment = max(ended + offset, 0.0)
+    facts = {"method": method, "route": route, "status": status, "request_id": request_id, "user_id": user_id}
+    record = logging.makeLogRecord(
+        {
+            "name": log.REQUESTS,
+            "levelname": "INFO",
+            "levelno": logging.INFO,
+            "created": moment,
+            "msg": f"{method} {route} {status}",
+            "milliseconds": float(f"{seconds * 1000:.1f}"),
+            **facts,
+        }
+    )
+    quick = formatter.format_request((moment, method, route, status, seconds, request_id, user_id), 0.0)
+    slow = formatter.format(record)
+    if isinstance(formatter, JsonFormatter):
+        assert json.loads(quick) == json.loads(slow)
+        assert list(json.loads(quick)) == list(json.loads(slow))
+    else:
+        # Python writes a large number in another way.
+        assert re.sub(r"milliseconds=\S+", "", quick) == re.sub(r"milliseconds=\S+", "", slow)
+        assert float(re.search(r"milliseconds=(\S+)", quick)[1]) == record.milliseconds  # type: ignore[index,attr-defined]
+
+
+def test_a_request_is_stamped_with_the_time_at_which_it_was_answered(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    handler = LineHandler(into, JsonFormatter())
+    before = time.time()
+    answered = time.perf_counter()
+    time.sleep(0.3)
+    handler.writer.put((answered, "GET", "/", 200, 0.001, "request-1", None))
+    handler.flush()
+    document = json.loads(os.read(out, 1_000))
+    assert abs(datetime.fromisoformat(document["time"]).timestamp() - before) < 0.2
+    handler.close()
+
+
+# The handler and the process
+
+ERROR = """
+import logging, os, signal, sys
+from referral.config import load_config
+from referral.log import configure_logging
+configure_logging(load_config().log)
+log = logging.getLogger("referral.test")
+log.info("before it")
+try:
+    raise ZeroDivisionError
+except ZeroDivisionError:
+    log.exception("unforeseen")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_at_an_unforeseen_error_everything_is_written_before_the_process_goes_on() -> None:
+    done = subprocess.run([sys.executable, "-c", ERROR], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert "INFO referral.test: before it\n" in done.stderr
+    assert "ERROR referral.test: unforeseen\n    Traceback" in done.stderr
+    assert done.stderr.endswith("ZeroDivisionError\n")
+
+
+@contextmanager
+def service(folder: Path, stderr: int, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The service, its log going to a descriptor of the test's."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    settings = {"REFERRAL_SERVER_PORT": str(port), "REFERRAL_LIMITS_ENABLED": "false", **environ}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py")],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **settings},
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+    )
+    try:
+        wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
+        yield process, address
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"REFERRAL_LOG_FORMAT": "json", "REFERRAL_SERVER_WORKERS": "2", "REFERRAL_CACHE_URL": "none://"}],
+    ids=["one worker", "two workers"],
+)
+def test_after_sigterm_every_request_that_was_answered_is_in_the_log(tmp_path: Path, environ: dict[str, str]) -> None:
+    with (tmp_path / "log").open("wb") as file, service(tmp_path, file.fileno(), **environ) as (process, address):
+        for _ in range(250):
+            assert status_of(f"{address}/nowhere") == 404
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sum("(none) 404" in line for line in lines) == 250
+    assert all(json.loads(line) if environ else re.match(r"\d{4}-\d\d-\d\dT", line) for line in lines)
+
+
+async def test_requests_are_answered_and_the_service_stops_though_nobody_reads_its_log(
+    tmp_path: Path, pipe: tuple[int, int]
+) -> None:
+    out, into = pipe
+
+    def ask() -> None:
+        with service(tmp_path, into, REFERRAL_LOG_LEVEL="debug") as (process, address):
+            # A pipe takes 64 KiB: the lines of some four hundred requests.
+            for _ in range(1_500):
+                assert status_of(f"{address}/nowhere") == 404
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            # What is left has a bounded time to find a reader.
+            assert time.monotonic() - began < 15
+
+    await asyncio.to_thread(ask)
+    assert b"(none) 404" in os.read(out, 65_536)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_without_a_place_for_the_log_commands_work_all_the_same(closed: str) -> None:
+    # Debugging, that there is something to be logged.
+    command = f"REFERRAL_LOG_LEVEL=debug '{sys.executable}' '{ROOT / 'run.py'}' openapi {closed}"
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["openapi"].startswith("3.1")
