@@ -1,29 +1,19 @@
 """SQLite through aiosqlite: one writer, one read-only reader, both opened here.
 
-Of a statement's cost most is the hop to the connection's thread and back, and of a commit's cost the sync of the disk.
-Statements therefore share hops, and transactions share commits (group commit).
+Of a commit's cost most is the sync of the disk: transactions share commits (group commit).
 """
 
 import asyncio
-import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
 
 import aiosqlite
-import orjson
 
-from referral.database import ConstraintViolation, DatabaseUnavailable, Deferred, Row, settle
-from referral.database.connections import StatementConnection
-from referral.database.statements import Statement, builder_of, load_statements
-from referral.database.turns import Turns
-
-R = TypeVar("R")
-T = TypeVar("T")
+from referral.database import DatabaseUnavailable, settle
+from referral.database.sqlite_connections import SQLiteConnection, SQLiteReader, SQLiteWriter, StepFailed
+from referral.database.statements import load_statements
 
 # Of each connection: the inner pages of the indexes of some million users, which the default of 2 MB does not hold.
 CACHE_KB = 8_000
@@ -40,264 +30,14 @@ GROUP BY m.name, i.name, i.origin
 """
 
 
-class SQLiteConnection(StatementConnection):
-    """A connection whose statements run one by one, in a thread of its own."""
-
-    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement]) -> None:
-        super().__init__(statements)
-        self.raw = raw
-
-    async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, done in the connection's thread: aiosqlite has no public way to run several statements in
-        one hop."""
-        result: T = await self.raw._execute(lambda: work(self.raw._conn))  # type: ignore[no-untyped-call]
-        return result
-
-
-@dataclass(eq=False, slots=True)
-class Writing:
-    """One transaction of the writer. Its savepoint lets it be undone alone, after it has ended and until the commit.
-
-    `failure` is what became of a statement that it left deferred: the statement's name, and SQLite's error.
-    """
-
-    failure: tuple[str, Exception] | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Step:
-    """A statement on its way to the thread: whose it is (nobody's, if it concerns all that share a commit), and where its
-    rows go."""
-
-    name: str
-    sql: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    owner: Writing | None = None
-    rows: list[Row] = field(default_factory=list)
-    deferred: Deferred | None = None
-
-
-BEGIN, COMMIT = "BEGIN IMMEDIATE", "COMMIT"
-SAVE, UNDO, RELEASE = "SAVEPOINT writing", "ROLLBACK TO writing", "RELEASE writing"
-
-
-class StepFailed(Exception):
-    """A step failed for the transaction that took the hop: the step's name, and SQLite's error."""
-
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(name, error)
-        self.name = name
-        self.error = error
-
-
-class SQLiteWriter(SQLiteConnection):
-    """The connection for transactions.
-
-    What begins and ends a transaction, and the statements that it defers, take the hop of the next statement, be it one of
-    the transaction that comes next.
-    """
-
-    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement], indexes: dict[str, str]) -> None:
-        super().__init__(raw, statements)
-        self._indexes = indexes
-        self._ahead: list[Step] = []
-        self._writing = Writing()
-        # What made SQLite undo the transaction that is open, if it did.
-        self._undone_by: StepFailed | None = None
-
-    def begin(self, *, joins: bool) -> Writing:
-        """Begin a transaction: one that `joins` is committed with those that have ended since the last commit."""
-        if not joins:
-            self._undone_by = None
-            self._ahead.append(Step("begin", BEGIN))
-        self._writing = Writing()
-        self._ahead.append(Step("savepoint", SAVE, owner=self._writing))
-        return self._writing
-
-    def defer(self, name: str, /, **parameters: Any) -> Deferred:
-        deferred = Deferred(name)
-        self._ahead.append(Step(name, self._statements[name].sql, parameters, self._writing, deferred=deferred))
-        return deferred
-
-    def end(self) -> None:
-        """End the transaction, the commit of which is still to come."""
-        self._ahead.append(Step("release", RELEASE, owner=self._writing))
-
-    async def commit(self) -> None:
-        """Commit what was done. Raises StepFailed."""
-        if [step.sql for step in self._ahead] == [BEGIN, SAVE]:
-            # Nothing was done: it is not even begun.
-            self._ahead.clear()
-        else:
-            await self._run(Step("commit", COMMIT))
-
-    async def undo(self, *, joined: bool) -> None:
-        """End the transaction as if it had not begun; one that has not joined others, with all that is not committed."""
-        begun = not any(step.sql is SAVE and step.owner is self._writing for step in self._ahead)
-        # What is ahead of others, which have ended, stays.
-        self._ahead = [step for step in self._ahead if joined and step.owner is not self._writing]
-        if begun and self.raw.in_transaction:
-            await settle(self._in_thread(_undo if joined else _roll_back))
-
-    async def roll_back(self) -> None:
-        """Undo all that is not committed."""
-        self._ahead.clear()
-        await settle(self._in_thread(_roll_back))
-
-    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        step = Step(name, self._statements[name].sql, parameters, self._writing)
-        try:
-            await self._run(step)
-        except StepFailed as failed:
-            raise self.translated(failed.name, failed.error) from failed.error
-        return step.rows
-
-    async def _run(self, step: Step) -> None:
-        """Take this step after those that are ahead of it. Raises StepFailed. Cancelled or not, the step has ended when this
-        has."""
-        steps, self._ahead = (*self._ahead, step), []
-        try:
-            # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
-            if steps[0].sql is not BEGIN and not self.raw.in_transaction:
-                raise self._undone_by or StepFailed(step.name, sqlite3.OperationalError("the transaction was undone"))
-            await self._in_thread(partial(_in_turn, steps, step.owner))
-        except StepFailed as failed:
-            if not self.raw.in_transaction:
-                self._undone_by = failed
-            raise
-        except asyncio.CancelledError:
-            # The thread does one thing after the other.
-            await settle(self._in_thread(bool))
-            raise
-
-    def translated(self, name: str, error: Exception) -> Exception:
-        """What SQLite's error in the statement of this name means to the rest of the house."""
-        if not isinstance(error, sqlite3.IntegrityError):
-            return _unavailable(name, error)
-        kind, _, subject = str(error).partition(" constraint failed")
-        subject = subject.removeprefix(": ")
-        return ConstraintViolation(self._indexes.get(subject, subject) if kind == "UNIQUE" else subject or kind, name)
-
-
-def _in_turn(steps: Sequence[Step], current: Writing | None, connection: sqlite3.Connection) -> None:
-    """Take the steps, in the writer's thread. The failure of one that belongs to a transaction that has ended undoes that
-    transaction alone; any other is raised as StepFailed."""
-    for step in steps:
-        owner = step.owner
-        if owner is not None and owner.failure is not None:
-            continue
-        try:
-            step.rows.extend(connection.execute(step.sql, step.parameters).fetchall())
-        except Exception as error:
-            if owner is not None and owner is not current:
-                owner.failure = step.name, error
-                _undo(connection)
-                if connection.in_transaction:
-                    continue
-            elif owner is None:
-                # Of all that share the commit.
-                _roll_back(connection)
-            raise StepFailed(step.name, error) from error
-        else:
-            if step.deferred is not None:
-                step.deferred.ran(step.rows)
-
-
-def _undo(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute(UNDO)
-        connection.execute(RELEASE)
-    except sqlite3.Error:
-        _roll_back(connection)
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    # What led to it is told, not that this failed, too: then the next transaction cannot begin, and tries it again.
-    with suppress(sqlite3.Error):
-        connection.rollback()
-
-
-class SQLiteReader(SQLiteConnection):
-    """A connection for reading. Statements that are asked for while others run go to the thread together.
-
-    With a second such connection fewer go together: of profiles a tenth fewer were read in a second, on one core and on two.
-    """
-
-    def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement]) -> None:
-        super().__init__(raw, statements)
-        self._pages: dict[str, str] = {}
-        self._waiting: list[tuple[str, dict[str, Any], asyncio.Future[Sequence[Row]]]] = []
-        self._running: asyncio.Task[None] | None = None
-
-    async def page(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
-        """The rows come as one JSON array: for each row that it fetches, Python lets go of its lock and waits for it again
-        behind the event loop."""
-        build = builder_of(record, self._statements[name].columns)
-        if name not in self._pages:
-            self._pages[name] = _in_one_row(self._statements[name])
-        [(array,)] = await self._ask(name, self._pages[name], parameters)
-        return list(map(build, orjson.loads(array)))
-
-    async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        return await self._ask(name, self._statements[name].sql, parameters)
-
-    async def _ask(self, name: str, sql: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        answer: asyncio.Future[Sequence[Row]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((sql, parameters, answer))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-        try:
-            return await answer
-        except sqlite3.Error as error:
-            raise _unavailable(name, error) from error
-
-    async def _run(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            results: list[Sequence[Row] | Exception]
-            try:
-                results = await self._in_thread(partial(_each, [(sql, parameters) for sql, parameters, _ in batch]))
-            except Exception as error:
-                results = [error] * len(batch)
-            for (_, _, answer), result in zip(batch, results, strict=True):
-                if answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    answer.set_exception(result)
-                else:
-                    answer.set_result(result)
-        self._running = None
-
-
-def _each(statements: list[tuple[str, dict[str, Any]]], connection: sqlite3.Connection) -> list[Sequence[Row] | Exception]:
-    """Each statement's rows, or what was wrong with it: what they have in common is only the moment."""
-    results: list[Sequence[Row] | Exception] = []
-    for sql, parameters in statements:
-        try:
-            results.append(connection.execute(sql, parameters).fetchall())
-        except Exception as error:
-            results.append(error)
-    return results
-
-
-def _in_one_row(statement: Statement) -> str:
-    body, columns = statement.sql.rstrip().removesuffix(";"), ", ".join(statement.columns)
-    return f"WITH page ({columns}) AS ({body}\n) SELECT json_group_array(json_array({columns})) FROM page"  # noqa: S608
-
-
-def _unavailable(name: str, error: Exception) -> Exception:
-    # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
-    wrong = isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error))
-    return error if wrong or not isinstance(error, sqlite3.Error) else DatabaseUnavailable(f"{name}: {error}")
-
-
 class SQLiteDatabase:
     """Reads see the last commit (WAL); writes queue for the one writer."""
 
     def __init__(self, writer: SQLiteWriter, reader: SQLiteReader) -> None:
         self._writer = writer
         self._reader = reader
-        self._turns = Turns()
+        self._turn = asyncio.Lock()
+        self._waiting = 0
         # The commit to come of the transactions that have ended since the last one.
         self._group: asyncio.Task[None] | None = None
 
@@ -328,18 +68,14 @@ class SQLiteDatabase:
         """Transactions run one by one. Those that wait for their turn when one ends join it: they are committed together
         (group commit), with one sync of the disk, and none of them is over before. Group commit doubled what 32 clients who
         make and end codes get done."""
-        try:
-            # Behind a writer that waits for another process, nobody waits longer than it does.
-            await self._turns.take(BUSY_TIMEOUT_MS / 1000)
-        except TimeoutError:
-            raise DatabaseUnavailable("too many transactions wait to write") from None
+        await self._take_turn()
         group = self._group
         joins = group is not None
         writing = self._writer.begin(joins=joins)
         try:
             try:
                 yield self._writer
-                if group is None and not self._turns.wanted:
+                if group is None and not self._waiting:
                     await self._writer.commit()
                 else:
                     self._writer.end()
@@ -350,7 +86,7 @@ class SQLiteDatabase:
                     raise self._writer.translated(error.name, error.error) from error.error
                 raise
             finally:
-                self._turns.pass_on()
+                self._turn.release()
         except asyncio.CancelledError:
             # No failure takes its place.
             if group is not None:
@@ -364,9 +100,20 @@ class SQLiteDatabase:
         if writing.failure is not None:
             raise self._writer.translated(*writing.failure) from writing.failure[1]
 
+    async def _take_turn(self) -> None:
+        """Raises DatabaseUnavailable: behind a writer that waits for another process, nobody waits longer than it does."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("too many transactions wait to write") from None
+        finally:
+            self._waiting -= 1
+
     async def _commit(self) -> None:
         # Turns are taken in the order of asking: whoever asked before has joined.
-        await self._turns.take(None)
+        await self._turn.acquire()
         self._group = None
         try:
             await self._writer.commit()
@@ -379,7 +126,7 @@ class SQLiteDatabase:
                 ) from error.error
             raise
         finally:
-            self._turns.pass_on()
+            self._turn.release()
 
     async def close(self) -> None:
         for connection in (self._reader, self._writer):

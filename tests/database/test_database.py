@@ -6,6 +6,7 @@ What holds of every dialect runs on both; what is about SQLite's files and locks
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import resource
 import shutil
@@ -24,9 +25,10 @@ import asyncpg
 import pytest
 
 from referral.clock import now
-from referral.database import ConstraintViolation, Database, DatabaseUnavailable, settle, sqlite, sqlite_path
+from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, settle, sqlite, sqlite_path
 from referral.database.opening import open_database
-from referral.database.sqlite import SQLiteDatabase, Step
+from referral.database.sqlite import SQLiteDatabase
+from referral.database.sqlite_connections import Step
 from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
 from referral.queries import audit, codes, one_time_tokens, outbox, sessions, users
@@ -449,6 +451,58 @@ async def test_nobody_waits_behind_a_writer_that_is_stuck_longer_than_for_anothe
     assert await names(lite) == {"alice", "bob"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_transactions_run_one_at_a_time_and_what_was_told_is_kept(
+    lite: SQLiteDatabase, seed: int
+) -> None:
+    # A tenth of a second of patience; transactions that fail, break a rule, do nothing or dawdle; cancellations anywhere.
+    chance, inside = random.Random(seed), 0
+    rest: list[asyncio.Task[str]] = []
+
+    async def work(name: str) -> str:
+        nonlocal inside
+        kind = chance.choice(("insert", "insert", "insert", "idle", "fail", "break a rule", "defer", "dawdle"))
+        async with lite.transaction() as conn:
+            inside += 1
+            try:
+                assert inside == 1
+                if kind != "idle":
+                    await users.insert_user(conn, user(name))
+                if kind == "fail":
+                    raise ZeroDivisionError
+                if kind == "break a rule":
+                    await users.insert_user(conn, user(name))
+                if kind == "defer":
+                    await be_recorded(conn, name)
+                if kind == "dawdle":
+                    await asyncio.sleep(chance.choice((0, 0.01, 0.05)))
+                assert inside == 1
+            finally:
+                inside -= 1
+        return kind
+
+    for number in range(150):
+        rest.append(asyncio.create_task(work(f"person{number}")))
+        if chance.random() < 0.3:
+            chance.choice(rest).cancel()
+        await asyncio.sleep(chance.choice((0, 0, 0, 0.002)))
+    outcomes = await asyncio.wait_for(asyncio.gather(*rest, return_exceptions=True), 30)
+    expected = {str, asyncio.CancelledError, ZeroDivisionError, ConstraintViolation, DatabaseUnavailable}
+    assert {type(outcome) for outcome in outcomes} <= expected
+    assert sum(isinstance(outcome, str) for outcome in outcomes) > 3
+    assert not lite._writer.raw.in_transaction
+    recorded = await events(lite)
+    async with lite.reader() as conn:
+        for number, outcome in enumerate(outcomes):
+            found = await users.find_contact(conn, f"person{number}") is not None
+            if isinstance(outcome, str):
+                assert found == (outcome != "idle"), (number, outcome)
+                assert (f"person{number}" in recorded) == (outcome == "defer")
+            elif not isinstance(outcome, asyncio.CancelledError):
+                assert not found, (number, outcome)
+    await insert(lite, user("afterwards"))
+
+
 async def test_readers_cannot_write(lite: SQLiteDatabase) -> None:
     with pytest.raises(DatabaseUnavailable, match="readonly"):
         async with lite.reader() as conn:
@@ -575,7 +629,7 @@ async def fail_after_inserting(database: SQLiteDatabase, name: str) -> None:
 async def join_and_be_recorded(database: SQLiteDatabase, name: str, event_id: str) -> None:
     async with database.transaction() as conn:
         await users.insert_user(conn, user(name))
-        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, "{}"))
+        await be_recorded(conn, event_id)
 
 
 @pytest.mark.parametrize("fails_first", [True, False])
@@ -596,14 +650,18 @@ async def test_one_that_fails_leaves_those_committed_with_it_alone(
     assert await events(patient) == {"first", "second"}
 
 
+async def be_recorded(conn: Connection, event_id: str) -> None:
+    await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, "{}"))
+
+
 async def be_recorded_only(database: SQLiteDatabase, event_id: str) -> None:
     async with database.transaction() as conn:
-        await audit.insert_event(conn, audit.Event(event_id, 1, "registered", None, None, None, None, None, "{}"))
+        await be_recorded(conn, event_id)
 
 
 async def events(database: SQLiteDatabase) -> set[str]:
     async with database.reader() as conn:
-        return {found.id for found in await audit.find_events(conn, None, 0, 10)}
+        return {found.id for found in await audit.find_events(conn, None, 0, 1_000)}
 
 
 # None of `sql/` breaks a rule when it is deferred, and yet it must be told to nobody else if one does.
