@@ -43,6 +43,7 @@ from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
 from referral.web.bodies import MAX_BODY
 from referral.web.cors import allowing, answering_preflights
+from referral.web.headers import preparing_headers
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
 
 # One line a domain; OpenAPI lists their operations in this order.
@@ -75,6 +76,7 @@ def create_app(config: Config) -> web.Application:
     for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)
     refuse_undeclared(app.router.routes())
+    app.on_response_prepare.append(preparing_headers(config.server.public_url))
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))

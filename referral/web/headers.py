@@ -1,6 +1,6 @@
 """Headers of every answer, those of errors and static files included."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -23,8 +23,18 @@ JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **HEADERS})
 TRANSPORT_SECURITY = "max-age=31536000"
 
 
+def preparing_headers(public_url: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The signal handler (`on_response_prepare`) that sets them, in a service that is reached by `public_url`."""
+    set_headers = setting_headers(public_url)
+
+    async def prepare_headers(request: web.Request, response: web.StreamResponse) -> None:
+        set_headers(request, response)
+
+    return prepare_headers
+
+
 def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamResponse], None]:
-    """What sets them, before an answer is prepared, in a service that is reached by `public_url`."""
+    """What sets them, for an answer that no signal reaches."""
     is_secure = public_url.startswith("https:")
 
     def set_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
@@ -40,5 +50,7 @@ def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamRes
         if "Referrer-Policy" not in headers:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+            # aiohttp has named itself by now.
+            headers["Server"] = HEADERS["Server"]
 
     return set_headers
