@@ -2,7 +2,8 @@
 
 The server has core 0 and the load core 1. Each round measures the bare handler before and after the service and divides by
 the mean of both, so that a machine that drifts cancels out; what is written down is the median of the rounds. The service
-runs with everything on: authentication, revocation check, limits (set so high that none is reached), metrics, request ids.
+runs as shipped: authentication, revocation check, limits (set so high that none is reached), metrics, request ids, and the
+log of requests, which goes to a file.
 """
 
 from __future__ import annotations
@@ -117,7 +118,6 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
         "REFERRAL_DATABASE_URL": f"sqlite:///{folder / 'bench.db'}",
         "REFERRAL_MAIL_URL": f"file:{folder / 'mail'}",
         "REFERRAL_AUTH_SECRET": "a secret of the bench, long enough to be one",
-        "REFERRAL_LOG_LEVEL": "warning",
         **limits,
         **more,
     }
@@ -132,12 +132,12 @@ def _limit_names() -> list[str]:
 
 
 @contextlib.contextmanager
-def service(folder: Path, cores: str = SERVER_CORE, **more: str) -> Iterator[Service]:
-    """The service on the server's core, with a user who has a code."""
+def service(folder: Path, cores: str = SERVER_CORE, log: int | None = None, **more: str) -> Iterator[Service]:
+    """The service on the server's core, with a user who has a code; its log goes to a file, or to this descriptor."""
     port = free_port()
     environment = settings(folder, port, **more)
     with _process(
-        [sys.executable, str(ROOT / "run.py")], folder, environment, f"http://127.0.0.1:{port}/health/live", cores
+        [sys.executable, str(ROOT / "run.py")], folder, environment, f"http://127.0.0.1:{port}/health/live", cores, log
     ) as process:
         running = Service(port, process.pid)
         asyncio.run(_settle_in(running))
@@ -159,14 +159,20 @@ async def _settle_in(running: Service) -> None:
 
 @contextlib.contextmanager
 def _process(
-    command: list[str], folder: Path, environment: dict[str, str], ready: str, cores: str = SERVER_CORE
+    command: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    ready: str,
+    cores: str = SERVER_CORE,
+    log_to: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     import urllib.request
 
     environ = {**{key: value for key, value in os.environ.items() if not key.startswith("REFERRAL_")}, **environment}
     environ["PYTHONPATH"] = str(ROOT)
     with (folder / "server.log" if folder != ROOT else Path(os.devnull)).open("ab") as log:
-        process = subprocess.Popen(["taskset", "-c", cores, *command], cwd=folder, env=environ, stdout=log, stderr=log)
+        errors = log if log_to is None else log_to
+        process = subprocess.Popen(["taskset", "-c", cores, *command], cwd=folder, env=environ, stdout=log, stderr=errors)
     try:
         end = time.monotonic() + 60
         while True:
@@ -232,6 +238,45 @@ def lookups(folder: Path, setting: Setting, **more: str) -> Iterator[Figure]:
         page = f"{running.url}/users/{_biggest(folder) or biggest}/referrals?limit=50"
         yield ratio_figure("GET /users/{id}/referrals?limit=50", "0.20", page, running.signed_in, bare, setting)
         yield ratio_figure("GET /users/me", "0.30", f"{running.url}/users/me", running.signed_in, bare, setting)
+
+
+@contextlib.contextmanager
+def _reader(kind: str) -> Iterator[int | None]:
+    """Where a log goes: None for a file, or the descriptor of a pipe or a terminal that is read on the load's core."""
+    if kind == "file":
+        yield None
+        return
+    out, into = os.pipe() if kind == "pipe" else os.openpty()
+    reader = subprocess.Popen(["taskset", "-c", LOAD_CORE, "cat"], stdin=out, stdout=subprocess.DEVNULL)
+    os.close(out)
+    try:
+        yield into
+    finally:
+        os.close(into)
+        reader.kill()
+        reader.wait()
+
+
+def log(folder: Path, setting: Setting) -> Iterator[Figure]:
+    """What the log of requests takes of a look-up, against the same service without it."""
+    for form, kind in (("text", "file"), ("json", "file"), ("text", "pipe"), ("json", "pipe"), ("text", "terminal")):
+        with (
+            _reader(kind) as descriptor,
+            service(folder, REFERRAL_LOG_LEVEL="warning") as silent,
+            service(folder, log=descriptor, REFERRAL_LOG_FORMAT=form) as logging,
+        ):
+            shares, rates = [], []
+            before = wrk(f"{silent.url}/codes/{silent.code}", setting.seconds, core=LOAD_CORE).rate
+            for _ in range(setting.rounds):
+                rate = wrk(f"{logging.url}/codes/{logging.code}", setting.seconds, core=LOAD_CORE).rate
+                after = wrk(f"{silent.url}/codes/{silent.code}", setting.seconds, core=LOAD_CORE).rate
+                shares.append(1 - rate / ((before + after) / 2))
+                rates.append(rate)
+                before = after
+        notes = {"requests_per_second": statistics.median(rates)}
+        yield Figure(
+            f"the log, {form} to a {kind}", statistics.median(shares), "of a look-up's time", "at most 0.10", shares, notes
+        )
 
 
 def _biggest(folder: Path) -> str:
@@ -567,6 +612,7 @@ def timing(folder: Path, setting: Setting) -> Iterator[Figure]:
 PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "lookups": lookups,
     "redis": redis,
+    "log": log,
     "writes": writes,
     "passwords": passwords,
     "memory": memory,
