@@ -1,11 +1,11 @@
-"""Limits of how often something may be asked for, by address, by account, by code: fixed windows, in the notation of the
-`limits` library. Its own storages look at every key at each hit, or make each a round trip to Redis.
+"""The rate limiter: fixed windows by address, by account, by code, in the notation of the `limits` library.
 
-Each endpoint declares which limit its calls count against (`contract/access.py`); the middleware counts them by user or, for
-somebody who is not signed in, by address. What is to be counted by what was sent, the handler counts itself.
+Each endpoint declares which limit its calls count against (`contract/access.py`). The middleware counts them by user or,
+for somebody who is not signed in, by address. A limit that depends on what was sent is counted by the handler.
 
-Counted in Redis when there is one, so that all workers count together; in this process otherwise, and whenever Redis is
-out: a limit that cannot be shared is better than none, and than no service.
+Hits are counted in Redis if there is one, so that all workers count together. Otherwise, and whenever Redis is out, each
+process counts for itself: a limit that cannot be shared is better than none, and than no service. The counting is our own,
+because the library's storages look at every key at each hit, or make each hit a round trip to Redis.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from referral.contract.problems import Problem
 if TYPE_CHECKING:
     from referral.cache.redis.client import RedisClient
 
-# Windows kept in this process at most, the least recently used forgotten first: an attack from many addresses must not fill
-# the memory. About 20 MB when full.
+# Windows that this process keeps, the least recently used dropped first: an attack from many addresses must not fill the
+# memory. About 20 MB when full.
 WINDOWS = 100_000
-# How often the record of events hears of one address that a limit holds off.
+# How often the audit records that a limit holds one address off.
 TOLD = parse("1 per minute")
-# Characters of an X-Forwarded-For whose address is kept at hand: longer ones are somebody's attempt to fill the memory.
+# Characters of an X-Forwarded-For that is cached: a longer one may be an attempt to fill the memory.
 KEPT_HOPS = 200
 # As some proxies write an address: 192.0.2.1:5555, [2001:db8::1]:443, [2001:db8::1].
 WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
-# Counts a hit, lets the window that it opens end in ARGV[1] seconds, and says for how many milliseconds it is still open.
+# Counts a hit and returns the count, and for how many milliseconds the window is still open. A new window ends in ARGV[1]
+# seconds.
 HIT = """
 local count = redis.call('INCR', KEYS[1])
 if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
@@ -118,7 +119,7 @@ class RateLimiter:
 
 
 def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:
-    # Up: who waits a second too short is refused again.
+    # Rounded up: whoever waits a second too little is refused again.
     seconds = max(1, math.ceil(ends_at - time.time()))
     return Problem(
         "rate-limited",
@@ -133,9 +134,10 @@ def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:
 
 
 def client_address(request: web.BaseRequest, trusted: Networks) -> str:
-    """Who asks: the peer or, behind trusted proxies, the last address in X-Forwarded-For that is none of theirs.
+    """The address that makes the request: the peer or, behind trusted proxies, the last address in X-Forwarded-For that is
+    none of theirs.
 
-    An IPv6 client is its /64 network: the rest of the address is the client's to choose.
+    An IPv6 client is its /64 network, because the client chooses the rest of its address.
     """
     forwarded = request.headers.getall("X-Forwarded-For", ()) if trusted else ()
     hops = ",".join(forwarded)

@@ -1,7 +1,7 @@
-"""Lines written behind: whoever has a line puts it into a buffer, and a thread writes several at once.
+"""A writer of lines that nobody has to wait for (write-behind): lines go to a buffer, and a thread writes many at once.
 
-The buffer is bounded. When whoever reads the lines is too slow, new ones are dropped and counted, and nobody waits.
-What goes to a pipe or a terminal that several processes share is written under a lock between them, so that no line is torn.
+The buffer is bounded. When whoever reads the lines is too slow, new lines are dropped and counted. A pipe or a terminal may
+be shared by several processes: they write to it under a lock between processes, so that no line is torn.
 """
 
 import fcntl
@@ -28,8 +28,8 @@ RETRY_PAUSE = 1.0
 
 @functools.cache
 def _lock_between_processes() -> int:
-    """A descriptor to lock, the same in all processes that are forked from this one. It is a process that holds the lock,
-    and its end lets go of it (fcntl(2))."""
+    """A descriptor to lock, the same in every process that is forked from this one. The lock belongs to a process and ends
+    with it (fcntl(2))."""
     return os.memfd_create("lines")
 
 
@@ -39,8 +39,8 @@ _writers: "weakref.WeakSet[LineWriter[Any]]" = weakref.WeakSet()
 class LineWriter(Generic[T]):
     """Writes lines to a file descriptor.
 
-    What is put is made a line by `render`, many at once: made one by one between other things, the line of a request took a
-    look-up an eighth of its time. `dropped_line` makes the line that tells how many were dropped.
+    `render` makes a line of what is put, for many at once: made one by one between other things, the line of a request took
+    an eighth of a look-up's time. `dropped_line` makes the line that tells how many were dropped.
     """
 
     def __init__(self, descriptor: int, render: Callable[[T], str], dropped_line: Callable[[int], str]) -> None:
@@ -55,7 +55,7 @@ class LineWriter(Generic[T]):
         _writers.add(self)
 
     def _start(self) -> None:
-        """Begin with an empty buffer; a process that was forked has not inherited its parent's thread, nor its lines."""
+        """Begin with an empty buffer. A forked process has neither its parent's thread nor its parent's lines."""
         self._put_last: list[T] = []
         self._lines: list[str] = []
         self._making_lines = threading.Lock()
@@ -68,7 +68,7 @@ class LineWriter(Generic[T]):
         self._is_writing = False
 
     def put(self, item: T) -> None:
-        """Have a line written within a fifth of a second. Never waits."""
+        """Have a line written within a fifth of a second. This never waits."""
         self._put_last.append(item)
         if len(self._put_last) >= AT_ONCE:
             self._make_lines()
@@ -89,8 +89,8 @@ class LineWriter(Generic[T]):
                 self._lines += map(self._render, items)
 
     def flush(self, timeout: float) -> bool:
-        """Have everything written now. False when that takes longer than so many seconds; after that nobody waits for the
-        reader again until it has read something."""
+        """Have everything written now. False when that takes longer than so many seconds; then nobody waits for the reader
+        again until it has read something."""
         with self._written:
             if self._is_stuck:
                 return False
@@ -151,8 +151,8 @@ class LineWriter(Generic[T]):
             fcntl.lockf(self._between_processes, fcntl.LOCK_UN)
 
     def _write_whole(self, content: bytes) -> None:
-        """Write it to the last byte, however long that takes. What a full disk or a descriptor that does not block refuses
-        is tried again."""
+        """Write the content to its last byte, however long that takes. A full disk, or a descriptor that would block, is
+        tried again."""
         rest = memoryview(content)
         while rest:
             try:

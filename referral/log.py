@@ -1,7 +1,7 @@
-"""Logging to standard error: text for people, or one JSON object a line, written behind (`line_writer.py`).
+"""The log: text for people or one JSON object a line, on standard error, written behind (`line_writer.py`).
 
-Nobody forges a line by what they send: in text, control characters are written as escapes and a traceback
-is indented; in JSON, everything but printable ASCII is.
+Nobody can forge a line by what they send. In text, control characters are escaped and tracebacks are indented; in JSON,
+everything but printable ASCII is escaped.
 """
 
 import json
@@ -18,20 +18,20 @@ from aiohttp import web
 from referral.config.sections import Log
 from referral.line_writer import LineWriter
 
-# Facts of a record beside its message. A request's message has the first three already; in JSON they are members, too.
+# Facts of a record beside its message. The first three are in the message of a request, and in JSON they are members, too.
 REQUEST = ("method", "route", "status")
 FACTS = ("request_id", "milliseconds", "user_id")
 
-# Line breaks of any kind, what steers a terminal, what turns the direction of writing, and what no encoding can hold.
+# Line breaks of any kind, control characters, marks that turn the direction of writing, and lone surrogates.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-# Seconds that whoever reads the lines has to take what was logged with an unforeseen error, and at the end.
+# Seconds that the log's reader has to take everything after an unforeseen error, and at the end.
 ERROR_TIMEOUT = 0.5
 END_TIMEOUT = 2.0
 
 REQUESTS = "referral.requests"
 # An answered request: when (time.perf_counter()), method, route, status, seconds, request id, and who is signed in.
-# All of them are the service's own or were checked (`web/middlewares.py`): none needs an escape.
+# Each value is the service's own or was checked (`web/middlewares.py`): none needs an escape.
 Answered = tuple[float, str, str, int, float, str, str | None]
 LogRequest = Callable[[Answered], None]
 
@@ -60,8 +60,8 @@ class TextFormatter(logging.Formatter):
         return "\n    ".join(map(escape, lines))
 
     def format_request(self, answered: Answered, offset: float) -> str:
-        """What `format` makes of the record of an answered request, in a tenth of the time. `offset` is what time.time() is
-        ahead of time.perf_counter()."""
+        """The line of an answered request, the same that `format` makes of its record, in a tenth of the time. `offset` is
+        time.time() less time.perf_counter()."""
         ended, method, route, status, seconds, request_id, user_id = answered
         user = f" user_id={user_id}" if user_id else ""
         return (
@@ -98,7 +98,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineHandler(logging.Handler):
-    """Puts each record's line into the buffer of a writer. After an unforeseen error, everything is written at once."""
+    """Hands each record's line to a writer. After an unforeseen error, everything is written at once."""
 
     def __init__(self, descriptor: int, formatter: TextFormatter | JsonFormatter) -> None:
         super().__init__()
@@ -133,30 +133,32 @@ class LineHandler(logging.Handler):
 
 
 def configure_logging(config: Log) -> None:
-    """Send everything that is logged from now on to standard error, as configured. Python flushes it at its end."""
-    # Closed by whoever started the process (`2>&-`), its number may by now be a file of somebody else's.
+    """Send everything that is logged from now on to standard error, as configured. Python flushes it when the process
+    ends."""
+    # If standard error was closed (`2>&-`), its number may by now belong to another file.
     descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
     handler = LineHandler(descriptor, JsonFormatter() if config.format == "json" else TextFormatter())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
-    # What these say at INFO is about themselves, and at DEBUG it is every value of every statement.
+    # These log about themselves at INFO, and every value of every statement at DEBUG.
     for name in ("yoyo", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def flush_log() -> None:
-    """Have everything written that was logged so far: before something else is, or a process ends without Python's help."""
+    """Have everything written that was logged so far: call this before writing something else, or before a process ends
+    without Python's help."""
     for handler in logging.getLogger().handlers:
         handler.flush()
 
 
 def open_request_log() -> LogRequest | None:
-    """What logs answered requests as logging is configured now; None when they are not logged."""
+    """The function that logs answered requests, as logging is configured now; None when they are not logged."""
     logger = logging.getLogger(REQUESTS)
     if not logger.isEnabledFor(logging.INFO):
         return None
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LineHandler):
-            # Past the machinery of `logging`, which takes a look-up a fifth of its time.
+            # This bypasses the machinery of `logging`, which takes a fifth of a look-up's time.
             return handler.writer.put
 
     def log_request(answered: Answered) -> None:

@@ -7,10 +7,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-# From a cached look-up to a login that waits for bcrypt, in seconds.
+# In seconds, from a cached look-up to a login that waits for bcrypt.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-# Seconds after which a request is seen in the metrics of a worker that is not the one asked for them.
+# Seconds after which the metrics that another worker tells include a request.
 LAG = 1.0
 # Requests that are written down together, which takes some tenths of a millisecond.
 AT_ONCE = 200
@@ -69,8 +69,8 @@ class Metrics:
         self._write_soon()
 
     def hit(self) -> None:
-        """Count a look-up that the cache answered: with its request, because it is in every look-up. Misses and failures are
-        seldom, and counted at once."""
+        """Count a look-up that the cache answered. Hits are written down together with their requests, because almost every
+        look-up is one. Misses and failures are rare and counted at once."""
         self._hits += 1
 
     def _write_soon(self) -> None:
@@ -80,8 +80,8 @@ class Metrics:
             self._timer = asyncio.get_running_loop().call_later(LAG, self.write)
 
     def write(self) -> None:
-        """Write down the requests since the last time. Several at once, because the library's code, with all that it
-        touches, takes a look-up 7 % of its time when it runs for each between other things."""
+        """Write down the requests since the last time. Several are written at once: the library's code takes 7 % of a
+        look-up's time when it runs for each of them between other things."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -90,7 +90,7 @@ class Metrics:
         self._hits = 0
         answered, self._answered = self._answered, []
         for method, route, status, seconds in answered:
-            # The library's own look-up of labelled children costs more than both counts.
+            # The library's look-up of the labels' children costs more than both counts.
             children = self._children.get((method, route, status))
             if children is None:
                 children = self.requests.labels(method, route, status), self.seconds.labels(method, route)

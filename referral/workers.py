@@ -1,8 +1,8 @@
 """Several worker processes under gunicorn, with aiohttp's uvloop worker.
 
-The master migrates, holds the listening socket and restarts what dies. SIGTERM answers what was accepted and ends with 0;
-SIGHUP reads the settings again, all but `server.host` and `server.port`, and replaces the workers, while the socket stays
-open: what arrives meanwhile waits in its queue.
+The master migrates, holds the listening socket and restarts workers that die. On SIGTERM the workers answer what was
+accepted, and the master ends with 0. On SIGHUP the master reads the settings again, all but `server.host` and
+`server.port`, and replaces the workers. The socket stays open meanwhile: what arrives waits in its queue.
 """
 
 import logging
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 GRACEFUL_TIMEOUT = 30
 # Seconds without a sign of life after which a worker is replaced.
 DEAD_AFTER = 60
-# Seconds between a worker's last accepted connection and the closing of the idle ones: the request of a connection that has
-# just been accepted is still on its way.
+# Seconds between a worker's last accepted connection and the closing of idle ones: the request of a connection that was just
+# accepted is still on its way.
 LAST_REQUESTS = 0.5
-# What tells a process to stop.
+# Signals that tell a process to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 # Seconds before a worker that could not start for want of the database is replaced.
 RESTART_PAUSE = 1.0
@@ -60,7 +60,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
             "worker_class": "referral.workers.Worker",
             "graceful_timeout": GRACEFUL_TIMEOUT,
             "timeout": DEAD_AFTER,
-            # A socket for remote control in the working directory is nobody's wish here.
+            # gunicorn would put a socket for remote control into the working directory.
             "control_socket_disable": True,
             "pre_fork": _hold_signals,
             "child_exit": _forget_metrics,
@@ -71,10 +71,10 @@ class Workers(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def reload(self) -> None:
-        # Read by the master, before any worker goes: a slip in the settings must not stop what runs.
+        # The master reads the settings before any worker goes: a slip in them must not stop what runs.
         try:
             config = self._read_config()
-            # Its keys, too: a worker that cannot read them would take the whole service down.
+            # The keys are read, too: a worker that cannot read them would take the whole service down.
             open_signer(config)
             self._config = config
         except ConfigError as error:
@@ -83,13 +83,13 @@ class Workers(BaseApplication):  # type: ignore[misc]
         super().reload()
 
     def load(self) -> Callable[[], Any]:
-        # In the worker: neither an event loop nor a connection is shared between processes.
+        # This runs in the worker: processes share neither an event loop nor a connection.
         from referral.app import create_app
         from referral.web.server import Runner
 
         async def make() -> web.AppRunner:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-            # gunicorn kills what is not gone by then.
+            # gunicorn kills a worker that is not gone by then.
             return Runner(create_app(self._config), shutdown_timeout=0.9 * GRACEFUL_TIMEOUT, last_requests=LAST_REQUESTS)
 
         return make
@@ -125,7 +125,7 @@ class Log(Logger):  # type: ignore[misc]
 
 
 def _hold_signals(arbiter: Arbiter, worker: Any) -> None:
-    # A worker does not hear these before its event loop runs, and the master would wait in vain for it to end.
+    # Before its event loop runs, a worker would lose these signals, and the master would wait in vain for its end.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
@@ -139,16 +139,16 @@ def serve_workers(
     config: Config, listener: socket.socket, read_config: Callable[[], Config], announce: Callable[[], None]
 ) -> None:
     """Serve on the listening socket until SIGINT or SIGTERM, and end by SystemExit; `announce` is called when it listens."""
-    # Before anything imports prometheus_client, which looks for it then: the workers' metrics are summed by way of files.
+    # prometheus_client looks for this when it is imported: the workers' metrics are summed by way of files.
     folder = tempfile.mkdtemp(prefix="referral-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     listener.set_inheritable(True)
     master = os.getpid()
-    # The end of what _hold_signals begins; workers end it when their event loop runs.
+    # This ends what _hold_signals begins. Workers end it themselves, once their event loop runs.
     os.register_at_fork(after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING))
     try:
         Workers(config, listener, read_config, announce).run()
     finally:
-        # Workers leave through here, too.
+        # Workers come through here, too, when they end.
         if os.getpid() == master:
             shutil.rmtree(folder, ignore_errors=True)

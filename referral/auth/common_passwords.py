@@ -14,6 +14,6 @@ def is_common(password: str) -> bool:
 
 @cache
 def _list() -> frozenset[str]:
-    # The file alone is run: the library's own import makes tables of this and five other lists, ten times the memory.
+    # Only the file is run: importing the library makes tables of this and five other lists, at ten times the memory.
     file = distribution("zxcvbn").locate_file("zxcvbn/frequency_lists.py")
     return frozenset(runpy.run_path(str(file))["FREQUENCY_LISTS"]["passwords"])

@@ -22,8 +22,8 @@ _DOMAIN = b"referral.passwords.v1"
 # Longer ones are refused when chosen (`contract/schemas/`); nothing is cut.
 MAX_LENGTH = 1024
 
-# With all cores busy at 12 rounds a password takes about 0.25 s: whoever would wait longer than some seconds is better
-# told to come back.
+# With all cores busy, a password takes about 0.25 s at 12 rounds. Whoever would wait longer than some seconds is told to
+# come back instead.
 MAX_WAITING_PER_CORE = 32
 
 
@@ -71,7 +71,7 @@ class PasswordHasher:
 
 
 def _prepared(password: str) -> bytes:
-    # RFC 8265 section 4.2: the same characters typed on another keyboard are the same password. Normalising takes time that
+    # RFC 8265 section 4.2: the same characters typed on another keyboard are the same password. The time of normalising
     # grows with the square of the length, and nobody has a password as long as this.
     normal = unicodedata.normalize("NFC", password) if len(password) <= 2 * MAX_LENGTH else password
     return base64.b64encode(hmac.digest(_DOMAIN, normal.encode(), hashlib.sha256))

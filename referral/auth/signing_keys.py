@@ -30,7 +30,7 @@ class Key:
 
 
 def open_keys(config: Auth) -> list[Key]:
-    """The current key and the one before it, if that is still accepted. Makes the first, if none is given.
+    """The current key and the one before it, if that is still accepted. If no key is given, the first one is made.
 
     Raises ConfigError.
     """
@@ -39,7 +39,7 @@ def open_keys(config: Auth) -> list[Key]:
         previous = [_shared_key(config.previous_secret)] if config.previous_secret else []
         keys = [*current, *previous]
     else:
-        # A key made in the place of one that was given would be a key that nobody else knows.
+        # If a key was given, making another in its place would be wrong: nobody else would know that one.
         make = None if config.key_file else lambda: _new_pem(config.algorithm)
         kept = _kept("auth.key_file", Path(config.key_file or KEY_FILE), make)
         keys = [_key_pair(text, config.algorithm, file) for file, text in kept]
@@ -48,9 +48,9 @@ def open_keys(config: Auth) -> list[Key]:
 
 
 def rotate_keys(config: Auth) -> Path:
-    """Put a new key in the place of the kept one, which is accepted until the next rotation; return its file.
+    """Replace the kept key by a new one and return its file. The old key is accepted until the next rotation.
 
-    A running service takes it up when it is restarted or, with several workers, at a SIGHUP. Raises ConfigError.
+    A running service takes the new key up when it is restarted or, with several workers, at a SIGHUP. Raises ConfigError.
     """
     if config.algorithm == "HS256" and config.secret:
         raise ConfigError(
@@ -66,9 +66,9 @@ def rotate_keys(config: Auth) -> Path:
         fresh, aside = _write_aside(file, text), _name_aside(file)
         former = file.stat()
         if former.st_uid != os.geteuid():
-            # By root, for a service that is not root.
+            # Root rotates the key of a service that does not run as root.
             os.chown(fresh, former.st_uid, former.st_gid)
-        # The old key is in its second place before the new one takes the first: at no moment is one of them missing.
+        # The old key moves to its second place before the new one takes the first: neither is ever missing.
         os.link(file, aside)
         aside.rename(_previous(file))
         fresh.rename(file)
@@ -84,7 +84,7 @@ def _kept(setting: str, file: Path, make: Callable[[], str] | None) -> list[tupl
     with _files_of(setting, file):
         if make and not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            # Linked into place: two first starts at once agree on one whole key.
+            # Linking is atomic: two first starts at once agree on one whole key.
             fresh = _write_aside(file, make())
             try:
                 os.link(fresh, file)
@@ -111,7 +111,7 @@ def _previous(file: Path) -> Path:
 
 
 def _name_aside(file: Path) -> Path:
-    # Not by the process's id: in two containers that share a folder, that is the same.
+    # The process's id would not do: it is the same in two containers that share a folder.
     return file.with_name(f"{file.name}.{secrets.token_hex(8)}")
 
 
@@ -168,7 +168,7 @@ def _key_pair(pem: str, algorithm: str, file: Path) -> Key:
     else:
         wanted = "an Ed25519 key" if algorithm == "EdDSA" else "an RSA key of 2048 bits or more"
         raise ConfigError("auth.key_file", f"must be {wanted} for auth.algorithm = {algorithm}", str(file))
-    # RFC 7638 would do; any name that is the key's own does as well.
+    # Any name will do that depends on nothing but the key; RFC 7638 describes another one.
     name = hashlib.sha256(repr(sorted(jwk.items())).encode()).hexdigest()[:16]
     jwk = {key: value for key, value in jwk.items() if key != "key_ops"}
     return Key(name, algorithm, private, public, {**jwk, "kid": name, "alg": algorithm, "use": "sig"})

@@ -24,10 +24,10 @@ TYPE = "at+jwt"
 # wrong, and may be good for years.
 LEEWAY = 60
 
-# Seconds between two looks for a new key: anybody can send tokens of unknown ones.
+# Seconds between two looks for a new key: anybody can send tokens that name unknown keys.
 READ_PAUSE = 5.0
 
-# Tokens whose signature was checked. Checking one costs more than the rest of a look-up; about 10 MB when full.
+# Verified tokens that are cached: verifying one costs more than the rest of a look-up. About 10 MB when full.
 VERIFIED_TOKENS = 10_000
 
 
@@ -36,10 +36,10 @@ class InvalidToken(Exception):
 
 
 class Signer:
-    """Signs access tokens with the first of its keys and verifies those of any; `ttl` is in seconds.
+    """Signs access tokens with the first of its keys, and verifies those of any of them; `ttl` is in seconds.
 
-    `read_keys` is asked for keys that are not among them: at a rotation, workers with the new one sign tokens for those that
-    still have the old one.
+    A token may be signed by a key that is not among them: during a rotation, some workers sign with the new key while
+    others still have the old one. `read_keys` is asked for such keys.
     """
 
     def __init__(self, keys: list[Key], issuer: str, ttl: int, read_keys: Callable[[], list[Key]]) -> None:

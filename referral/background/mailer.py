@@ -1,11 +1,11 @@
 """The worker that sends the mail of the outbox.
 
 A mail is sent at least once: it leaves the outbox only after the transport took it. A worker that dies in between leaves a
-lease behind, after which the mail is sent again, under the same Message-ID.
+lease behind; when that ends, the mail is sent again under the same Message-ID.
 
-Whose fault a failure is decides what follows. A mail that is refused for good is kept as failed; one that is refused for now
-is tried again after its own growing pauses; when the transport itself fails, the mails keep their count of attempts and the
-worker rests.
+What follows a failure depends on whose fault it is. A mail that is refused for good is kept as failed. A mail that is
+refused for now is tried again after growing pauses. When the transport itself fails, the mails keep their count of attempts
+and the worker rests.
 """
 
 import logging
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 VERIFICATION_TTL = 3 * clock.DAY
 RESET_TTL = clock.DAY // 24
 
-# No mail of a batch is begun later than this. With the longest time that one can take (smtp.LONGEST_SEND, and the first time
-# a slow name server) it stays below the lease, so that no other worker takes a mail that is still being sent.
+# No mail of a batch is begun later than this. Together with the longest time that a mail can take (smtp.LONGEST_SEND, and a
+# slow name server the first time) this is less than the lease, so that no other worker claims a mail that is being sent.
 BATCH_TIME = 60 * clock.SECOND
-# When the transport fails, pauses double up to this: mail goes out as soon after its return.
+# When the transport fails, pauses double up to this: so soon after its return mail goes out.
 LONGEST_REST = 300 * clock.SECOND
-# How long a worker that is stopped goes on with the mail in its hands, in seconds: cut off after its last line, it would be
+# Seconds that a worker which is stopped goes on with the mail in its hands: cut off after its last line, the mail would be
 # sent twice. Container runtimes kill after ten.
 STOP_GRACE = 5.0
 
@@ -66,12 +66,12 @@ class Mailer(QueueWorker[outbox.Mail]):
         return await outbox.claim_mail(conn, now, lease_until, self.batch_size)
 
     async def process(self, batch: list[outbox.Mail]) -> None:
-        """Send the batch. When the transport fails, what is left of it is put off, and the worker rests."""
+        """Send the batch. When the transport fails, the rest of the batch is put off and the worker rests."""
         end = clock.now() + BATCH_TIME
         async with self._transport.batch() as send:
             for position, mail in enumerate(batch):
                 if clock.now() > end:
-                    # The rest is due again, for whichever worker, when the lease ends.
+                    # The rest is due again, for any worker, when the lease ends.
                     break
                 try:
                     await finish(self._send(mail, send), STOP_GRACE)
@@ -93,7 +93,7 @@ class Mailer(QueueWorker[outbox.Mail]):
         except TemporaryFailure as error:
             await self.retry_or_give_up(mail, str(error))
         except Exception as error:
-            # A mail that cannot even be composed must not hold the others up, nor be tried for ever.
+            # A mail that cannot even be composed must not hold up the others, nor be tried for ever.
             log.exception("mail %s (%s) cannot be sent", mail.id, mail.kind)
             await self.retry_or_give_up(mail, f"{type(error).__name__}: {error}")
         else:
@@ -101,7 +101,7 @@ class Mailer(QueueWorker[outbox.Mail]):
                 await outbox.delete_mail(conn, mail.id)
 
     async def _put_off_all(self, mails: list[outbox.Mail], failure: TransportFailure) -> None:
-        # A failure midway shows that the other side is there, and may be the fault of a mail that the others must get past.
+        # After a failure midway the other side is there, and the mail itself may be to blame: the others must get past it.
         self._outages = 1 if failure.midway else self._outages + 1
         log.log(
             logging.ERROR if failure.misconfigured else logging.WARNING,
@@ -150,7 +150,7 @@ class Mailer(QueueWorker[outbox.Mail]):
         return compose(mail, self._sender, contact.email, facts)
 
     async def _link(self, page: str, contact: users.Contact, purpose: one_time_tokens.Purpose, ttl: int) -> str:
-        # Made when the mail is sent and not when it is queued, so that no token that works lies in the outbox.
+        # The token is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
         token, now = new_token(), clock.now()
         async with self.database.transaction() as conn:
             await one_time_tokens.insert_one_time_token(conn, hash_token(token), contact.user_id, purpose, now, now + ttl)

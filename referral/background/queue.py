@@ -1,8 +1,9 @@
 """The worker of a queue that lies in a table of the database.
 
-A row is an item; the transaction that causes the work inserts it. The worker claims what is due by moving it to the end of a
-lease, works on it, and deletes it, puts it off (back-off) or gives it up. An item whose worker died is due again when the
-lease ends: everything is done at least once.
+Each row is an item. The transaction that causes the work inserts it, so that the work is done if and only if that is
+committed. The worker claims what is due by moving it to the end of a *lease*, and works on it; then it deletes the item,
+postpones it with a growing pause (back-off), or gives it up. If the worker dies, its items are due again when the lease
+ends: everything is done at least once.
 """
 
 import asyncio
@@ -38,20 +39,21 @@ Item = TypeVar("Item", bound=Queued)
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses between attempts double from `first` up to `longest`. An item that would be tried again when it is older than
-    `give_up_after` is given up. All in ms."""
+    """Pauses between attempts, in ms. They double from `first` to `longest`; an item that would be tried again when it is
+    older than `give_up_after` is given up."""
 
     first: int
     longest: int
     give_up_after: int
 
     def pause(self, failures: int, longest: int | None = None) -> int:
-        """The pause after so many failures in a row, a quarter more or less, so that not everything is tried at once."""
+        """The pause after so many failures in a row. It varies by a quarter, so that not everything is tried again at
+        once."""
         return int(min(self.first * 2 ** min(failures - 1, 20), longest or self.longest) * random.uniform(0.75, 1.25))
 
 
 class Rest(Exception):
-    """Whatever is in the queue would fail now: the worker is to leave it alone for so many seconds."""
+    """Everything in the queue would fail now: the worker shall leave it alone for so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -59,7 +61,7 @@ class Rest(Exception):
 
 
 class QueueWorker(ABC, Generic[Item]):
-    """Works a queue off. `run()` does so for ever; `wake()` tells it that something was queued."""
+    """Works off a queue: `run()` does so for ever, and `wake()` tells it that something was queued."""
 
     # What the log calls the queue.
     name: ClassVar[str]
@@ -82,8 +84,7 @@ class QueueWorker(ABC, Generic[Item]):
 
     @abstractmethod
     async def process(self, batch: list[Item]) -> None:
-        """Work on what was claimed. An item that is neither deleted nor put off is due again when the lease ends.
-
+        """Work on the claimed items. An item that this neither deletes nor postpones is due again when the lease ends.
         Raises Rest or DatabaseUnavailable."""
 
     @abstractmethod
@@ -150,7 +151,7 @@ class QueueWorker(ABC, Generic[Item]):
 
 
 async def finish(work: Coroutine[Any, Any, None], grace: float) -> None:
-    """Await the work; when cancelled meanwhile, let it go on for so many seconds before cancelling it, too."""
+    """Await the work. If this is cancelled meanwhile, let the work go on for so many seconds before cancelling it, too."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

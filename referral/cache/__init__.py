@@ -1,4 +1,4 @@
-"""What is kept at hand of the database, and how it is invalidated when that changes."""
+"""Caches of what the database knows, and their invalidation."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ class Caches:
 
 
 def open_caches(url: str, metrics: Metrics, database: Database) -> Caches:
-    """The caches of a `cache.url`. A Redis that cannot be reached now is used once it can; close it in the end."""
+    """The one choice by `cache.url`. A Redis that cannot be reached now is used once it can; its client has to be closed."""
     if url.startswith(("redis:", "rediss:")):
         # Imported here: redis-py takes longer to load than the default start can spare.
         from referral.cache.redis.client import RedisClient

@@ -1,8 +1,8 @@
-"""Active codes at hand, by code and by the referrer's e-mail.
+"""The cache of active codes, by their text and by the referrer's e-mail.
 
-The rule: once a request that ended or changed a code has been answered, no look-up on any worker shows the former state. A
-request that changes codes says so (`invalidation.py`); look-ups go through `by_code` and `by_email`, which ask the database
-for what they miss and keep the answer only if nothing was changed meanwhile.
+The rule: once a request that ended or changed a code has been answered, no look-up on any worker shows the former state.
+Transactions invalidate the codes that they change (`invalidation.py`). Look-ups go through `by_code` and `by_email`: on a
+miss these ask the database, and they fill the cache only if nothing was changed meanwhile.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ MEMORY_ENTRIES = 50_000
 
 
 class CodeCache(Cache, Protocol):
-    """Keeps active codes; the keys are their texts."""
+    """Caches active codes; the keys are their texts."""
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         """The active code of this text, from the cache or else from `load`, which asks the database."""
@@ -35,11 +35,11 @@ class CodeCache(Cache, Protocol):
         ...
 
     async def made(self, code: str, load: Load) -> None:
-        """See to it that a new code, which is looked up soon, is at hand where that is worth the effort."""
+        """Fill the cache with a new code, which is soon looked up, where that is worth the effort."""
         ...
 
     async def healthy(self) -> bool:
-        """Whether the cache can be reached; look-ups are answered either way."""
+        """Whether the cache can be reached. Look-ups are answered either way."""
         ...
 
 
@@ -66,7 +66,7 @@ class NoCodeCache:
 
 
 class MemoryCodeCache:
-    """`memory://`: in this process, the least recently used dropped first."""
+    """`memory://`: a cache in this process. The least recently used codes are dropped first."""
 
     def __init__(self, metrics: Metrics, entries: int = MEMORY_ENTRIES) -> None:
         self._by_code: LRUCache[str, ActiveCode] = LRUCache(entries)

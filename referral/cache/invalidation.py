@@ -1,6 +1,6 @@
-"""Invalidation: how what the caches keep is given up when a transaction changes it.
+"""Cache invalidation: a transaction that changes something takes it out of the caches.
 
-The rule: once a request that changed something has been answered, no worker takes for true what was before.
+The rule: once a request that changed something has been answered, no worker takes the former state for true.
 """
 
 import asyncio
@@ -13,21 +13,25 @@ from referral.ids import new_id
 
 
 class Cache(Protocol):
-    """Keeps something of the database under keys."""
+    """A cache of the database's contents, by key."""
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
-        """Within the transaction that changes what these keys stand for, as its last step; `change` is its name. False when
-        the other workers could not be told, and the transaction itself now says so to all of them."""
+        """Prepare the invalidation of these keys. This is the last step of the transaction that changes what they stand
+        for; `change` is the name of the change.
+
+        False when the other workers could not be told. The transaction itself then tells all of them, by what it has
+        written.
+        """
         ...
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
-        """When that transaction is over: from here on, nothing of what was before is taken for true anywhere. `told` is what
-        `before_commit` returned. Raises DatabaseUnavailable."""
+        """Invalidate these keys; that transaction is over. When this returns, no worker takes the former state for true.
+        `told` is what `before_commit` returned. Raises DatabaseUnavailable."""
         ...
 
 
 class Invalidation:
-    """The keys of one cache that a transaction changes; `invalidating` calls its methods around the commit."""
+    """The keys of one cache that a transaction invalidates. `invalidating` calls its methods around the commit."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -40,31 +44,31 @@ class Invalidation:
         self._keys.update(keys)
 
     async def before_commit(self, conn: Connection) -> None:
-        """Tell the cache, in the transaction. Raises DatabaseUnavailable."""
+        """Tell the cache which keys are about to change. Raises DatabaseUnavailable."""
         if self._keys:
-            # Hexadecimal, and of no other change of any worker. Not from os.urandom, which lets go of Python's lock and
-            # waits for it again behind SQLite's thread.
+            # A hexadecimal name that no other change of any worker has. os.urandom would give up Python's lock, and wait
+            # for it again behind SQLite's thread.
             self._change = new_id().replace("-", "")
             self._told = await self._cache.before_commit(conn, self._change, self._keys)
 
     async def after_commit(self) -> None:
-        """Invalidate the keys, whether the transaction was committed or not: who was cancelled in the midst of the commit
-        cannot know. Nothing is done for a transaction that never came to its commit. Raises DatabaseUnavailable."""
+        """Invalidate the keys, if the transaction came as far as its commit. Whether it was committed makes no difference:
+        a request that is cancelled during the commit cannot know. Raises DatabaseUnavailable."""
         if self._change is None:
             return
         try:
             await self._cache.after_commit(self._change, self._keys, told=self._told)
         except TransactionConflict as error:
-            # Of the cache's own transaction: the request's is over, and must not be made again.
+            # The conflict is the cache's own: the request's transaction is over and must not be made again.
             raise DatabaseUnavailable(str(error)) from error
 
 
 @asynccontextmanager
 async def invalidating(database: Database, *invalidations: Invalidation) -> AsyncIterator[Connection]:
-    """A write transaction of the database, and the invalidation of what it changes.
+    """A write transaction of the database that invalidates what it changes.
 
-    Before the commit the caches are told of the keys that were added meanwhile. After the commit the keys are invalidated,
-    also when it failed or was cancelled. Raises DatabaseUnavailable when that cannot be done.
+    The caches are told before the commit, and the keys are invalidated after it, also when the commit failed or was
+    cancelled. Raises DatabaseUnavailable when that cannot be done.
     """
     try:
         async with database.transaction() as conn:
@@ -72,7 +76,7 @@ async def invalidating(database: Database, *invalidations: Invalidation) -> Asyn
             for invalidation in invalidations:
                 await invalidation.before_commit(conn)
     except BaseException as error:
-        # No failure takes the place of a cancellation.
+        # A cancellation stays one, whatever else fails.
         with suppress(DatabaseUnavailable) if isinstance(error, asyncio.CancelledError) else nullcontext():
             await settle(_after_commit(invalidations))
         raise

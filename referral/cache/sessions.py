@@ -1,8 +1,8 @@
-"""Who is signed in, at hand: what each authenticated request asks first.
+"""The cache of live sessions, which each authenticated request asks first.
 
-Where this process is all there is (`cache.url = memory://`), it knows of each end itself; with Redis, that is asked whether
-one has come since (`cache/redis/sessions.py`); elsewhere the database is asked each time, which knows at once what any
-worker ended. To know it here saves a look-up the hop to the database's thread, a third of its time.
+With `memory://` there is one process, and it learns of each session's end from its own transactions. With Redis, Redis is
+asked whether a session has ended since (`redis/sessions.py`). With `none://` the database is asked each time. A hit saves a
+look-up the hop to the database's thread, which is a third of its time.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ ENTRIES = 50_000
 
 
 class SessionCache(Cache, Protocol):
-    """Keeps live sessions; the keys are their ids."""
+    """Caches live sessions; the keys are their ids."""
 
     def look(self, session_id: str) -> tuple[LiveSession | None, Question | None]:
-        """The session if it is known, and what Redis was just asked: if something was, whether the session is still live
-        is for `find` to say."""
+        """The session if it is cached, and the question that Redis was asked about it. If there is a question, only `find`
+        can tell whether the session is still live."""
         ...
 
     async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
-        """The live session of this id; `load` asks the database. After a `look`, with what that asked."""
+        """The live session of this id; `load` asks the database. After `look`, pass the question that it returned."""
         ...
 
 
 class LocalSessionCache:
-    """Sessions that were live when the database was asked, and that nobody has ended since; none unless `alone`."""
+    """Caches sessions of one process. Unless this process is `alone`, nothing is kept."""
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
@@ -49,7 +49,7 @@ class LocalSessionCache:
         self._endings = 0
 
     def look(self, session_id: str) -> tuple[LiveSession | None, None]:
-        # Not by `get`, which takes twice as long, here as in all that is looked up in each request.
+        # `get` would take twice as long, here and wherever each request looks something up.
         try:
             session = self._sessions[session_id]
         except KeyError:
@@ -59,7 +59,7 @@ class LocalSessionCache:
     async def find(self, session_id: str, load: Load, asked: Question | None = None) -> LiveSession | None:
         endings = self._endings
         session = await load()
-        # What was asked while sessions ended may be what was before.
+        # What was read while a session ended may be the former state.
         if session is not None and self._alone and endings == self._endings:
             self._sessions[session_id] = session
         return session

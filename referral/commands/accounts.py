@@ -22,7 +22,7 @@ from referral.texts import key_of
 
 
 def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
-    """Make an account with the role admin; the password is asked for, or read from standard input. Raises Stop or
+    """Make an account with the role admin. The password is asked for, or read from standard input. Raises Stop or
     ConfigError."""
     try:
         if sys.stdin is None:

@@ -37,8 +37,8 @@ async def list_mail(config: Config) -> list[outbox.QueuedMail]:
 
 
 async def retry_mail(config: Config, mail_ids: Collection[str]) -> int:
-    """Make these mails or, without any, all that failed due again and return how many they are. Raises ConfigError for an
-    unknown id, and then none is."""
+    """Make these mails due again or, without any, all that failed. Returns how many they are. Raises ConfigError for an
+    unknown id, and then no mail is due again."""
     async with opened(config) as database, database.transaction() as conn:
         if not mail_ids:
             return await outbox.retry_failed_mail(conn, now())

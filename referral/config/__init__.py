@@ -51,7 +51,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     if sections["enrichment"].provider and not sections["enrichment"].api_key:
         raise ConfigError("enrichment.api_key", "must be set with enrichment.provider", values["enrichment", "api_key"][1])
     if sections["server"].workers > 1 and sections["cache"].url.startswith("memory:"):
-        # A memory cache cannot be told of the other workers' changes.
+        # Nobody tells a memory cache what other workers change.
         raise ConfigError(
             "server.workers",
             "must be 1 with cache.url = memory://; several workers share redis:// or use none://",
@@ -132,7 +132,7 @@ def _checked(name: str, item: Any, value: Any, source: str) -> Any:
     elif type(value) is not kind:
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise ConfigError(name, f"must be {wanted[kind]}", source)
-    # No name, path or URL has them, and much of what they would be handed to fails badly on them.
+    # No name, path or URL has control characters, and much of what a setting is passed to fails badly on them.
     if kind is str and not value.isprintable():
         raise ConfigError(name, "must be one line without control characters", source)
     check = item.metadata["check"]

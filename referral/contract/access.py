@@ -19,7 +19,7 @@ class Access(Enum):
     """Who may call an endpoint."""
 
     ANYBODY = "anybody"
-    # Anybody where `codes.public_lookup` is on, whoever is signed in elsewhere.
+    # Anybody if `codes.public_lookup` is on, otherwise whoever is signed in.
     PUBLIC_LOOKUP = "public lookup"
     SIGNED_IN = "signed in"
     ADMIN = "admin"
@@ -30,7 +30,7 @@ class Limit(Enum):
 
     LOOKUP = "lookup"
     REQUEST = "request"
-    # What a probe, a scraper or a reader of the documentation asks for; none of it touches the database for long.
+    # For probes, scrapers and readers of the documentation. None of these calls occupies the database for long.
     EXEMPT = "exempt"
 
 
@@ -44,7 +44,7 @@ class Declaration:
         return self.access is not Access.ANYBODY and not (self.access is Access.PUBLIC_LOOKUP and config.codes.public_lookup)
 
 
-# For an address that no route has, or a method that its route does not take.
+# The declaration of addresses that no route has, and of methods that a route does not take.
 UNROUTED = Declaration(Access.ANYBODY, Limit.REQUEST)
 
 

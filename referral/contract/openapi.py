@@ -22,7 +22,7 @@ from referral.contract.schemas.problems import ProblemSchema
 
 TOKEN_URL = "/api/v1/auth/token"
 
-# What any address can answer, before a handler is asked.
+# Problems that any address can answer with, before a handler is asked.
 TRANSPORT_PROBLEMS = ("bad-request", "method-not-allowed", "expectation-failed")
 
 TAGS = {
@@ -116,7 +116,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "example": '"lookup_by_address";q=300;w=60',
     },
 }
-# Headers of single responses that are not on each of them.
+# Headers that a response may lack.
 OPTIONAL_HEADERS = ("Link",)
 PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),

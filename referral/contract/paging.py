@@ -12,7 +12,7 @@ from referral.contract.problems import invalid
 T = TypeVar("T")
 Key = tuple[int, str]
 
-# Sorts behind every real item: before the first page.
+# The key before the first page: it sorts behind every real item.
 _BEGINNING: Key = (2**62, "~")
 
 
@@ -47,6 +47,6 @@ def page(
     items, headers, next_cursor = found[:limit], {}, None
     if len(found) > limit:
         next_cursor = encode_cursor(key(items[-1]))
-        # All of the cursor's characters may stand in a query (RFC 3986 section 3.4).
+        # A query may hold all of the cursor's characters (RFC 3986 section 3.4).
         headers["Link"] = f'<{request.rel_url.raw_path}?limit={limit}&cursor={next_cursor}>; rel="next"'
     return {"items": [view(item) for item in items], "total": total, "next_cursor": next_cursor}, headers

@@ -12,7 +12,7 @@ from yarl import URL
 from referral.database import ConstraintViolation
 
 CONTENT_TYPE = "application/problem+json"
-# Errors of one body that are told one by one.
+# Errors of one body that are listed at most.
 MOST_ERRORS = 100
 
 
@@ -178,7 +178,7 @@ CATALOGUE: dict[str, Kind] = {
     )
 }
 
-# What aiohttp itself raises, by status.
+# Problems for what aiohttp itself raises, by status.
 BY_STATUS = {
     400: "bad-request",
     403: "forbidden",
@@ -212,7 +212,7 @@ class Problem(Exception):
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
-            # RFC 9457: a URI reference, which a decoded path is not.
+            # RFC 9457 wants a URI reference, which a decoded path is not.
             "instance": URL.build(path=request.path).raw_path,
             "request_id": request_id,
             **self.members,
@@ -224,7 +224,7 @@ class Problem(Exception):
             content_type=CONTENT_TYPE,
         )
         if "Connection" in self.headers:
-            # aiohttp does not go by the header: it would answer requests that the client takes for lost.
+            # aiohttp ignores the header: it would answer requests that the client takes for lost.
             response.force_close()
         return response
 
@@ -238,7 +238,7 @@ def invalid_members(errors: list[tuple[str, str]]) -> Problem:
     """A `validation-error` of several members, each with its JSON Pointer."""
     first = f"{errors[0][0].removeprefix('/')}: {errors[0][1]}" if errors[0][0] else errors[0][1]
     more = f" And {len(errors) - 1} more, see errors." if len(errors) > 1 else ""
-    # A body of nothing but unknown members must not be answered by a bigger one.
+    # The answer to a body of nothing but unknown members must not be bigger than that body.
     told = [{"pointer": pointer, "detail": detail} for pointer, detail in errors[:MOST_ERRORS]]
     return Problem("validation-error", first + more, errors=told)
 

@@ -1,4 +1,8 @@
-"""Databases behind one small interface: `open_database(url)`, reads, transactions, deferred statements, and three errors."""
+"""The interface of every database: connections, transactions, deferred statements, and three errors.
+
+Query functions (`queries/`) know nothing but this module. `sqlite.py` and `postgres.py` implement it, and `opening.py`
+chooses between them.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class ConstraintViolation(Exception):
-    """A statement broke a rule of the schema. `constraint` is the rule's name, the same on every dialect, `statement` the
-    statement's."""
+    """A statement broke a rule of the schema.
+
+    `constraint` is the rule's name, the same on every dialect; `statement` is the name of the statement.
+    """
 
     def __init__(self, constraint: str, statement: str) -> None:
         super().__init__(f"{constraint}, broken by the statement {statement}")
@@ -33,11 +39,12 @@ class ConstraintViolation(Exception):
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be asked now (gone, locked, full, read-only); nothing of the transaction remains."""
+    """The database cannot be asked now: it is gone, locked, full or read-only. Nothing of the transaction remains."""
 
 
 class TransactionConflict(DatabaseUnavailable):
-    """Another transaction, or the loss of a connection, undid this one before its commit: made again, it may succeed."""
+    """Another transaction undid this one before its commit, or the connection was lost. If the transaction is made again,
+    it may succeed."""
 
 
 class Deferred:
@@ -61,10 +68,10 @@ class Deferred:
 
 
 class Connection(Protocol):
-    """What a query function gets. Statements are named in `sql/`; parameters are given by name.
+    """A connection as query functions see it. Statements are named in `sql/`, and parameters are given by name.
 
-    Every method raises ConstraintViolation or DatabaseUnavailable. A row becomes a `record`, a dataclass or NamedTuple with
-    one field for each column, by the columns' names.
+    A row becomes a `record`, a dataclass or NamedTuple that has one field for each column, by the columns' names. Every
+    method raises ConstraintViolation or DatabaseUnavailable.
     """
 
     async def run(self, name: str, /, **parameters: Any) -> None:
@@ -80,7 +87,8 @@ class Connection(Protocol):
         ...
 
     async def page(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
-        """As `all`, for a SELECT that a reader runs and that returns a page of rows rather than one or two."""
+        """The rows of a SELECT that returns a whole page. It does what `all` does; SQLite's reader fetches the rows at less
+        cost."""
         ...
 
     async def value(self, name: str, kind: type[T], /, **parameters: Any) -> T | None:
@@ -92,10 +100,10 @@ class Connection(Protocol):
         ...
 
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
-        """Run the statement together with the transaction's next one or, after the last one, with its commit.
+        """Defer a statement: it runs together with the transaction's next statement or, if none follows, with the commit.
 
-        A deferred statement costs no hop to SQLite's thread of its own. It must be one that can break no rule: whoever runs
-        the next statement would be told of a violation that is not theirs.
+        A deferred statement saves a hop to SQLite's thread. It must be a statement that can break no rule, because the
+        violation would be raised where another statement is called.
         """
         ...
 
@@ -106,8 +114,11 @@ class Database(Protocol):
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection in a write transaction: committed when the block ends, rolled back on any exception,
-        a cancellation included. When the block has been left, the transaction is over, durably so if it was committed."""
+        """A connection in a write transaction.
+
+        The transaction is committed when the block ends, and rolled back on any exception, a cancellation included. When
+        the block has been left the transaction is over, and durable if it was committed.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -126,7 +137,7 @@ def sqlite_path(url: str) -> Path:
 
 
 async def settle(awaitable: Awaitable[T]) -> T:
-    """Await to the end, even if the caller is cancelled meanwhile, and only then be cancelled."""
+    """Await to the end, even if the caller is cancelled meanwhile; only then let the cancellation go on."""
     task = asyncio.ensure_future(awaitable)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -146,7 +157,8 @@ async def settle(awaitable: Awaitable[T]) -> T:
 
 
 def log_if_slow(name: str, started: float, parameters: Mapping[str, Any]) -> None:
-    """Name a statement that took longer than SLOW_STATEMENT since `started` (perf_counter); never its values."""
+    """Log the name of a statement that took longer than SLOW_STATEMENT since `started` (perf_counter). Values of parameters
+    are never logged."""
     seconds = time.perf_counter() - started
     if seconds > SLOW_STATEMENT:
         log.warning("slow statement %s: %.0f ms (parameters %s)", name, seconds * 1000, ", ".join(parameters))

@@ -71,13 +71,13 @@ def restore(url: str, source: Path) -> tuple[int, Path | None]:
         _copy(source, aside)
         _refuse_strangers(source, aside)
         try:
-            # A migration that went on while the backup was made is nobody's now.
+            # A migration that held the lock while the backup was made is over: its lock goes.
             break_lock(f"sqlite:///{aside}")
             migrate(f"sqlite:///{aside}")
         except MigrationError:
             raise BackupRefused(f"{source}: was made by a newer version of this service") from None
         with closing(_open(aside, "rw")) as connection:
-            # Higher than any before: entries that Redis took after the backup must not be believed.
+            # Higher than any epoch before: entries that Redis got after the backup must be void.
             connection.execute("UPDATE cache_epoch SET epoch = max(epoch + 1, ?)", (time.time_ns() // 1_000_000,))
             rows = sum(_verified(connection, source).values())
         if path.exists():
@@ -123,14 +123,14 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
 def _copy(source: Path, target: Path) -> int:
     """Copy a moment of the database `source` to the new file `target`, verified; return the number of rows."""
     with _told(source), closing(_open(source, "ro")) as origin, closing(_open(target, "rwc")) as copy:
-        # The copy is made in this transaction, too: it is what is counted. In WAL mode no writer waits for it.
+        # Copying and counting happen in one transaction, so that they see the same rows. In WAL mode no writer waits.
         origin.execute("BEGIN")
         expected = _counts(origin)
         with _told(target):
-            # It is synced as a whole when it is verified; until then nobody misses it.
+            # The file is synced as a whole once it is verified; until then nobody needs it.
             copy.execute("PRAGMA synchronous = OFF")
             origin.backup(copy)
-            # One file, that needs no other beside it, wherever it is carried.
+            # A backup is one file, which needs no other beside it wherever it is carried.
             copy.execute("PRAGMA journal_mode = DELETE")
         found = _verified(copy, source)
     if found != expected:
@@ -183,7 +183,7 @@ def _exchange(path: Path, new: Path) -> Path | None:
     before = _free_name(path)
     replaced = path.exists()
     with _held(path) if replaced else nullcontext():
-        # The log of one database must never be taken for another's.
+        # The write-ahead log of one database must never be taken for another's.
         for suffix in ("-wal", "-journal"):
             log = Path(f"{path}{suffix}")
             if log.exists():
@@ -201,7 +201,7 @@ def _held(path: Path) -> Iterator[None]:
     _refuse_if_open(path)
     with closing(_open(path, "rw")) as connection:
         try:
-            # Folds the write-ahead log in, which only the last connection can.
+            # Only the last connection can fold the write-ahead log in.
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
@@ -209,13 +209,13 @@ def _held(path: Path) -> Iterator[None]:
                 raise _in_use(path) from None
             raise
         except sqlite3.DatabaseError:
-            # Damaged, and perhaps the very reason for the restore.
+            # The database is damaged, which may be the very reason for the restore.
             pass
         yield
 
 
 def _free_name(path: Path) -> Path:
-    # A second restore must not take what the first one has kept.
+    # A second restore must not overwrite what the first one kept.
     name = path.with_name(f"{path.name}.before-restore")
     number = 1
     while name.exists():

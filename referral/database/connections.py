@@ -1,4 +1,4 @@
-"""What the connections of every dialect have in common: rows become objects by the names of their columns."""
+"""What the connections of every dialect share: rows become objects by the names of their columns."""
 
 import time
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class StatementConnection(ABC):
-    """A `Connection` by one method of the dialect's that fetches rows."""
+    """Implements `Connection` on top of one method that fetches rows, which each dialect has."""
 
     def __init__(self, statements: Mapping[str, Statement]) -> None:
         self._statements = statements
@@ -26,7 +26,7 @@ class StatementConnection(ABC):
         raise RuntimeError(f"{name}: only a transaction defers statements")
 
     async def rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        """The statement's rows as they come. A slow one is logged by its name."""
+        """The statement's rows as the driver returns them. A slow statement is logged by its name."""
         started = time.perf_counter()
         try:
             return await self._fetch(name, parameters)

@@ -92,7 +92,7 @@ def _open_source(url: str) -> sqlite3.Connection:
         source = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path}: {error}") from error
-    # Every read to the end sees the same moment.
+    # All reads see the same moment, until the end.
     source.execute("BEGIN")
     return source
 
@@ -116,11 +116,11 @@ def _tables(source: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
 
 
 async def _copy_tables(source: sqlite3.Connection, target: Any, tables: dict[str, tuple[str, ...]], stream: TextIO) -> int:
-    # A service that runs on the target already must not register anybody from here on.
+    # A service that already runs on the target must not register anybody from here on.
     await target.execute("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE")
     if await target.fetchval("SELECT EXISTS (SELECT FROM users)"):
         raise CopyRefused("the target has users already: nothing is copied over them")
-    # What migrations put into tables is in the source, too.
+    # The source has the rows that migrations insert, too.
     await target.execute(f"TRUNCATE {', '.join(tables)}")
     counts = {table: _one(source, _select("count(*)", table)) for table in tables}
     progress = Progress(sum(counts.values()), stream)

@@ -18,7 +18,7 @@ from yoyo.internalmigrations import needs_upgrading
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
 
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
-# A migration of a large database takes longer than a start should wait for somebody else's.
+# Seconds that a start waits for another process that migrates. A large database may take longer.
 LOCK_TIMEOUT = 30
 # Seconds for PostgreSQL to answer.
 CONNECT_TIMEOUT = 5
@@ -38,13 +38,13 @@ def migrate(url: str) -> list[str]:
     migrations = read_migrations()
     with connect(url) as backend:
         try:
-            # yoyo's own tables are made under its lock, too: a database that has none is not asked without it.
+            # yoyo makes its own tables under its lock: a database without them is not asked before that is held.
             if not needs_upgrading(backend):
                 _refuse_newer_schema(backend, migrations)
                 if not backend.to_apply(migrations):
                     return []
             with backend.lock(timeout=LOCK_TIMEOUT):
-                # Asked again under the lock: another process may have done the work meanwhile.
+                # Another process may have done the work before this one got the lock.
                 pending = backend.to_apply(migrations)
                 backend.apply_migrations(pending)
                 return [migration.id for migration in pending]
@@ -86,8 +86,8 @@ class _Whole:
     """What yoyo's backends do otherwise than this service needs; a mixin."""
 
     def apply_one(self: Any, migration: yoyo.migrations.Migration, force: bool = False, mark: bool = True) -> None:
-        # yoyo marks a migration in a transaction after the migration's own: a kill in between would leave a schema that
-        # can go neither forward nor back.
+        # yoyo would mark a migration as applied in a second transaction: a kill in between would leave a schema that can go
+        # neither forward nor back.
         self.ensure_internal_schema_updated()
         with self.transaction():
             migration.process_steps(self, "apply", force=force)
@@ -95,8 +95,8 @@ class _Whole:
                 self.mark_one(migration)
 
     def get_log_data(self: Any, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
-        # yoyo asks for the user's name, which a container's user may not have, and for the host's full one, which may take
-        # a name server's timeout.
+        # yoyo would ask for the user's name, which a container's user may not have, and for the host's full name, which may
+        # take as long as a name server's timeout.
         return {
             "id": str(uuid.uuid1()),
             "migration_id": migration.id if migration else None,
@@ -117,12 +117,12 @@ def connect(url: str) -> yoyo.backends.DatabaseBackend:
     if is_postgres(url):
         return _connect_postgres(url)
     path = sqlite_path(url)
-    # yoyo hands the name to SQLite as a URI, in which a % or a ? would have a meaning.
+    # yoyo passes the name to SQLite as a URI, in which % and ? have a meaning.
     uri = DatabaseURI("sqlite", "", "", "", None, quote(str(path)), {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # It holds everybody's e-mail address; SQLite gives the files beside it the same mode.
+            # The file holds everybody's e-mail address. SQLite gives the files beside it the same mode.
             path.touch(mode=0o600)
         backend = _SQLiteBackend(uri, "_yoyo_migration")
         backend.init_database()

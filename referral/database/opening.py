@@ -1,4 +1,4 @@
-"""The one choice by `database.url`."""
+"""The one choice by `database.url`: SQLite or PostgreSQL."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,11 @@ from referral.database import Database, is_postgres, sqlite_path
 
 
 async def open_database(url: str, records: Mapping[str, type] | None = None) -> Database:
-    """Open the migrated database at `url`. `records` says what the rows of each statement become (`queries.records()`).
+    """Open the migrated database at `url`. `records` says which dataclass the rows of each statement become
+    (`queries.records()`).
 
-    Raises DatabaseUnavailable when it cannot be opened, ValueError when a statement's columns are not its record's fields.
+    Raises DatabaseUnavailable when the database cannot be opened, and ValueError when the columns of a statement are not
+    the fields of its record.
     """
     # Imported where they are needed: one installation uses one of them.
     if is_postgres(url):

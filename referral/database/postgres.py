@@ -1,7 +1,7 @@
-"""PostgreSQL through asyncpg: a bounded pool of connections, every one opened here.
+"""PostgreSQL through asyncpg: a bounded pool of connections, each of which is opened here.
 
-Transactions run at READ COMMITTED. The rules are constraints and conditional updates, which hold there; the two that need
-more take a lock first (`sql/locks.postgres.sql`).
+Transactions run at READ COMMITTED. The rules of the programme are constraints and conditional updates, which hold at that
+level; the two rules that need more take a lock first (`sql/locks.postgres.sql`).
 """
 
 import asyncio
@@ -26,18 +26,18 @@ T = TypeVar("T")
 
 # Connections a worker holds at most. PostgreSQL allows 100 by default, so that nine workers fit.
 POOL_SIZE = 10
-# Seconds to connect, to wait for a free connection, and for one statement: a client hears within them that a server hangs.
+# Seconds to connect, to wait for a free connection, and for one statement. A client learns that a server hangs within these.
 CONNECT_TIMEOUT = 5.0
 ACQUIRE_TIMEOUT = 5.0
 STATEMENT_TIMEOUT = 5.0
-# Seconds for giving a connection up: it may first have to cancel what it still does.
+# Seconds to release a connection, which may first have to cancel a statement.
 ROLLBACK_TIMEOUT = 2.0
 # Seconds between attempts to get a connection from a server that has none to spare.
 RECONNECT_PAUSE = 0.05
 # A transaction whose worker was stopped in the middle holds its locks no longer than this.
 IDLE_TRANSACTION_TIMEOUT = "30s"
 
-# In transactions PostgreSQL chooses: which plan is good for what is due depends on how much that is.
+# In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = auto"
 
 CONFLICTS = (
@@ -71,7 +71,7 @@ class PostgresConnection(StatementConnection):
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
         statement = self._statements[name]
         values = [parameters[key] for key in statement.parameters]
-        # Lost before the commit, nothing was changed: the request can be made again on another connection.
+        # A connection that is lost before the commit has changed nothing: the request can be made again on another one.
         rows: Sequence[Row] = await _ask(
             self._raw, name, lambda: self._raw.fetch(statement.sql, *values), TransactionConflict
         )
@@ -79,8 +79,11 @@ class PostgresConnection(StatementConnection):
 
 
 class PostgresTransaction(PostgresConnection):
-    """A connection in a transaction. Deferred statements cost as much as others here, but they run as late as on SQLite, so
-    that what reads their values too early fails on both."""
+    """A connection in a transaction.
+
+    PostgreSQL saves nothing by deferring. Deferred statements run as late as on SQLite all the same, so that code which
+    reads their values too early fails on both dialects.
+    """
 
     def __init__(self, raw: Any, statements: Mapping[str, Statement]) -> None:
         super().__init__(raw, statements)
@@ -125,8 +128,8 @@ class PostgresDatabase:
                 server_settings={
                     "application_name": "referral",
                     "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT,
-                    # Reads have one good plan each. Left to itself, PostgreSQL takes the biggest referrer's page for so
-                    # much that it makes a plan for each, which takes it half as long again.
+                    # Each read has one good plan. Left to itself, PostgreSQL expects so many rows of the biggest referrer
+                    # that it plans each of those pages anew, which takes half as long again.
                     "plan_cache_mode": "force_generic_plan",
                 },
             )
@@ -149,7 +152,7 @@ class PostgresDatabase:
                 conn = PostgresTransaction(raw, self._statements)
                 yield conn
                 await conn.run_deferred()
-                # Whether a commit that got no answer took place is not known: it is never made again unasked.
+                # Nobody knows whether a commit without an answer took place: it is never repeated unasked.
                 answer = await settle(_ask(raw, "commit", lambda: raw.execute("COMMIT"), DatabaseUnavailable))
                 if answer != "COMMIT":
                     raise RuntimeError("a statement failed, its error was ignored, and so nothing was committed")
@@ -178,14 +181,14 @@ class PostgresDatabase:
             try:
                 return await self._pool.acquire(timeout=max(end - clock(), 0))
             except asyncpg.TooManyConnectionsError:
-                # The server has none to spare, but one of the pool's may soon be free.
+                # The server takes no more connections, but one of the pool's may soon be free.
                 if clock() > end:
                     raise
                 await asyncio.sleep(RECONNECT_PAUSE)
 
     async def _release(self, raw: Any) -> None:
-        # What cannot be released in time, because it was cancelled in a statement and the server hangs, is terminated by
-        # asyncpg and replaced. InternalClientError: the connection has just broken, and the pool has taken it back already.
+        # A connection that cannot be released in time is terminated and replaced by asyncpg: it was cancelled in a statement
+        # while the server hangs. InternalClientError: the connection has just broken, and the pool has taken it back.
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
             await self._pool.release(raw, timeout=ROLLBACK_TIMEOUT)
 
@@ -198,31 +201,34 @@ class PostgresDatabase:
 
 
 async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type[Exception]) -> T:
-    """Await what `call` asks of the connection, in the statement of this name; `lost` is raised when the connection breaks:
-    what that means depends on the step."""
+    """Await what `call` asks of the connection, and translate its errors; `name` is that of the statement.
+
+    `lost` is raised when the connection breaks, because what that means depends on the step: before the commit nothing was
+    changed, and at the commit nobody knows.
+    """
     try:
         return await call()
     except asyncpg.IntegrityConstraintViolationError as error:
-        # Not from the error: its detail quotes the row, a password's hash included, and what nobody foresaw is logged.
+        # The error must not be chained: its detail quotes the row, a password's hash included, and might be logged.
         raise ConstraintViolation(error.constraint_name or str(error.args[0]), name) from None
     except CONFLICTS as error:
         raise TransactionConflict(str(error)) from error
     except TimeoutError as error:
-        # The server may hang, and a rollback would, too. It rolls back by itself what loses its connection.
+        # If the server hangs, a rollback would hang, too. The server itself rolls back what has lost its connection.
         _terminate(raw)
         raise DatabaseUnavailable(f"no answer within {STATEMENT_TIMEOUT:.0f} s") from error
     except asyncpg.ReadOnlySQLTransactionError as error:
-        # After a fail-over: the former primary keeps its connections, and the address leads to the new one.
+        # After a fail-over the former primary keeps its connections; a new connection leads to the new primary.
         _terminate(raw)
         raise lost(str(error)) from error
     except LOST as error:
         raise lost(f"connection lost: {_describe(error)}") from error
     except asyncpg.InternalClientError as error:
-        # The server has ended an idle connection: its message is here, but not yet the connection's end.
+        # The server is ending an idle connection: its message has arrived, the connection's end has not.
         _terminate(raw)
         raise lost(f"connection lost: {error}") from error
     except asyncpg.InterfaceError as error:
-        # asyncpg's word for a broken connection and for a call that is wrong in itself, which must look like the bug it is.
+        # asyncpg raises this for a broken connection, and for a wrong call, which is a bug and must look like one.
         if not _is_closed(raw):
             raise
         raise lost(f"connection lost: {error}") from error
@@ -234,7 +240,7 @@ def _is_closed(raw: Any) -> bool:
     try:
         return bool(raw.is_closed())
     except asyncpg.InterfaceError:
-        # The pool has taken a broken connection back already.
+        # The pool has already taken the broken connection back.
         return True
 
 
@@ -255,4 +261,5 @@ def _describe(error: Exception) -> str:
 
 
 async def _nothing_to_reset(raw: Any) -> None:
-    """asyncpg's own reset is a round trip a request; no statement of this service leaves state behind a transaction."""
+    """Replaces asyncpg's reset, which costs a round trip a request. No statement of this service leaves state behind its
+    transaction."""

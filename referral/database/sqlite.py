@@ -1,6 +1,7 @@
-"""SQLite through aiosqlite: one writer, one read-only reader, both opened here.
+"""SQLite through aiosqlite: one connection for writing, one for reading.
 
-Of a commit's cost most is the sync of the disk: transactions share commits (group commit).
+A commit syncs the disk, which is most of its cost. Transactions that wait for each other therefore share one commit (group
+commit).
 """
 
 import asyncio
@@ -20,7 +21,7 @@ CACHE_KB = 8_000
 # How long to wait for another process (createsuperuser, a backup) that holds the write lock.
 BUSY_TIMEOUT_MS = 5_000
 
-# The names that SQLite gives a broken rule are columns; the schema's names are looked up here.
+# SQLite names the columns of a broken rule; this looks the rule's own name up.
 INDEXES = """
 SELECT m.name || '.' || group_concat(c.name, ', ' || m.name || '.'),
        CASE i.origin WHEN 'pk' THEN m.name || '_pkey' ELSE i.name END
@@ -31,14 +32,14 @@ GROUP BY m.name, i.name, i.origin
 
 
 class SQLiteDatabase:
-    """Reads see the last commit (WAL); writes queue for the one writer."""
+    """Readers see the last commit (WAL). Transactions queue for the one writer."""
 
     def __init__(self, writer: SQLiteWriter, reader: SQLiteReader) -> None:
         self._writer = writer
         self._reader = reader
         self._turn = asyncio.Lock()
         self._waiting = 0
-        # The commit to come of the transactions that have ended since the last one.
+        # The group commit to come, of the transactions that have ended since the last one.
         self._group: asyncio.Task[None] | None = None
 
     @classmethod
@@ -60,14 +61,17 @@ class SQLiteDatabase:
         return cls(SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements))
 
     def reader(self) -> AbstractAsyncContextManager[SQLiteConnection]:
-        # It runs its statements one by one in a thread of its own, and so needs no lock.
+        # Its statements run one by one in one thread: no lock is needed.
         return nullcontext(self._reader)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
-        """Transactions run one by one. Those that wait for their turn when one ends join it: they are committed together
-        (group commit), with one sync of the disk, and none of them is over before. Group commit doubled what 32 clients who
-        make and end codes get done."""
+        """A transaction of the one writer. Transactions run one after the other, in the order of asking.
+
+        A transaction that ends while others wait does not commit: the next one joins it, and the last one commits for all
+        of them (group commit). None of them is over before that commit. Group commit doubled the work that 32 clients get
+        done who make and end codes.
+        """
         await self._take_turn()
         group = self._group
         joins = group is not None
@@ -88,20 +92,21 @@ class SQLiteDatabase:
             finally:
                 self._turn.release()
         except asyncio.CancelledError:
-            # No failure takes its place.
+            # A cancellation stays one, whatever becomes of the commit.
             if group is not None:
                 await settle(asyncio.wait([group]))
                 group = None
             raise
         finally:
-            # One that failed, too: what it failed for may have been done by one of the others.
+            # A transaction that failed waits, too: what it failed over may be the work of another one in the group.
             if group is not None:
                 await settle(group)
         if writing.failure is not None:
             raise self._writer.translated(*writing.failure) from writing.failure[1]
 
     async def _take_turn(self) -> None:
-        """Raises DatabaseUnavailable: behind a writer that waits for another process, nobody waits longer than it does."""
+        """Wait for the writer. Raises DatabaseUnavailable after BUSY_TIMEOUT_MS: nobody waits longer behind a writer that
+        is stuck than that writer itself waits for another process."""
         self._waiting += 1
         try:
             async with asyncio.timeout(BUSY_TIMEOUT_MS / 1000):
@@ -112,7 +117,7 @@ class SQLiteDatabase:
             self._waiting -= 1
 
     async def _commit(self) -> None:
-        # Turns are taken in the order of asking: whoever asked before has joined.
+        # The lock is fair: whoever asked for it before has joined the group by now.
         await self._turn.acquire()
         self._group = None
         try:
@@ -120,7 +125,7 @@ class SQLiteDatabase:
         except BaseException as error:
             await self._writer.roll_back()
             if isinstance(error, StepFailed):
-                # Nobody's in particular: a disk that is full, a file that is gone.
+                # No transaction in particular is to blame: a disk is full, a file is gone.
                 raise DatabaseUnavailable(
                     f"a commit that several transactions shared failed at {error.name}: {error.error}"
                 ) from error.error
@@ -135,7 +140,7 @@ class SQLiteDatabase:
 
 async def _connect(path: Path, mode: str) -> aiosqlite.Connection:
     connecting = aiosqlite.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)
-    # Where the closing is broken off, by a second Ctrl+C, the process must end all the same.
+    # The process must end even if a second Ctrl+C breaks off the closing of the connection.
     connecting._thread.daemon = True
     raw = await connecting
     try:

@@ -1,6 +1,8 @@
-"""SQLite's two connections: the writer's statements and transactions share hops and commits, the reader's statements hops.
+"""SQLite's two connections. Each runs its statements in a thread of its own.
 
-Of a statement's cost most is the hop to the connection's thread and back.
+The hop to that thread and back is most of a statement's cost. Statements therefore share hops: the reader's with whatever
+else is asked for at the same time, the writer's with the beginning and the end of transactions and with deferred
+statements.
 """
 
 import asyncio
@@ -31,17 +33,19 @@ class SQLiteConnection(StatementConnection):
         self.raw = raw
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work`, done in the connection's thread: aiosqlite has no public way to run several statements in
-        one hop."""
+        """Call `work` in the connection's thread and return its result. aiosqlite has no public way to run several
+        statements in one hop."""
         result: T = await self.raw._execute(lambda: work(self.raw._conn))  # type: ignore[no-untyped-call]
         return result
 
 
 @dataclass(eq=False, slots=True)
 class Writing:
-    """One transaction of the writer. Its savepoint lets it be undone alone, after it has ended and until the commit.
+    """One transaction of the writer.
 
-    `failure` is what became of a statement that it left deferred: the statement's name, and SQLite's error.
+    Each transaction has a savepoint until the commit. If one of its deferred statements fails after it has ended, the
+    savepoint lets it be undone without the others that share the commit; `failure` then holds the statement's name and
+    SQLite's error.
     """
 
     failure: tuple[str, Exception] | None = None
@@ -49,8 +53,8 @@ class Writing:
 
 @dataclass(eq=False, slots=True)
 class Step:
-    """A statement on its way to the thread: whose it is (nobody's, if it concerns all that share a commit), and where its
-    rows go."""
+    """A statement on its way to the writer's thread. `owner` is the transaction that it belongs to; None for BEGIN and
+    COMMIT, which belong to all that share the commit."""
 
     name: str
     sql: str
@@ -65,7 +69,7 @@ SAVE, UNDO, RELEASE = "SAVEPOINT writing", "ROLLBACK TO writing", "RELEASE writi
 
 
 class StepFailed(Exception):
-    """A step failed for the transaction that took the hop: the step's name, and SQLite's error."""
+    """A step failed, and the transaction that took the hop has to hear of it: the step's name, and SQLite's error."""
 
     def __init__(self, name: str, error: Exception) -> None:
         super().__init__(name, error)
@@ -76,8 +80,8 @@ class StepFailed(Exception):
 class SQLiteWriter(SQLiteConnection):
     """The connection for transactions.
 
-    What begins and ends a transaction, and the statements that it defers, take the hop of the next statement, be it one of
-    the transaction that comes next.
+    It pipelines: BEGIN, savepoints and deferred statements wait (`_ahead`) until a statement has to hop to the thread
+    anyway, which may be the first statement of the next transaction.
     """
 
     def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement], indexes: dict[str, str]) -> None:
@@ -85,11 +89,11 @@ class SQLiteWriter(SQLiteConnection):
         self._indexes = indexes
         self._ahead: list[Step] = []
         self._writing = Writing()
-        # What made SQLite undo the transaction that is open, if it did.
+        # Why SQLite rolled the open transaction back by itself, if it did.
         self._undone_by: StepFailed | None = None
 
     def begin(self, *, joins: bool) -> Writing:
-        """Begin a transaction: one that `joins` is committed with those that have ended since the last commit."""
+        """Begin a transaction. One that `joins` is committed together with those that have ended since the last commit."""
         if not joins:
             self._undone_by = None
             self._ahead.append(Step("begin", BEGIN))
@@ -103,27 +107,27 @@ class SQLiteWriter(SQLiteConnection):
         return deferred
 
     def end(self) -> None:
-        """End the transaction, the commit of which is still to come."""
+        """End the transaction and leave its commit to whoever commits for all."""
         self._ahead.append(Step("release", RELEASE, owner=self._writing))
 
     async def commit(self) -> None:
-        """Commit what was done. Raises StepFailed."""
+        """Commit everything that was done since the last commit. Raises StepFailed."""
         if [step.sql for step in self._ahead] == [BEGIN, SAVE]:
-            # Nothing was done: it is not even begun.
+            # Nothing was done, and so nothing has even begun.
             self._ahead.clear()
         else:
             await self._run(Step("commit", COMMIT))
 
     async def undo(self, *, joined: bool) -> None:
-        """End the transaction as if it had not begun; one that has not joined others, with all that is not committed."""
+        """Undo the transaction. One that joined others is undone to its savepoint; any other is rolled back."""
         begun = not any(step.sql is SAVE and step.owner is self._writing for step in self._ahead)
-        # What is ahead of others, which have ended, stays.
+        # Steps of transactions that have ended stay.
         self._ahead = [step for step in self._ahead if joined and step.owner is not self._writing]
         if begun and self.raw.in_transaction:
             await settle(self._in_thread(_undo if joined else _roll_back))
 
     async def roll_back(self) -> None:
-        """Undo all that is not committed."""
+        """Roll back everything that is not committed."""
         self._ahead.clear()
         await settle(self._in_thread(_roll_back))
 
@@ -136,11 +140,13 @@ class SQLiteWriter(SQLiteConnection):
         return step.rows
 
     async def _run(self, step: Step) -> None:
-        """Take this step after those that are ahead of it. Raises StepFailed. Cancelled or not, the step has ended when this
-        has."""
+        """Take this step after those that are ahead of it. Raises StepFailed.
+
+        When this returns or raises, the thread is done with the steps, also after a cancellation.
+        """
         steps, self._ahead = (*self._ahead, step), []
         try:
-            # SQLite itself undoes a transaction when the disk is full: what comes after must not be kept by itself.
+            # A full disk makes SQLite roll back by itself: what comes after must not be committed without what came before.
             if steps[0].sql is not BEGIN and not self.raw.in_transaction:
                 raise self._undone_by or StepFailed(step.name, sqlite3.OperationalError("the transaction was undone"))
             await self._in_thread(partial(_in_turn, steps, step.owner))
@@ -149,12 +155,12 @@ class SQLiteWriter(SQLiteConnection):
                 self._undone_by = failed
             raise
         except asyncio.CancelledError:
-            # The thread does one thing after the other.
+            # The thread works in order: when this has run, the steps have, too.
             await settle(self._in_thread(bool))
             raise
 
     def translated(self, name: str, error: Exception) -> Exception:
-        """What SQLite's error in the statement of this name means to the rest of the house."""
+        """Translate SQLite's error in the statement of this name into one of the three errors of `database/`."""
         if not isinstance(error, sqlite3.IntegrityError):
             return _unavailable(name, error)
         kind, _, subject = str(error).partition(" constraint failed")
@@ -163,8 +169,11 @@ class SQLiteWriter(SQLiteConnection):
 
 
 def _in_turn(steps: Sequence[Step], current: Writing | None, connection: sqlite3.Connection) -> None:
-    """Take the steps, in the writer's thread. The failure of one that belongs to a transaction that has ended undoes that
-    transaction alone; any other is raised as StepFailed."""
+    """Take the steps one after the other; this runs in the writer's thread.
+
+    If the step of a transaction that has already ended fails, that transaction is undone and the rest goes on. Every other
+    failure is raised as StepFailed.
+    """
     for step in steps:
         owner = step.owner
         if owner is not None and owner.failure is not None:
@@ -178,7 +187,7 @@ def _in_turn(steps: Sequence[Step], current: Writing | None, connection: sqlite3
                 if connection.in_transaction:
                     continue
             elif owner is None:
-                # Of all that share the commit.
+                # BEGIN and COMMIT belong to all of them.
                 _roll_back(connection)
             raise StepFailed(step.name, error) from error
         else:
@@ -195,15 +204,16 @@ def _undo(connection: sqlite3.Connection) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    # What led to it is told, not that this failed, too: then the next transaction cannot begin, and tries it again.
+    # If this fails, too, the first failure is what is told. The next transaction cannot begin then, and rolls back again.
     with suppress(sqlite3.Error):
         connection.rollback()
 
 
 class SQLiteReader(SQLiteConnection):
-    """A connection for reading. Statements that are asked for while others run go to the thread together.
+    """The connection for reading. It batches: statements that are asked for while others run go to the thread together.
 
-    With a second such connection fewer go together: of profiles a tenth fewer were read in a second, on one core and on two.
+    A second reader would make the batches smaller: with two, a tenth fewer profiles were read in a second, on one core and
+    on two.
     """
 
     def __init__(self, raw: aiosqlite.Connection, statements: Mapping[str, Statement]) -> None:
@@ -213,8 +223,8 @@ class SQLiteReader(SQLiteConnection):
         self._running: asyncio.Task[None] | None = None
 
     async def page(self, name: str, record: type[R], /, **parameters: Any) -> list[R]:
-        """The rows come as one JSON array: for each row that it fetches, Python lets go of its lock and waits for it again
-        behind the event loop."""
+        """Fetch a page as one row that holds a JSON array. For each row that it fetches, Python gives up its lock and has
+        to wait for it again behind the event loop."""
         build = builder_of(record, self._statements[name].columns)
         if name not in self._pages:
             self._pages[name] = _in_one_row(self._statements[name])
@@ -270,6 +280,6 @@ def _in_one_row(statement: Statement) -> str:
 
 def _unavailable(name: str, error: Exception) -> Exception:
     """What an error in the statement of this name means to the rest of the house."""
-    # A statement that is wrong in itself is a bug and must look like one; everything else is the database's state.
+    # A wrong statement is a bug and must look like one. Everything else is the database's state.
     wrong = isinstance(error, sqlite3.ProgrammingError) or re.match(r"no such |near |table .* has no", str(error))
     return error if wrong or not isinstance(error, sqlite3.Error) else DatabaseUnavailable(f"{name}: {error}")

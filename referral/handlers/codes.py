@@ -41,7 +41,7 @@ routes = web.RouteTableDef()
 
 # Crockford's base32: no I, L, O and U, which are misread or make words.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-# Of 32^8 codes hardly ever one is taken; this many in a row never are.
+# One of 32^8 codes is hardly ever taken, and never this many in a row.
 ATTEMPTS = 20
 
 
@@ -54,7 +54,7 @@ def _unknown() -> Problem:
 
 
 def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
-    # A code that was made before the clock was set back lies in the future.
+    # If the clock was set back, a code may have been made in the future.
     given = "/expires_at" if "expires_at" in body else "/ttl_days"
     return {
         "codes_uses": invalid("/max_uses", "Must not be less than the uses already made."),
@@ -90,7 +90,7 @@ async def create_code(request: web.Request) -> web.Response:
         replaced = put_aside.values(str)
         work.invalidates_code(*replaced)
         await work.record("code-made", **_facts(code), replaced=replaced or None)
-    # What fails here must not undo the answer.
+    # The code is made: a failure from here on must not fail the request.
     with suppress(DatabaseUnavailable):
         await app[CODE_CACHE].made(code.code, _loading(app, code.code))
     return answer(code_view(code, work.moment), 201, {"Location": f"{API}/codes/{code.code}"})
@@ -159,7 +159,7 @@ async def list_codes(request: web.Request) -> web.Response:
     return answer(document, headers=headers)
 
 
-# Not the fixed words: `Allow` at their addresses must not list what codes answer.
+# The path excludes the fixed words: `Allow` at their addresses must not list the methods of codes.
 CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
 
 
@@ -190,7 +190,7 @@ async def update_current_code(request: web.Request) -> web.Response:
     me = request[IDENTITY]
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
-        # Which code is the current one may be changing: without the lock, a replacement at once would look like none at all.
+        # Without the lock, a code that is being replaced at this moment would look like no code at all.
         await locks.lock_user(work.conn, me.user_id)
         with translated(_impossible(request[BODY])):
             code = await codes.update_current_code(work.conn, me.user_id, work.moment, change)

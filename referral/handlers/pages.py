@@ -1,6 +1,6 @@
 """The pages that mailed links lead to, and those that explain problems. They work without scripts.
 
-A GET shows a form and uses nothing up: mail programs and virus scanners follow links.
+A GET only shows a form and uses nothing up, because mail programs and virus scanners follow links.
 """
 
 from typing import Any

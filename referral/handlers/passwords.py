@@ -48,7 +48,7 @@ async def change_password(request: web.Request) -> web.Response:
     if contact is None or found is None:
         raise erased()
     check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
-    # Whoever came by an access token must not find the password out by it.
+    # A stolen access token must not help to find the password out.
     await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
     wrong = Problem("wrong-password", "The current password is not the one given.")
     if not await app[PASSWORDS].check(body["current_password"], found.password_hash):
@@ -56,7 +56,7 @@ async def change_password(request: web.Request) -> web.Response:
         raise wrong
     new_hash = await app[PASSWORDS].hash(body["new_password"])
     async with work_on(request) as work:
-        # A link must not undo the change. First, in the order of a link's use: else the two could wait for each other.
+        # A mailed link must not undo the change. This comes first, as in the use of a link: else the two could deadlock.
         await end_reset_links(work.conn, me.user_id, contact.email)
         if not await users.update_password(work.conn, me.user_id, found.password_hash, new_hash):
             raise wrong
@@ -80,8 +80,8 @@ async def request_password_reset(request: web.Request) -> web.Response:
     key = key_of(request[BODY]["email"])
     await request.app[LIMITER].hit("mail_by_account", outbox.RESET_PASSWORD, hash_token(key))
     async with work_on(request) as work:
-        # Whose address this is, the mail worker finds out. It is not woken at once: a mail to a known address is more work
-        # than none, and would be told by the time of what is asked next.
+        # The mail worker finds out whose address this is. It is woken later: a mail to a known address is more work than
+        # none, which the time of the next answer would tell.
         await work.queue_mail(outbox.RESET_PASSWORD, None, key, wake_after=random.uniform(*RESET_DELAY))
         await work.record("reset-requested", email=key)
     return web.Response(status=202)

@@ -83,7 +83,7 @@ async def register(request: web.Request) -> web.Response:
             work.wakes(app[PROFILE_WORKER])
         await work.record("registered", actor=user.id, code=code)
         if code:
-            # Last, because everybody who registers by this code waits for its owner's row.
+            # This comes last: everybody who registers by this code waits for its owner's row meanwhile.
             await come_by(work, user.id, code, is_new=True)
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None

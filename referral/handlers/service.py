@@ -23,7 +23,7 @@ from referral.web.pages import html, page_docs
 
 routes = web.RouteTableDef()
 
-# A database that takes longer to say that it is there is not ready.
+# Seconds for the database to answer; one that takes longer is not ready.
 READY_TIMEOUT = 2.0
 
 OWN_ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -41,7 +41,7 @@ ASSETS = {
     "redoc.standalone.js": (REDOC / "redoc.standalone.js", "text/javascript"),
     "logo-mini.svg": (REDOC / "logo-mini.svg", "image/svg+xml"),
 }
-# ReDoc would fetch its maker's logo from elsewhere, although the package has it.
+# ReDoc would fetch its maker's logo from a CDN, although the package has it.
 ELSEWHERE, HERE = b"https://cdn.redoc.ly/redoc/", b"/assets/"
 
 # Swagger UI styles elements through the DOM and shows images of its own as data: URLs; the calls go to this service.
@@ -126,7 +126,7 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 @cache
 def _openapi_bytes(app: web.Application) -> bytes:
-    # Built when it is first asked for: a start need not wait for it.
+    # Built when it is first asked for, so that a start need not wait for it.
     return orjson.dumps(build_openapi(app, app[CONFIG]))
 
 

@@ -30,8 +30,8 @@ from referral.web.bodies import is_json, parse_form, parse_json, read_body
 
 routes = web.RouteTableDef()
 
-# Two tabs that refresh at once both present the same token: within this time it gets another successor (RFC 9700
-# section 4.14.2 leaves the trade to the server); later it is taken for stolen.
+# Two tabs may refresh at once with the same token. Within this time a used token gets another successor (RFC 9700 section
+# 4.14.2 leaves that to the server); later it is taken for stolen.
 REUSE_GRACE = 10 * SECOND
 
 
@@ -96,9 +96,9 @@ async def create_token(request: web.Request) -> web.Response:
 
 
 async def _oauth_parameters(request: web.Request, *names: str) -> dict[str, str]:
-    """These members of the form or the JSON object.
+    """The members with these names, of the form or the JSON object.
 
-    Empty ones count as omitted, a form's repeated ones are refused, all others are ignored (RFC 6749 section 3.2).
+    Empty members count as omitted, repeated ones are refused, and all others are ignored (RFC 6749 section 3.2).
     """
     body = await read_body(request)
     pairs: list[tuple[Any, Any]]
@@ -137,20 +137,20 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     email, username = _key_if(Email(), name), _key_if(Username(), name)
     try:
         await app[LIMITER].hit("login_by_address", request[ADDRESS])
-        # By the name that was given: that two names have one count would tell anybody whose address belongs to which
-        # username. And by address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
+        # Counted by the given name: one count for both names would tell which address belongs to which username. And by
+        # address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
         await app[LIMITER].hit("login_by_account", hash_token(email or username or name), request[ADDRESS])
     except Problem:
-        # A flood of requests must not become one of writes.
+        # A flood of requests must not become a flood of writes.
         if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
             await _record_sign_in(request, "sign-in-limited", await _find_credentials(app, email, username), email)
         raise
     found = await _find_credentials(app, email, username)
-    # For an unknown name the same work is done: the time of a refusal must not tell which accounts exist.
+    # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
     if not await app[PASSWORDS].check(password, found.password_hash if found else None) or found is None:
         await _record_sign_in(request, "sign-in-refused", found, email)
         raise OAuthError("invalid_grant", "The username or the password is wrong.")
-    # The rounds were changed since: from here on, this password takes as long to check as an unknown user's.
+    # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
     fresh = await app[PASSWORDS].hash(password) if app[PASSWORDS].is_outdated(found.password_hash) else None
     async with work_on(request) as work:
         await locks.lock_user(work.conn, found.user_id)
@@ -179,7 +179,7 @@ async def _find_credentials(app: web.Application, email: str | None, username: s
 async def _record_sign_in(
     request: web.Request, event: EventName, found: users.Credentials | None, email: str | None
 ) -> None:
-    # By the account or, where there is none, the address: it goes with the account.
+    # Recorded under the account or, where there is none, under the address, which is erased with the account.
     await record_refusal(request, event, user=found.user_id if found else None, email=None if found else email)
 
 
@@ -197,7 +197,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
             if extended is not None:
                 return await issue_tokens(work, extended)
         elif used is not None:
-            # Somebody holds a copy of it: nobody can tell who, so all of the session's tokens end (RFC 9700, 4.14.2).
+            # Somebody has a copy of the token, and nobody can tell who: the whole session ends (RFC 9700 section 4.14.2).
             user_id = await sessions.delete_session(work.conn, used.session_id)
             work.ends_sessions(used.session_id)
             await work.record("refresh-token-reused", user=user_id, session_id=used.session_id)

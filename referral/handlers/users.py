@@ -55,7 +55,7 @@ async def update_me(request: web.Request) -> web.Response:
             with translated({"users_username_key": Problem("username-taken", "This username is taken.")}):
                 await users.update_username(work.conn, me.user_id, username, key_of(username) if username else None)
             await work.record("username-changed")
-            # As of the beginning of time: an expired code, too, which may get a new expiry at this very moment.
+            # At time 0, which finds an expired code, too: it may get a new expiry at this very moment.
             code = await codes.find_current_code(work.conn, me.user_id, 0)
             if code:
                 work.invalidates_code(code.code)
@@ -84,7 +84,7 @@ async def delete_me(request: web.Request) -> web.Response:
         found = await users.find_credentials_by_id(conn, me.user_id)
     if contact is None or found is None:
         raise erased()
-    # Whoever came by an access token must not find the password out by it.
+    # A stolen access token must not help to find the password out.
     await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
     wrong = Problem("wrong-password", "The password is not the account's.")
     if not await app[PASSWORDS].check(request[BODY]["password"], found.password_hash):
@@ -92,10 +92,10 @@ async def delete_me(request: web.Request) -> web.Response:
         raise wrong
     async with work_on(request) as work:
         conn = work.conn
-        # First, in the order of the worker that stores a profile: two that wait for each other would be a deadlock.
+        # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
         await profiles.delete_lookup(conn, me.user_id)
         if not await users.erase_user(conn, me.user_id, found.password_hash, work.moment):
-            # Since the check, the password was changed or, by a second click, the account erased.
+            # Since the check, the password was changed, or a second click erased the account.
             raise wrong if await users.find_contact(conn, me.user_id) else erased()
         ended = await codes.revoke_any_code(conn, me.user_id, work.moment)
         if ended:

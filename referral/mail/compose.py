@@ -45,7 +45,7 @@ def compose(mail: Mail, sender: Address, recipient: str, facts: Mapping[str, Any
 
 
 def _encoding(text: str) -> str:
-    # Readable as it is where it can be: quoted-printable would break a link over two lines of an .eml file.
+    # Plain text stays plain where it can: quoted-printable would break a link over two lines of an .eml file.
     return "7bit" if text.isascii() else "quoted-printable"
 
 

@@ -14,17 +14,17 @@ import aiosmtplib
 from referral.config.addresses import SMTPAddress
 from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
 
-# In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step; a server that hangs must not hold the queue up that
-# long, and a mail that was given up on too early is only sent again. Longest is the wait after the last line, when a server
-# may be looking for viruses: giving up there is what makes a mail arrive twice.
+# In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step. A server that hangs must not hold the queue up that
+# long, and a mail that is given up too early is only sent again. The wait after the last line is the longest: a server may
+# look for viruses then, and giving up there makes a mail arrive twice.
 CONNECT_TIMEOUT = 10.0  # the connection, TLS, the greeting and the login together
 ENVELOPE_TIMEOUT = 10.0
 DATA_TIMEOUT = 60.0
 QUIT_TIMEOUT = 2.0
-# What one message can take at the most: a connection found to be dead, another one, the message itself and the goodbye.
+# The longest that one message can take: a connection turns out to be dead, another one is made, the message, the goodbye.
 LONGEST_SEND = 2 * ENVELOPE_TIMEOUT + CONNECT_TIMEOUT + DATA_TIMEOUT + QUIT_TIMEOUT
 
-# Refusals of a recipient or a message that are about us: commands out of order and, by RFC 4954 section 6, the login.
+# Refusals of a recipient or a message that are our fault: commands out of order and, by RFC 4954 section 6, the login.
 OUR_FAULT = (503, 530, 534, 535, 538)
 SHUTTING_DOWN = 421
 
@@ -47,7 +47,7 @@ class SMTPTransport:
             use_tls=self._server.tls == "implicit",
             start_tls=self._server.tls == "starttls",
             tls_context=self._tls_context,
-            # The time limits are ours, over several commands.
+            # Our own time limits span several commands.
             timeout=None,
         )
 
@@ -63,7 +63,7 @@ class SMTPTransport:
 
     async def _connect(self, smtp: aiosmtplib.SMTP) -> None:
         if self._local_hostname is None:
-            # May ask a slow name server, which is no reason to call the mail server unreachable.
+            # This may ask a slow name server, for which the mail server is not to blame.
             self._local_hostname = await asyncio.to_thread(socket.getfqdn)
         smtp.local_hostname = self._local_hostname
         try:
@@ -76,7 +76,7 @@ class SMTPTransport:
         except TimeoutError as error:
             raise TransportFailure(f"the mail server was not ready within {CONNECT_TIMEOUT:g} s") from error
         except (OSError, aiosmtplib.SMTPException) as error:
-            # What is neither an answer nor a lost connection is a server without the STARTTLS or the login we insist on.
+            # An error that is neither an answer nor a lost connection: the server lacks STARTTLS, or the login.
             ours = not isinstance(error, OSError) or any(isinstance(e, ssl.SSLError) for e in (error, error.__cause__))
             raise TransportFailure(_printable(str(error)), misconfigured=ours) from error
 

@@ -19,10 +19,10 @@ class TemporaryFailure(Exception):
 
 
 class TransportFailure(Exception):
-    """The transport takes no message now, through no fault of the message.
+    """The transport takes no message now, which is not the message's fault.
 
-    `midway`: the message was being handed over, so that it might be the cause after all. `misconfigured`: the other side
-    will not have us as we are set up, and somebody has to see to it.
+    `midway`: the failure came while the message was handed over, so that the message might be the cause after all.
+    `misconfigured`: the other side refuses us as we are set up, and somebody has to change that.
     """
 
     def __init__(self, reason: str, *, midway: bool = False, misconfigured: bool = False) -> None:
@@ -36,7 +36,7 @@ Send = Callable[[EmailMessage], Awaitable[None]]
 
 class Transport(Protocol):
     def batch(self) -> AbstractAsyncContextManager[Send]:
-        """A function that hands a message over, durably, to be called for one message after the other.
+        """A function that hands over one message after the other, durably.
 
         It raises PermanentFailure, TemporaryFailure or TransportFailure. What the messages share, such as a connection, is
         opened for the first one and closed with the block.
@@ -64,7 +64,7 @@ class FileTransport:
 
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Mailed links are secrets of their addressee: nobody else on the machine reads them.
+        # Mailed links are secrets of the addressee: nobody else on the machine may read them.
         aside = self._folder / f".{name}"
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             stream.write(content)

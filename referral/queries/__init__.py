@@ -10,8 +10,11 @@ from typing import Any, get_args, get_type_hints
 
 @cache
 def records() -> dict[str, type]:
-    """What the rows of each statement become, by the statement's name: the dataclass or NamedTuple that the function of the
-    same name is annotated to return, alone, in a list, or beside None."""
+    """The record that the rows of each statement become, by the statement's name.
+
+    A query function returns its record alone, in a list, or beside None; its name is the statement's. So the annotations of
+    the query functions say it all.
+    """
     found: dict[str, type] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for name, function in vars(importlib.import_module(module.name)).items():

@@ -68,8 +68,8 @@ async def insert_code(
 
 
 async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, *, replace: bool) -> Deferred:
-    """End what a new code puts aside: an expired or used-up one and, with `replace`, the current one. The values are the
-    texts of those that were ended; the statement is deferred."""
+    """Revoke what a new code replaces: an expired or used-up code and, with `replace`, the current one. This is deferred;
+    its values are the texts of the revoked codes."""
     return conn.defer("revoke_codes_in_the_way", referrer_id=referrer_id, now=now, replace=int(replace))
 
 

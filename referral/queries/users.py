@@ -135,8 +135,10 @@ async def verify_email(conn: Connection, user_id: str, now: int) -> bool:
 
 
 async def increment_referral_count(conn: Connection, code: str) -> bool:
-    """Count one more referral of the code's owner; False when there is no such code, which must not be used then, even if it
-    is made at this very moment."""
+    """Count one more referral of the code's owner.
+
+    False when there is no such code. The code must not be used then, even if somebody makes it at this very moment.
+    """
     return await conn.value("increment_referral_count", str, code=code) is not None
 
 

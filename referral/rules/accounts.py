@@ -13,7 +13,7 @@ from referral.queries import one_time_tokens, outbox, sessions, users
 from referral.rules.work import Work, work_on
 from referral.texts import key_of
 
-# A name shorter than this may well be part of a word that has nothing to do with it.
+# A shorter name may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4
 
 
@@ -65,18 +65,18 @@ async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
     """Use the token of a mailed link to set a password; every session of the account ends.
 
-    Raises a problem for a token that is not valid or a password that is not allowed, and then the token stays as it was.
+    Raises a problem when the token is not valid or the password is not allowed. The token can still be used then.
     """
     app = request.app
     check_new_password(new_password, app[CONFIG], "/new_password")
-    # The password is hashed before the token is looked at: whoever sends any token at all makes that work.
+    # The password is hashed before the token is looked at: any token at all causes that work, and is limited.
     await app[LIMITER].hit("login_by_address", request[ADDRESS])
     new_hash = await app[PASSWORDS].hash(new_password)
     async with work_on(request) as work:
         user_id = await _use(work, token, one_time_tokens.RESET_PASSWORD)
         if user_id is None or not await users.reset_password(work.conn, user_id, new_hash, work.moment):
             raise _link_refused()
-        # Only now, and so only to whoever holds a valid link, does the answer depend on the account.
+        # From here on the answer depends on the account: only the holder of a valid link comes this far.
         contact = await users.find_contact(work.conn, user_id)
         assert contact is not None
         check_not_personal(new_password, "/new_password", contact.email, contact.username)

@@ -7,11 +7,12 @@ from referral.rules.work import Work
 
 
 async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) -> codes.UsedCode:
-    """Let the user come by the owner of a code, once and for good, and count one use of it.
+    """Let the user come by the owner of a code, for good, and count one use of the code.
 
-    The steps have one order, in which two transactions never wait for each other: the owner's row, the code, the referral.
-    From the first step on, everybody who comes by the same owner waits for this transaction. Nobody can have come by a user
-    who `is_new`, made in this very transaction; for everybody else the graph of referrals is locked, too.
+    The steps always have this order: the owner's row, the code, the referral. In any other order two transactions could
+    deadlock. From the first step on, everybody who comes by the same owner waits for this transaction. A user who `is_new`
+    was made in this very transaction, and nobody can have come by them; for everybody else the graph of referrals is locked
+    first, so that no cycle is closed.
 
     Raises a problem: `referral-code-invalid`, `own-code`, `referrer-already-set` or `referral-cycle`.
     """
@@ -39,7 +40,7 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
 def _refusal(found: codes.OwnedCode | None, moment: int) -> Problem:
     """The problem of a code that could not be used at `moment` (ms), with the reason.
 
-    Raises TransactionConflict when it could be used by now: the request is made again.
+    Raises TransactionConflict when the code could be used by now: then the request is made again.
     """
     if found is None:
         return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")

@@ -33,7 +33,7 @@ async def issue_tokens(work: Work, session: sessions.LiveSession) -> dict[str, A
     refresh_token = new_token()
     await sessions.insert_refresh_token(work.conn, hash_token(refresh_token), session.session_id, work.moment)
     signer = work.request.app[SIGNER]
-    # Whoever verifies access tokens by the public keys knows nothing of sessions: no token outlives its own.
+    # No token outlives its session: who verifies access tokens by the public keys knows nothing of sessions.
     ttl = min(signer.ttl, (session.expires_at - work.moment) // SECOND)
     return {
         "access_token": signer.sign(session.user_id, session.session_id, session.role, work.moment, ttl),
@@ -45,6 +45,6 @@ async def issue_tokens(work: Work, session: sessions.LiveSession) -> dict[str, A
 
 def origin_of(request: web.Request) -> sessions.Origin:
     """From where a request comes, and by which client."""
-    # A header can hold more: control characters, bytes that are no UTF-8. No list of sessions should show them.
+    # A header can hold control characters, and bytes that are no UTF-8, which no list of sessions should show.
     client = "".join(filter(str.isprintable, request.headers.get("User-Agent", "")))
     return sessions.Origin(request[ADDRESS], client[:CLIENT_LENGTH].strip() or None)

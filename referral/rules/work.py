@@ -1,8 +1,8 @@
-"""The unit of work: one transaction of a request, and everything that goes with its end.
+"""The unit of work: one transaction of a request, and everything that belongs to its end.
 
-A handler says what it changes while it changes it, in any order. The end of the block then does each part in the one right
-order: caches are told before the commit and invalidated after it, and workers are woken last, also when the request is
-cancelled in the midst of the commit.
+A handler says what it changes, in any order, while it changes it. The end of the block does the rest in the one right
+order: it tells the caches before the commit, invalidates them after it, and wakes workers last. It does so also when the
+request is cancelled during the commit.
 """
 
 import asyncio
@@ -46,11 +46,11 @@ class Work:
         self._to_wake: dict[Wakeable, float] = {}
 
     def invalidates_code(self, *codes: str) -> None:
-        """What everybody sees of these codes, or whether they are active, is changed."""
+        """These codes are changed: whether they are active, or what everybody sees of them."""
         self._codes.add(*codes)
 
     def ends_sessions(self, *session_ids: str) -> None:
-        """These sessions end: their access tokens are refused from the request's answer on."""
+        """These sessions end. Once the request is answered, their access tokens are refused."""
         self._sessions.add(*session_ids)
 
     async def record(
@@ -62,10 +62,10 @@ class Work:
         email: str | None = None,
         **detail: Any,
     ) -> None:
-        """Record a security event, which is kept if and only if what it records is.
+        """Record a security event in the transaction: it is kept if and only if what it records is.
 
-        By default the actor is who is signed in, and the user the actor. `email` is for where no account is known. `detail`
-        becomes JSON, without what is None; no password or token may be in it.
+        By default the actor is who is signed in, and the user is the actor. Give `email` only where no account is known.
+        `detail` becomes JSON, without what is None; it must not hold a password or a token.
         """
         identity = self.request.get(IDENTITY)
         actor_id = actor or (identity.user_id if identity else None)
@@ -86,17 +86,17 @@ class Work:
     async def queue_mail(
         self, kind: outbox.MailKind, user_id: str | None, recipient: str, *, wake_after: float = 0.0, **params: Any
     ) -> None:
-        """Queue a mail in the language that the request asks for, and wake the worker so many seconds after the end."""
+        """Queue a mail in the language of the request, and wake the mail worker so many seconds after the end."""
         language = language_of(self.request.headers.get("Accept-Language", ""))
         await outbox.insert_mail(self.conn, new_id(), kind, user_id, recipient, language, self.moment, **params)
         self.wakes(self.request.app[MAILER], wake_after)
 
     def wakes(self, worker: Wakeable, after: float = 0.0) -> None:
-        """The worker has something to do once this is committed; it is woken so many seconds later."""
+        """The worker has something to do once this is committed. It is woken so many seconds later."""
         self._to_wake[worker] = after
 
     def wake_workers(self) -> None:
-        """Call when the transaction is over. It does no harm to those who then find nothing to do."""
+        """Wake the workers; the transaction is over. A worker that finds nothing to do goes back to sleep."""
         for worker, after in self._to_wake.items():
             if after:
                 asyncio.get_running_loop().call_later(after, worker.wake)
@@ -106,9 +106,9 @@ class Work:
 
 @asynccontextmanager
 async def work_on(request: web.Request) -> AsyncIterator[Work]:
-    """The unit of work of a request: committed when the block ends, as if it had never been on any exception.
+    """The unit of work of a request. It is committed when the block ends, and rolled back on any exception.
 
-    Raises DatabaseUnavailable, and then nobody knows whether a commit that was under way took place.
+    Raises DatabaseUnavailable. If a commit was under way then, nobody knows whether it took place.
     """
     app = request.app
     codes, sessions = Invalidation(app[CODE_CACHE]), Invalidation(app[SESSION_CACHE])

@@ -33,10 +33,10 @@ def open_vendor_session() -> ClientSession:
 async def ask_vendor(
     session: ClientSession, url: str, parameters: Mapping[str, str], headers: Mapping[str, str]
 ) -> tuple[int, Any]:
-    """GET `url` and return the status and, of a 200, the JSON document; of every other status None.
+    """GET `url`. Returns the status and, of a 200, the JSON document; of every other status None.
 
-    Redirects are not followed: theirs is a status like another. Raises NoAnswer when the connection fails, or when a 200
-    is longer than MAX_ANSWER or no JSON. The time is the caller's to bound.
+    Redirects are not followed. Raises NoAnswer when the connection fails, and when a 200 is longer than MAX_ANSWER or is no
+    JSON. The caller has to bound the time.
     """
     try:
         async with session.get(url, params=parameters, headers=headers, allow_redirects=False) as response:
@@ -51,12 +51,13 @@ async def ask_vendor(
     except orjson.JSONDecodeError:
         raise NoAnswer("an answer that is no JSON") from None
     except (ClientError, OSError) as error:
-        # Not its text: aiohttp puts the URL, and so the e-mail address, into some.
+        # The text of some of aiohttp's errors holds the URL, and with it the e-mail address.
         raise NoAnswer(type(error).__name__) from None
 
 
 class Breaker:
-    """Keeps requests from a vendor that failed FAILURES times in a row, for PAUSE seconds; then one may try again."""
+    """A circuit breaker: after FAILURES failures in a row it keeps requests from the vendor for PAUSE seconds; then one may
+    try again."""
 
     def __init__(self) -> None:
         self._failures = 0

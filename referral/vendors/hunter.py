@@ -16,12 +16,12 @@ from referral.vendors.client import Breaker, NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)
 
-# A form that is sent twice costs one credit: verdicts are kept a day, in this process; failures never.
+# Verdicts are cached for a day, in this process, so that a form that is sent twice costs one credit. Failures are not.
 REMEMBERED = 86_400.0
 REMEMBERED_ENTRIES = 10_000
 
-# Hunter's statuses beyond HTTP's: "still verifying, ask again" (it costs nothing), and "the address's own server behaved
-# oddly". These two and 400 are about one address: they say that Hunter itself is well.
+# Hunter's own statuses: "still verifying, ask again" (which costs nothing), and "the address's own server behaved oddly".
+# These two and 400 are about one address: Hunter itself is well.
 VERIFYING = 202
 ODD_MAIL_SERVER = 222
 ABOUT_THE_ADDRESS = (VERIFYING, ODD_MAIL_SERVER, 400)

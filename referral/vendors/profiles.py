@@ -137,9 +137,10 @@ class ProfileProvider:
         return bool(self.name)
 
     async def ask(self, email: str) -> dict[str, str | None] | None:
-        """The profile of whose address this is; None when nothing is known. The time is the caller's to bound.
+        """The profile of the person with this address; None when nothing is known. The caller has to bound the time.
 
-        Raises NoAnswer when it is worth asking again, also for a 202 ("queued")."""
+        Raises NoAnswer when it is worth asking again, also for a 202 ("queued").
+        """
         code, document = await ask_vendor(self._session, self.url, {"email": email, **self._parameters}, self._headers)
         if code in NOTHING_KNOWN:
             return None

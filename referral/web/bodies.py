@@ -12,29 +12,29 @@ from marshmallow import Schema, ValidationError
 
 from referral.contract.problems import Problem, invalid_members
 
-# 64 KiB is the most a body may have; what stalls longer than this on the way is cut.
+# A body has at most 64 KiB. One that has not arrived after so many seconds is cut.
 MAX_BODY = 64 * 1024
 BODY_TIMEOUT = 20.0
-# Characters of a query string worth keeping, longer than any of the service's own: 20,000 of them must not fill the memory.
+# Characters of a query string that is cached, longer than any of the service's own: 20,000 of them must not fill the memory.
 LONGEST_KEPT = 400
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body, decompressed. Raises a problem when it is too large, malformed or does not arrive within BODY_TIMEOUT
-    seconds."""
+    """The whole body, decompressed. Raises a problem when it is too large or malformed, or does not arrive within
+    BODY_TIMEOUT seconds."""
     try:
-        # Most have arrived with their head.
+        # Most bodies have arrived with their heads.
         async with nullcontext() if request.content.is_eof() else asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except TimeoutError:
-        # The rest of the body may still come: the connection cannot be used again.
+        # The rest of the body may still come, so that the connection cannot be used again.
         raise Problem(
             "request-timeout",
             f"The body did not arrive within {BODY_TIMEOUT:.0f} seconds.",
             headers={"Connection": "close"},
         ) from None
     except (web.RequestPayloadError, ConnectionError):
-        # Malformed chunks or compression, or the client hung up: that is no fault of the service to be logged as one.
+        # The chunks or the compression are malformed, or the client hung up: the service is not to blame, and logs no fault.
         raise Problem(
             "bad-request", "The body breaks off or is not encoded as its headers say.", headers={"Connection": "close"}
         ) from None
@@ -87,10 +87,8 @@ def load(schema: Schema, given: Any) -> dict[str, Any]:
 
 
 def load_query(schema: Schema, query_string: str) -> dict[str, Any]:
-    """What the schema makes of a query string as it was sent (of repeated members, the last), not to be changed.
-
-    Raises as `load` does.
-    """
+    """What the schema makes of a query string; of a repeated member the last one counts. Do not change the result: it is
+    cached. Raises as `load` does."""
     return (_load_kept if len(query_string) <= LONGEST_KEPT else _load_query)(schema, query_string)
 
 
@@ -98,7 +96,7 @@ def _load_query(schema: Schema, query_string: str) -> dict[str, Any]:
     return load(schema, dict(parse_qsl(query_string, keep_blank_values=True)))
 
 
-# Kept, because the same addresses and pages are asked for again and again: parsing an e-mail address costs as much as
+# Cached, because the same addresses and pages are asked for again and again, and parsing an e-mail address costs as much as
 # everything else in a look-up.
 _load_kept = lru_cache(maxsize=20_000)(_load_query)
 

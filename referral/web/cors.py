@@ -1,6 +1,6 @@
-"""Calls from the pages of other origins: the CORS protocol of the Fetch standard, for the origins of `server.cors_origins`.
+"""CORS: pages of the origins in `server.cors_origins` may call the API (the Fetch standard's protocol).
 
-Without credentials: access tokens travel in a header that a page sets itself, and nothing here goes by cookies.
+Requests carry no credentials: a page puts its access token into a header itself, and nothing here goes by cookies.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-# What a page may send beyond what any form could, and read beyond what any page may.
+# Headers that a page may send and read, beyond those that every page may.
 REQUEST_HEADERS = "Authorization, Content-Type, X-Request-ID"
 RESPONSE_HEADERS = "Link, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-ID"
-# Seconds for which a browser need not ask again; it forgets a permission no later than this.
+# Seconds that a browser may remember a permission.
 MAX_AGE = "600"
 
 
@@ -42,7 +42,7 @@ def allowing(origins: tuple[str, ...]) -> Callable[[web.Request, web.StreamRespo
     """The signal handler (`on_response_prepare`) that lets a page of these origins read an answer."""
 
     async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
-        # Also without permission: a cache must not hand this answer to a page that has one.
+        # Said without permission, too: a cache must not give this answer to a page that has permission.
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin")
         if origin in origins:

@@ -7,24 +7,25 @@ from multidict import CIMultiDict
 
 from referral.ids import REQUEST_ID, new_id
 
-# For everything that is not a page: nothing in an answer may be run or framed, and no browser guesses its type.
+# Headers of everything that is not a page: nothing in an answer may be run or framed, and no browser guesses its type.
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
-    # Answers hold personal data, or what is true for a moment; those that may be kept say so themselves.
+    # Answers hold personal data, or what is true for a moment. Those that may be cached say so themselves.
     "Cache-Control": "no-store",
-    # In place of the versions of aiohttp and Python.
+    # Replaces the versions of aiohttp and Python.
     "Server": "referral",
 }
-# A JSON answer begins as a copy of these: setting them one by one took a look-up 4 % of its time.
+# A JSON answer begins as a copy of these: setting them one by one took 4 % of a look-up's time.
 JSON_HEADERS = CIMultiDict({"Content-Type": "application/json", **HEADERS})
 # A year, in seconds: what OWASP ASVS asks for. Subdomains are the operator's to speak for.
 TRANSPORT_SECURITY = "max-age=31536000"
 
 
 def preparing_headers(public_url: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """The signal handler (`on_response_prepare`) that sets them, in a service that is reached by `public_url`."""
+    """The signal handler (`on_response_prepare`) that sets the headers of every answer, in a service that is reached by
+    `public_url`."""
     set_headers = setting_headers(public_url)
 
     async def prepare_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -34,7 +35,7 @@ def preparing_headers(public_url: str) -> Callable[[web.Request, web.StreamRespo
 
 
 def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamResponse], None]:
-    """What sets them, for an answer that no signal reaches."""
+    """The function that sets them on an answer that no signal reaches."""
     is_secure = public_url.startswith("https:")
 
     def set_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
@@ -50,7 +51,7 @@ def setting_headers(public_url: str) -> Callable[[web.BaseRequest, web.StreamRes
         if "Referrer-Policy" not in headers:
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
-            # aiohttp has named itself by now.
+            # aiohttp has set this header to its own name by now.
             headers["Server"] = HEADERS["Server"]
 
     return set_headers

@@ -31,17 +31,17 @@ from referral.web.bodies import BODY, QUERY, load, load_query, read_json
 log = logging.getLogger(REQUESTS)
 errors = logging.getLogger("referral.errors")
 
-# What another program's log can take without harm.
+# A request id that does no harm in any program's log.
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-# RFC 3986 section 3.2.2: a name or an address, and a port. RFC 9112 section 3.2 wants everything else refused.
+# RFC 3986 section 3.2.2: a name or an address, and a port. RFC 9112 section 3.2 requires that all else is refused.
 HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(:\d*)?")
-# The label of requests that match no route: their paths are anybody's, and labels are kept for ever.
+# The label of requests that match no route. Their paths are no labels: anybody could make them, and labels stay for ever.
 NO_ROUTE = "(none)"
 METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"))
 REALM = 'Bearer realm="referral"'
 # Seconds after which a client should try again: a database that restarts, a queue of passwords that drains.
 RETRY_AFTER = "2"
-# How often a request is made before a conflict is the client's to retry.
+# How often a request is made before the client has to retry after a conflict.
 ATTEMPTS = 5
 
 
@@ -55,7 +55,7 @@ async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
     if request.headers["Expect"].lower() == "100-continue":
         if request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            # By this aiohttp tells whether the answer has begun.
+            # aiohttp takes this for the beginning of the answer.
             request.writer.output_size = 0
         return None
     request[REQUEST_ID] = new_id()
@@ -86,7 +86,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.answered(method, route, status, seconds)
         log_request = app[LOG_REQUEST]
         if log_request:
-            # Most look-ups are anybody's: to look for an identity that is not there takes longer than all else here.
+            # Looking for an identity that is missing costs an exception, which takes longer than everything else here.
             identity = request.get(IDENTITY) if "Authorization" in request.headers else None
             user_id = identity.user_id if identity else None
             log_request((ended, method, route, status, seconds, request[REQUEST_ID], user_id))
@@ -94,7 +94,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever goes wrong below becomes a problem document; what nobody foresaw is logged and masked."""
+    """Answer whatever goes wrong below with a problem document. What nobody foresaw is logged and masked."""
     try:
         if not _names_host(request.headers.get("Host", "")):
             raise Problem("bad-request", "The header Host names no host.", headers={"Connection": "close"})
@@ -146,7 +146,7 @@ class Needs:
 
 @cache
 def needs_of(handler: Any) -> Needs:
-    """Read off the decorators once, not at each request. Raises UndeclaredAccess."""
+    """The needs of a handler, read off its decorators once. Raises UndeclaredAccess."""
     return _needs(declaration_of(handler), tuple(getattr(handler, "__schemas__", ())))
 
 
@@ -163,9 +163,9 @@ NEEDS_OF_NO_ROUTE = _needs(UNROUTED)
 async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Authenticate, limit and validate as the handler declares it, and call the handler.
 
-    One middleware for the four: each further one costs every request as much as a look-up in the cache. A request whose
-    transaction was undone by another one, or by the loss of a connection, is made again: whatever it did was rolled back,
-    and the body that was read is kept by the request.
+    This is one middleware for all four, because each further middleware costs every request as much as a look-up in the
+    cache. If another transaction, or the loss of a connection, undid the request's transaction, the request is made again:
+    everything it did was rolled back, and the request keeps the body that was read.
     """
     for attempt in range(1, ATTEMPTS):
         try:
@@ -186,8 +186,8 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     elif needs.limits:
         await app[LIMITER].hit(needs.limits[1], request[ADDRESS])
     for described in needs.schemas:
-        # aiohttp-apispec's own middleware does this through webargs, which costs a look-up half its rate, knows neither 415
-        # nor JSON Pointers, and leaves its results under untyped keys.
+        # aiohttp-apispec's own middleware would do this through webargs: that costs a look-up half of its rate, knows
+        # neither 415 nor JSON Pointers, and leaves its results under untyped keys.
         if described["location"] == "json":
             request[BODY] = load(described["schema"], await read_json(request))
         else:
@@ -200,7 +200,7 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
     app = request.app
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        # RFC 6750 section 3.1: no error code for a request that did not try.
+        # RFC 6750 section 3.1: a request that did not try gets no error code.
         raise await _refused(request, "Send an access token: Authorization: Bearer …", REALM)
     try:
         session_id = app[SIGNER].session_of(token.strip())
@@ -208,7 +208,8 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
         raise await _refused(request, "The access token is malformed or has expired") from None
     known, asked = app[SESSION_CACHE].look(session_id)
     if known and limit:
-        # By whom it says it is, while Redis is asked whether that still holds: one trip for both.
+        # The hit is counted for the user that the token names while Redis is asked whether the session still lives: both
+        # share one round trip.
         await app[LIMITER].hit(limit, known.user_id)
     if known and asked is None:
         return known
@@ -226,7 +227,7 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
 
 
 async def _refused(request: web.Request, reason: str, challenge: str | None = None) -> Problem:
-    # Whoever cannot say who they are is counted, too: each try may cost a look-up of its session.
+    # A request without a valid token is counted, too: it may have cost a look-up of its session.
     await request.app[LIMITER].hit("request_by_address", request[ADDRESS])
     if challenge:
         return Problem("unauthorized", reason, headers={"WWW-Authenticate": challenge})

@@ -19,9 +19,9 @@ from referral.ids import REQUEST_ID, new_id
 from referral.log import LOG_REQUEST, LogRequest, flush_log
 from referral.web.headers import setting_headers
 
-# Seconds in which a request's head must have arrived from its first byte on; `bodies.py` has the body's.
+# Seconds in which a request's head must arrive, from its first byte on; `bodies.py` has the time of a body.
 HEAD_TIMEOUT = 20.0
-# Seconds that an idle connection is kept: longer than proxies keep theirs, that they never write to one that is closing.
+# Seconds that an idle connection is kept. Proxies keep theirs for a shorter time, and so never write to one that is closing.
 KEEPALIVE = 75
 # Connections that may wait to be accepted. The system's own bound may be lower (net.core.somaxconn).
 BACKLOG = 1024
@@ -30,8 +30,8 @@ SHUTDOWN_TIMEOUT = 60
 
 
 class Connection(RequestHandler):
-    """aiohttp's, but a head that stalls half-way is cut, where aiohttp itself would wait as long as for an idle connection,
-    and what its parser refuses is answered by a problem."""
+    """aiohttp's connection, with two differences: a head that stalls half-way is cut, where aiohttp would wait as long as
+    for an idle connection; and what the parser refuses is answered by a problem."""
 
     __slots__ = ("_head_timer", "_log_request", "_set_headers")
 
@@ -43,7 +43,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # A handler that still waits for its first or next request after data came has got a part of a head.
+        # If the handler still waits for a request although data has come, that was part of a head.
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None:
                 self._head_timer = self._loop.call_later(HEAD_TIMEOUT, self.force_close)
@@ -60,11 +60,11 @@ class Connection(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A problem document for what aiohttp's parser refuses, before any middleware, and the end of the connection: nobody
-        knows where the next request would begin."""
+        """Answer what aiohttp's parser refuses, before any middleware, with a problem, and end the connection: nobody knows
+        where the next request would begin."""
         request_id = new_id()
         if isinstance(exc, HttpProcessingError):
-            # The lines behind the first one repeat what was sent.
+            # Further lines of the message repeat what was sent.
             reason = exc.message.strip().partition("\n")[0].partition(":")[0].rstrip(".")
             if isinstance(exc, InvalidURLError):
                 reason = "Invalid address"
@@ -72,12 +72,12 @@ class Connection(RequestHandler):
             if self._log_request:
                 self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None))
         else:
-            # Logs what nobody foresaw, and raises when the answer has begun.
+            # This logs the unforeseen error, and raises it if the answer has begun.
             super().handle_error(request, status, exc, message)
             problem = Problem("internal-error", "The service failed; the fault was logged.")
         request[REQUEST_ID] = request_id
         response = problem.response(request, request_id)
-        # No application is asked, and so no signal of its either.
+        # No application handles this request, so that none of its signals sets headers.
         self._set_headers(request, response)
         response.force_close()
         return response
@@ -109,14 +109,14 @@ class Runner(web.AppRunner):
         last_requests: float = 0.0,
         **options: Any,
     ) -> None:
-        """With aiohttp's options. The requests of connections that were accepted up to `last_requests` seconds before the
-        stop are answered, too."""
+        """With aiohttp's options. Requests are answered, too, of connections that were accepted up to `last_requests`
+        seconds before the stop."""
         super().__init__(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=shutdown_timeout, **options)
         self._last_requests = last_requests
 
     async def setup(self) -> None:
         await super().setup()
-        # What is there by now is there for good. To go through it again and again took 2.4 % of the time, in pauses.
+        # Objects that exist by now live on. Collecting garbage among them again and again took 2.4 % of the time, in pauses.
         gc.collect()
         gc.freeze()
 
@@ -128,7 +128,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        # aiohttp has no way to name another class.
+        # aiohttp has no parameter for another class.
         server.__class__ = Server
         assert isinstance(server, Server)
         server.set_headers = setting_headers(self.app[CONFIG].server.public_url)
@@ -137,8 +137,8 @@ class Runner(web.AppRunner):
 
 
 async def serve_until_stopped(app: web.Application, listener: socket.socket, announce: Callable[[], None]) -> None:
-    """Serve on the listening socket until SIGINT or SIGTERM, then answer what was accepted; `announce` is called when it
-    listens."""
+    """Serve on the listening socket until SIGINT or SIGTERM, then answer what was accepted. `announce` is called once the
+    service listens."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -147,8 +147,8 @@ async def serve_until_stopped(app: web.Application, listener: socket.socket, ann
         os._exit(130)
 
     def stop() -> None:
-        # A second SIGTERM, as make passes one on beside the one that it got, must not break off what the first began.
-        # A second Ctrl+C is meant to; nothing that was acknowledged is lost by it.
+        # make passes its SIGTERM on, so that there may be two: the second must not break off what the first began. A second
+        # Ctrl+C is meant to do so; nothing that was acknowledged is lost by it.
         loop.add_signal_handler(signal.SIGTERM, lambda: None)
         loop.add_signal_handler(signal.SIGINT, break_off)
         stopped.set()

@@ -1,7 +1,8 @@
-"""One connection to Redis for the whole process, and whether Redis is out.
+"""One connection to Redis for the whole process, with a circuit breaker.
 
-What is asked while an answer is under way goes out together when it has come, in one piece. Under load, that made
-look-ups two and a half times as many as a round trip of redis-py's for each command did.
+The client pipelines: commands that arrive while an answer is under way go out together when it has come. Under load, that
+made two and a half times as many look-ups as redis-py did with one round trip for each command. While Redis is out the
+circuit is open: nobody waits for it, and a probe finds out when it is back.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Seconds. What Redis does takes well under a millisecond: one that needs longer than this is as good as out.
+# Seconds for an answer. Redis needs well under a millisecond: one that takes longer than this is as good as out.
 TIMEOUT = 0.05
-# Turns of the event loop from the arrival of an answer to its reader.
+# Iterations of the event loop that an answer which has arrived takes to reach its reader.
 LATE_TURNS = 4
-# While Redis is out nobody waits for it; it is asked this often whether it is back.
+# Seconds between two probes while the circuit is open.
 PROBE_INTERVAL = 0.5
-# Commands that go out together at most: packing and reading them takes the event loop a few milliseconds.
+# Commands that are pipelined at most: packing and reading them takes the event loop a few milliseconds.
 BATCH = 200
-# A write, and by a script, as all that matters is: a full or read-only Redis is out, too.
+# The probe writes, by a script, as everything that matters does: a full or read-only Redis counts as out, too.
 PROBE = ("EVAL", "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])", 1, "referral:probe", 1_000)
 
 
@@ -46,7 +47,7 @@ class Reply(NamedTuple):
     value: Any
 
 
-# What was asked of Redis, and will be answered.
+# The answer to a command, to be awaited.
 Question = asyncio.Future[Reply | None]
 
 
@@ -62,14 +63,14 @@ class RedisClient:
         self._closed = False
         address, _, authority = url.partition("?ca=")
         options = {"ssl_ca_certs": unquote(authority)} if authority else {}
-        # Never used as a pool: it knows what a URL means, and makes connections.
+        # The pool only parses the URL and makes connections; nothing is ever pooled.
         self._pool: Any = aioredis.ConnectionPool.from_url(
             address,
             **options,
             socket_timeout=None,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
-            # Version 2 needs no greeting.
+            # Version 2 of the protocol needs no greeting.
             protocol=2,
             driver_info=None,
             redis_connect_func=_on_connect,
@@ -80,7 +81,8 @@ class RedisClient:
         return self._probe is not None
 
     def ask(self, *command: Any) -> Question:
-        """Ask, and the answer to be awaited; None when Redis is out or fails, which never is the caller's failure."""
+        """Send a command, and return its answer to be awaited. The answer is None when Redis is out or fails: that is never
+        the caller's failure."""
         answer: Question = asyncio.get_running_loop().create_future()
         if self.is_out or self._closed:
             answer.set_result(None)
@@ -109,7 +111,7 @@ class RedisClient:
                 if not self.is_out:
                     replies = await _in_time(self._exchange([command for command, _ in batch]))
             except Exception as error:
-                # Whatever it is: of a server that is not even a Redis, anything may be expected.
+                # A server that is not even a Redis may cause any error.
                 self._lost(error)
             finally:
                 for (_, answer), reply in zip_longest(batch, replies):
@@ -118,8 +120,8 @@ class RedisClient:
         self._sending = None
 
     async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Reply]:
-        """Redis's answers. Raises what becomes of the connection, or a refusal; either ends the connection, and what was
-        done of the rest is not known."""
+        """Send the commands and return Redis's answers. Raises whatever breaks the connection, or a refusal; both end the
+        connection, and nobody knows which of the commands were executed."""
         try:
             connection = await self._connected()
             await connection.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
@@ -130,7 +132,7 @@ class RedisClient:
 
     async def _connected(self) -> Any:
         if self._connection is not None:
-            # A server may have ended a connection that was idle, or have been restarted, and be in the best of health.
+            # A healthy server may have ended an idle connection, or have been restarted.
             try:
                 is_lost = await self._connection.can_read()
             except RedisError:
@@ -155,7 +157,7 @@ class RedisClient:
         self._probe = asyncio.create_task(self._watch_for_return())
 
     async def _watch_for_return(self) -> None:
-        # At once for the first time: it may have been a hiccup.
+        # The first probe goes out at once: it may have been a hiccup.
         while True:
             try:
                 await _in_time(self._exchange([PROBE]))
@@ -169,7 +171,7 @@ class RedisClient:
 
 
 async def _on_connect(connection: Any) -> None:
-    """Greet, and learn which process answers: before any command on a connection, its run id is known."""
+    """Greet the server and learn which process answers, so that the run id of a connection is known before any command."""
     connection.run_id = None
     await connection.on_connect_check_health(check_health=False)
     await connection.send_command("INFO", "server", check_health=False)
@@ -181,12 +183,12 @@ async def _on_connect(connection: Any) -> None:
 
 
 async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. Raises TimeoutError, and ends it, after TIMEOUT seconds.
+    """The result of `work`. Raises TimeoutError after TIMEOUT seconds and cancels it.
 
-    Unlike asyncio.timeout it does not take a busy event loop for a late answer: what has arrived by then is read.
+    Unlike asyncio.timeout, this does not take a busy event loop for a late answer: what has arrived by then is read.
     """
     task = asyncio.create_task(work)
-    # Fetched in any case: what fails while nobody waits for it any more is no news.
+    # The error is always fetched: asyncio would log one that nobody waits for any more.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         await asyncio.wait([task], timeout=TIMEOUT)

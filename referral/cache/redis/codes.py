@@ -1,8 +1,8 @@
-"""Active codes in Redis, shared by all workers, and never stale whatever becomes of Redis.
+"""The cache of active codes in Redis, which all workers share and which is never stale, whatever becomes of Redis.
 
-An entry is void unless it says the current era (`epoch.py`). A look-up that misses takes a lease on the key, asks
-the database, and fills only if its lease is still there. A change takes the lease away, and so do a flush, an eviction and
-a restart; while there is a tombstone on the key, nobody gets a lease.
+An entry is void unless it names the current era (`epoch.py`). A look-up that misses takes a *lease* on the key, asks the
+database, and fills the key only if its lease is still there. A change takes the lease away, and so do a flush, an eviction
+and a restart. While a tombstone lies on the key, nobody gets a lease.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
 
-# Longest life of an entry, in ms: what is rarely asked for need not lie there.
+# The longest life of an entry, in ms: a code that is rarely asked for need not be cached.
 ENTRY_TTL = 600 * SECOND
-# Longer than any look-up of the database may take, in ms.
+# The life of a lease, in ms: longer than any look-up of the database may take.
 LEASE_TTL = 15 * SECOND
 
 # A key holds an entry (era and JSON), a lease ("?" and a random word) or a tombstone.
-# Nothing is sent to Redis but these scripts and GET, and no script is longer than it is worth loading beforehand.
+# Only these scripts and GET are sent to Redis. The scripts are too short to be worth loading beforehand.
 
-# The value of the code's key that an e-mail's key points to. One round trip, at the price of a key not declared, which only
-# a Redis Cluster would mind.
+# Returns the value of the code's key that an e-mail's key points to. One round trip is worth a key that is not declared,
+# which only a Redis Cluster would mind.
 GET_BY_EMAIL = """
 local code = redis.call('GET', KEYS[1])
 return code and redis.call('GET', 'referral:code:' .. code)
@@ -43,8 +43,8 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-# Fills a key on which the lease ARGV[1] still is. The e-mail's key needs no lease: it says where to look, not what is true.
-# The end is a time, not a period: a Redis that hung may execute this late.
+# Fills a key if the lease ARGV[1] is still on it. The e-mail's key needs no lease: it says where to look, not what is true.
+# The entry's end is a time and no period, because a Redis that hung may execute this late.
 FILL = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2])
@@ -66,7 +66,7 @@ class _Look(NamedTuple):
         if self.value is None or not self.value.startswith(self.era):
             return None
         code, expires_at, referrer_id, username, digest = orjson.loads(self.value[len(self.era) :])
-        # Without an e-mail asked for, none is known here: none is to be read in Redis.
+        # No address can be read in Redis: without an e-mail asked for, none is known here.
         active = ActiveCode(code, expires_at, referrer_id, username, email_key)
         return active if active.expires_at > now() and of in (None, digest) else None
 
@@ -92,18 +92,18 @@ class RedisCodeCache:
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
         digest = _digest(email_key)
         look = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(digest))
-        # The e-mail's key may be old: what it leads to must say itself whose it is.
+        # The e-mail's key may be outdated: the entry that it leads to has to say whose it is.
         found = look and look.active(email_key, digest)
         if found:
             self._hit()
             return found
         self._miss()
-        # First to learn which key to take the lease on.
+        # Only the database knows on which key to take the lease.
         active = await load()
         return await self._load(active.code, load, look.era) if look and active else active
 
     async def made(self, code: str, load: Load) -> None:
-        # For all workers.
+        # One worker fills it for all of them.
         await self.by_code(code, load)
 
     async def _look(self, *command: Any) -> _Look | None:
@@ -115,7 +115,7 @@ class RedisCodeCache:
         return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
 
     async def _load(self, code: str, load: Load, era: bytes) -> ActiveCode | None:
-        """Ask the database under a lease on the code's key, and fill the key if the lease holds."""
+        """Ask the database under a lease on the code's key, and fill the key if the lease is still there."""
         lease = f"?{secrets.token_hex(8)}"
         reply = await self._redis.ask("EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, era)
         active = await load()
@@ -144,7 +144,7 @@ def _name(code: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _digest(email_key: str) -> str:
-    # No address is to be read in Redis.
+    # Addresses must not be readable in Redis.
     return hashlib.sha256(email_key.encode()).hexdigest()
 
 

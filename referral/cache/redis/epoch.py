@@ -1,16 +1,18 @@
-"""How what is kept of the database is given up, on all workers at once, whatever becomes of Redis.
+"""Invalidation on all workers at once, whatever becomes of Redis (docs/caching.md has the sequence).
 
-What is kept says its *era*, the Redis process that was asked and the epoch in the database, and is void in another.
+Everything that is cached names its *era*: the Redis process that was asked (its run id), and the epoch, a number in the
+database. A cached value of another era is void.
 
-- A change puts a tombstone on the keys of what it changes before its commit, and removes the keys after it. A worker that is
-  killed in between leaves its name on the tombstone for TOMBSTONE_TTL: no other change removes it, or prolongs it.
-- A change that cannot reach Redis advances the epoch in its own transaction, so that everything is void. Workers read the
-  epoch at most EPOCH_LEASE seconds before they trust what they keep, and the change is answered only after that time.
-- A Redis that is restarted, perhaps with entries from an old snapshot, has another run id: those entries are void. Each
-  connection knows the run id of the process it leads to, so that no answer is taken for another process's.
+- Before its commit, a transaction puts a *tombstone* on the keys that it changes; after the commit it removes them. A
+  worker that is killed in between leaves its name on the tombstone for TOMBSTONE_TTL, and no other change removes or
+  prolongs it.
+- A transaction that cannot reach Redis advances the epoch, which makes everything void. Workers trust an epoch for
+  EPOCH_LEASE seconds after they read it, and the change is answered only after that time.
+- A Redis that is restarted has another run id, so that entries of an old snapshot are void. Each connection knows the run
+  id of the process it leads to, and no answer is taken for another process's.
 
-All workers must use the same Redis process: a URL behind which a second one takes over while the first still answers some of
-the workers is no shared cache.
+All workers must use the same Redis process. A URL behind which a second process takes over, while the first one still
+answers some of the workers, is no shared cache.
 """
 
 import asyncio
@@ -23,18 +25,18 @@ from referral.clock import SECOND
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
 from referral.queries import cache_epoch
 
-# How long a worker trusts an epoch that it read, and what a change waits when it could not reach Redis: longer, because
-# timers may go off early by a clock's grain.
+# Seconds that a worker trusts an epoch that it read, and that a change waits which could not reach Redis. The wait is
+# longer, because timers may go off early by a clock's grain.
 EPOCH_LEASE = 0.1
 EPOCH_WAIT = 0.12
-# How often the epoch is tried to be advanced after a commit, when the database undoes it.
+# How often the epoch is tried to be advanced after a commit, while the database undoes that.
 ATTEMPTS = 5
 # Longer than any transaction takes, in ms.
 TOMBSTONE_TTL = 60 * SECOND
 
-# A tombstone is this and the name of each change with the end of its time, by Redis's clock.
+# A tombstone is this sign, followed by the name of each change and the end of its time by Redis's clock.
 TOMBSTONE = b"-"
-# Lua, for both: what is left of the tombstone of a key without the change ARGV[1], and without those whose time is over.
+# Lua, for both scripts: what is left of a key's tombstone without the change ARGV[1] and without changes whose time is over.
 OTHERS = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -63,7 +65,7 @@ end
 
 
 class RedisInvalidation:
-    """The changes of one process, and what it knows of the others'."""
+    """Invalidates on behalf of one process, and knows the epoch that the other processes may have advanced."""
 
     def __init__(self, redis: RedisClient, database: Database) -> None:
         self.redis = redis
@@ -73,10 +75,10 @@ class RedisInvalidation:
         self._epoch_lock = asyncio.Lock()
 
     async def trusted_epoch(self) -> int:
-        """The epoch, read no longer than EPOCH_LEASE ago. Raises DatabaseUnavailable."""
+        """The epoch, read no longer than EPOCH_LEASE seconds ago. Raises DatabaseUnavailable."""
         if time.monotonic() - self._epoch_read_at <= EPOCH_LEASE:
             return self._epoch
-        # One by one: of two reads at once, the one that began earlier could end later.
+        # Reads go one by one: of two at once, the one that began earlier could end later.
         async with self._epoch_lock:
             asked = time.monotonic()
             if asked - self._epoch_read_at > EPOCH_LEASE:
@@ -86,8 +88,8 @@ class RedisInvalidation:
             return self._epoch
 
     async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
-        """Within the transaction that changes what these keys stand for; `change` is its name. False when Redis could not be
-        told."""
+        """Put tombstones on these keys, within the transaction that changes what they stand for; `change` is its name.
+        False when Redis could not be told, and the epoch was advanced instead."""
         keys = list(names)
         if await self.redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL):
             return True
@@ -95,12 +97,12 @@ class RedisInvalidation:
         return False
 
     async def end(self, change: str, names: Iterable[str], *, told: bool) -> None:
-        """When that transaction is over; `told` is what `begin` returned. Raises DatabaseUnavailable."""
+        """Remove the tombstones; that transaction is over. `told` is what `begin` returned. Raises DatabaseUnavailable."""
         keys = list(names)
         if await self.redis.ask("EVAL", UNBURY, len(keys), *keys, change):
             return
         if told:
-            # Redis went away between the tombstone and here, and may come back without it.
+            # Redis went away after it got the tombstone, and may come back without it.
             await self._advance_epoch()
         await asyncio.sleep(EPOCH_WAIT)
 
@@ -110,5 +112,5 @@ class RedisInvalidation:
                 async with self._database.transaction() as conn:
                     await cache_epoch.advance_epoch(conn)
                 return
-        # Not a conflict any more, after which the request would be made again: its own transaction is committed.
+        # This is no conflict any more, after which the request would be made again: its own transaction is committed.
         raise DatabaseUnavailable("the other workers could not be told of a change")

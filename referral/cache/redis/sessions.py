@@ -1,9 +1,9 @@
-"""Live sessions, kept by each worker for as long as Redis says that none has ended.
+"""The cache of live sessions, kept by each worker for as long as Redis says that no session has ended.
 
-In Redis, GENERATION holds a random word that each session's end does away with. What is kept says which word was there
-before the database was asked, and in which era (`epoch.py`); it is taken for true only if Redis, asked by the very
-request, says the same. The question goes out in one piece with the counting of the request's limit. It is one word for all
-sessions, because they end seldom and are asked for all the time.
+In Redis, GENERATION holds a random word, which the end of any session removes. A worker remembers the word that was there
+before it asked the database, and the era (`epoch.py`). It takes a cached session for live only if Redis, asked by the very
+request, still has that word. The question is pipelined with the counting of the request's limit. There is one word for all
+sessions, because sessions end seldom and are asked for all the time.
 """
 
 import secrets
@@ -19,7 +19,7 @@ from referral.database import Connection
 from referral.queries.sessions import LiveSession
 
 GENERATION = "referral:sessions"
-# The word, made if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
+# Returns the word. Makes one if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
 MAKE_GENERATION = """
 local word = redis.call('GET', KEYS[1])
 if not word then
@@ -55,7 +55,7 @@ class RedisSessionCache:
         reply = await asked if asked else None
         if reply and reply.value is None:
             reply = await self._redis.ask("EVAL", MAKE_GENERATION, 1, GENERATION, secrets.token_hex(8))
-        # What must be the same for what is kept to be true; none while Redis is out, or a session is ending.
+        # A cached session is live only if this is the same as then. While Redis is out or a session ends, there is none.
         generation = None
         if reply and not reply.value.startswith(TOMBSTONE):
             generation = reply.run_id, await self._invalidation.trusted_epoch(), reply.value
@@ -64,7 +64,7 @@ class RedisSessionCache:
             return kept.session
         session = await load()
         if session is None:
-            # Nothing more is counted as the requests of whose it was.
+            # The session has ended: its requests count as nobody's from here on.
             self._kept.pop(session_id, None)
         elif generation is not None:
             self._kept[session_id] = _Kept(session, generation)

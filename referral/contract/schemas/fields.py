@@ -18,7 +18,7 @@ RESERVED_CODES = frozenset({"CURRENT", "BY-EMAIL"})
 USERNAME_LENGTH = (2, 32)
 # RFC 5321 section 4.5.3.1.3, without the angle brackets.
 LONGEST_EMAIL = 254
-# Of what is typed letter by mark; what is longer than that is refused before its normal form is made.
+# Code points that one character of a normal form is typed with at most. A longer text is refused before it is normalised.
 MOST_CHARACTERS_IN_ONE = 4
 # A limit of uses has to fit a 32-bit client.
 MAX_USES = 2_147_483_647
@@ -61,7 +61,7 @@ class Email(fields.Field[str]):
     """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        # Normal forms take time that grows with the square of the length: what cannot be short enough is not looked at.
+        # The time of normalising grows with the square of the length: a text that is too long is not normalised.
         if not isinstance(value, str) or len(value) > MOST_CHARACTERS_IN_ONE * LONGEST_EMAIL:
             raise ValidationError("Must be an e-mail address.")
         try:
@@ -94,7 +94,7 @@ class CodeText(fields.Field[str]):
     """A code in upper case."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        # ASCII first: upper() makes "SS" of "ß" and so another code of another text.
+        # ASCII is checked first: upper() would make "SS" of "ß", and so another code.
         if not isinstance(value, str) or not value.isascii() or not CODE.fullmatch(value.upper()):
             raise ValidationError("Must be 4 to 32 of A-Z, 0-9, '-' and '_'.")
         if value.upper() in RESERVED_CODES:
