@@ -115,6 +115,15 @@ def test_what_the_readme_points_at_is_there() -> None:
         assert f"\n{target}:" in makefile, target
 
 
+def test_files_that_the_documents_name_are_there() -> None:
+    invented = re.compile(r"gifts|DOMAIN|NNNN")  # CONTRIBUTING.md's examples
+    documents = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for document in documents:
+        for name in re.findall(r"`([\w./]+\.(?:py|sql|toml))`", document.read_text()):
+            found = any((ROOT / folder / name).exists() for folder in ("", "referral", "tests"))
+            assert found or invented.search(name) or name == ".rollback.sql", (document, name)
+
+
 def test_every_test_that_stands_for_the_security_of_a_chapter_exists() -> None:
     text, checked = (ROOT / "SECURITY.md").read_text(), 0
     for file, names in re.findall(r"(test_\w+\.py)::((?:test_\w+(?:, )?)+)", text):
