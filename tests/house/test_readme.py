@@ -202,7 +202,7 @@ def test_requests_http_has_every_call_of_the_api_and_none_that_does_not_exist(ma
 def test_requests_http_takes_its_variables_from_requests_that_are_named() -> None:
     requests = Requests((ROOT / "requests.http").read_text())
     taken = [value for value in requests.variables.values() if "response" in value]
-    assert len(taken) == 7
+    assert taken
     for value in taken:
         assert re.fullmatch(r"{{(\w+)\.response\.body\.[\w.]+}}", value), value
         assert re.match(r"{{(\w+)", value)[1] in requests.names  # type: ignore[index]
