@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from referral.database import Deferred, Row, log_if_slow
@@ -25,11 +25,15 @@ class StatementConnection(ABC):
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         raise RuntimeError(f"{name}: only a transaction defers statements")
 
-    async def rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        """The statement's rows as the driver returns them. A slow statement is logged by its name."""
+    def rows(self, name: str, parameters: dict[str, Any]) -> Awaitable[Sequence[Row]]:
+        """The statement's rows as the driver returns them."""
+        return self._timed(name, parameters, self._fetch(name, parameters))
+
+    async def _timed(self, name: str, parameters: dict[str, Any], fetching: Awaitable[Sequence[Row]]) -> Sequence[Row]:
+        """Await the rows of the statement of this name, and log it if it was slow."""
         started = time.perf_counter()
         try:
-            return await self._fetch(name, parameters)
+            return await fetching
         finally:
             log_if_slow(name, started, parameters)
 

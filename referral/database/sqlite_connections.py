@@ -228,7 +228,7 @@ class SQLiteReader(SQLiteConnection):
         build = builder_of(record, self._statements[name].columns)
         if name not in self._pages:
             self._pages[name] = _in_one_row(self._statements[name])
-        [(array,)] = await self._ask(name, self._pages[name], parameters)
+        [(array,)] = await self._timed(name, parameters, self._ask(name, self._pages[name], parameters))
         return list(map(build, orjson.loads(array)))
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, get_args
 import asyncpg
 import pytest
 
+import referral.database
 from referral import queries
 from referral.database import Database, is_postgres
 from referral.database.opening import open_database
 from referral.database.statements import Statement, builder_of, columns_of, load_statements
-from referral.queries import audit, referrals
+from referral.queries import audit, referrals, users
 from tests.database.test_database import WORLD, execute
 from tests.support.rows import sql
 
@@ -124,6 +125,25 @@ async def test_a_page_has_the_rows_and_the_types_of_a_list(database: Database) -
         assert await conn.page("list_referrals", referrals.Referral, **{**parameters, "referrer_id": "nobody"}) == []
     async with database.transaction() as conn:
         assert await conn.page("list_referrals", referrals.Referral, **parameters) == listed
+
+
+async def test_a_slow_statement_is_logged_however_it_is_asked_for(
+    database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(referral.database, "SLOW_STATEMENT", -1.0)
+    page = {"referrer_id": "nobody", "before_time": 1, "before_id": "", "page_size": 1, "with_email": 0}
+    async with database.reader() as conn:
+        for asking in (
+            conn.run("find_contact", user_id="nobody"),
+            conn.one("find_contact", users.Contact, user_id="nobody"),
+            conn.value("find_contact", str, user_id="nobody"),
+            conn.values("find_contact", str, user_id="nobody"),
+            conn.all("list_referrals", referrals.Referral, **page),
+            conn.page("list_referrals", referrals.Referral, **page),
+        ):
+            await asking
+    slow = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert slow == ["slow statement find_contact"] * 4 + ["slow statement list_referrals"] * 2
 
 
 # What may be deferred
