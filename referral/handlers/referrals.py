@@ -11,7 +11,13 @@ from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.people import person
-from referral.contract.schemas.referrals import CodeUseSchema, ReferralPageSchema, ReferrerSetSchema, referral_view
+from referral.contract.schemas.referrals import (
+    CodeUseSchema,
+    ReferralPageSchema,
+    ReferrerSetSchema,
+    own_referral_view,
+    referral_view,
+)
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import referrals, users
@@ -93,6 +99,6 @@ async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
         limit,
         total,
         key=lambda referral: (referral.joined_at, referral.user_id),
-        view=lambda referral: referral_view(referral, with_email=with_email),
+        view=own_referral_view if with_email else referral_view,
     )
     return answer(document, headers=headers)

@@ -35,14 +35,16 @@ class ReferralPageSchema(PageSchema):
     items = fields.List(fields.Nested(ReferralSchema))
 
 
-def referral_view(referral: Referral, *, with_email: bool) -> dict[str, Any]:
-    """A referral; the address only for the referrer and for an admin."""
-    view = {
+def referral_view(referral: Referral) -> dict[str, Any]:
+    """Everybody's view of a referral."""
+    return {
         "id": referral.user_id,
         "username": referral.username,
         "joined_at": rfc_3339(referral.joined_at),
         "code": referral.code,
     }
-    if with_email:
-        view["email"] = referral.email
-    return view
+
+
+def own_referral_view(referral: Referral) -> dict[str, Any]:
+    """The referrer's and an admin's view of a referral: it has the address, too."""
+    return {**referral_view(referral), "email": referral.email}
