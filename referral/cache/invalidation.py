@@ -43,6 +43,11 @@ class Invalidation:
         """The transaction changes what these keys stand for."""
         self._keys.update(keys)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the cache was told before the commit, and has to be told after it."""
+        return self._change is not None
+
     async def before_commit(self, conn: Connection) -> None:
         """Tell the cache which keys are about to change. Raises DatabaseUnavailable."""
         if self._keys:
@@ -52,10 +57,9 @@ class Invalidation:
             self._told = await self._cache.before_commit(conn, self._change, self._keys)
 
     async def after_commit(self) -> None:
-        """Invalidate the keys, if the transaction came as far as its commit. Whether it was committed makes no difference:
-        a request that is cancelled during the commit cannot know. Raises DatabaseUnavailable."""
-        if self._change is None:
-            return
+        """Invalidate the keys of an invalidation that is begun. Whether the transaction was committed makes no difference: a
+        request that is cancelled during the commit cannot know. Raises DatabaseUnavailable."""
+        assert self._change is not None
         try:
             await self._cache.after_commit(self._change, self._keys, told=self._told)
         except TransactionConflict as error:
@@ -78,14 +82,21 @@ async def invalidating(database: Database, *invalidations: Invalidation) -> Asyn
     except BaseException as error:
         # A cancellation stays one, whatever else fails.
         with suppress(DatabaseUnavailable) if isinstance(error, asyncio.CancelledError) else nullcontext():
-            await settle(_after_commit(invalidations))
+            await _finish(invalidations)
         raise
-    await settle(_after_commit(invalidations))
+    await _finish(invalidations)
 
 
-async def _after_commit(invalidations: Sequence[Invalidation]) -> None:
+async def _finish(invalidations: Sequence[Invalidation]) -> None:
+    begun = [invalidation for invalidation in invalidations if invalidation.is_begun]
+    # Most transactions change nothing that is cached, and settling costs a task.
+    if begun:
+        await settle(_after_commit(begun))
+
+
+async def _after_commit(begun: Sequence[Invalidation]) -> None:
     failure: DatabaseUnavailable | None = None
-    for invalidation in invalidations:
+    for invalidation in begun:
         try:
             await invalidation.after_commit()
         except DatabaseUnavailable as error:
