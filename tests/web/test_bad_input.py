@@ -474,9 +474,10 @@ async def test_an_expectation_that_cannot_be_met_is_a_problem(alice: Person) -> 
     reader, writer = await asyncio.open_connection("127.0.0.1", alice.client.port)
     writer.write(post("/auth/register", "Expect: 100-continue\r\n").encode())
     async with asyncio.timeout(10):
-        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"{}")
-        assert b"422" in await reader.readuntil(b"Entity\r\n")
+        # Python 3.13 has another phrase for this status.
+        assert (await reader.readline()).startswith(b"HTTP/1.1 422 ")
     writer.close()
 
 
