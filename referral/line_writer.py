@@ -1,14 +1,20 @@
 """A writer of lines that nobody has to wait for (write-behind): lines go to a buffer, and a thread writes many at once.
 
-The buffer is bounded. When whoever reads the lines is too slow, new lines are dropped and counted. A pipe or a terminal may
-be shared by several processes: they write to it under a lock between processes, so that no line is torn.
+The buffer is bounded. When whoever reads the lines is too slow, new lines are dropped and counted. Several processes may
+share what they write to: they write under a lock between processes, so that no line is torn.
+
+`put` is reentrant. Python may collect garbage wherever an object is made, and a finaliser may log: it then calls `put` in
+the midst of another `put` of the same thread.
 """
 
+import contextlib
 import fcntl
 import functools
 import os
+import queue
 import select
 import stat
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable
@@ -30,7 +36,10 @@ RETRY_PAUSE = 1.0
 def _lock_between_processes() -> int:
     """A descriptor to lock, the same in every process that is forked from this one. The lock belongs to a process and ends
     with it (fcntl(2))."""
-    return os.memfd_create("lines")
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("lines")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 _writers: "weakref.WeakSet[LineWriter[Any]]" = weakref.WeakSet()
@@ -48,9 +57,9 @@ class LineWriter(Generic[T]):
         self._render = render
         self._dropped_line = dropped_line
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        # A write of no more than this to a pipe is done as a whole (POSIX, write(2)); one to a file always is.
+        # A pipe takes no more than this as a whole (POSIX, write(2)).
         self._chunk = 1_048_576 if is_file else select.PIPE_BUF
-        self._between_processes = None if is_file else _lock_between_processes()
+        self._between_processes = _lock_between_processes()
         self._start()
         _writers.add(self)
 
@@ -62,7 +71,10 @@ class LineWriter(Generic[T]):
         self._dropped = 0
         self._is_stuck = False
         self._thread: threading.Thread | None = None
-        self._put, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
+        # Wakes the thread, and once more if it should not linger. An Event could not be set in the midst of being set.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_awake = False
+        self._closing = threading.Event()
         # Whether everything that was put has been written.
         self._written = threading.Condition()
         self._is_writing = False
@@ -70,31 +82,41 @@ class LineWriter(Generic[T]):
     def put(self, item: T) -> None:
         """Have a line written within a fifth of a second. This never waits."""
         self._put_last.append(item)
-        if len(self._put_last) >= AT_ONCE:
-            self._make_lines()
-        if not self._put.is_set():
+        # If the lock is taken, lines are being made, perhaps by this very thread.
+        if len(self._put_last) >= AT_ONCE and self._making_lines.acquire(blocking=False):
+            try:
+                self._make_lines()
+            finally:
+                self._making_lines.release()
+        if not self._is_awake:
+            self._is_awake = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
                 self._thread.start()
-            self._put.set()
+            self._wake.put(None)
 
     def _make_lines(self) -> None:
-        with self._making_lines:
-            # Others put more at its end meanwhile.
-            items = self._put_last[:]
-            del self._put_last[: len(items)]
-            if len(self._lines) + len(items) > MOST_LINES:
-                self._dropped += len(items)
-            else:
-                self._lines += map(self._render, items)
+        """Make lines of what was put; the caller has locked `_making_lines`."""
+        # Others put more at its end meanwhile.
+        items = self._put_last[:]
+        del self._put_last[: len(items)]
+        if len(self._lines) + len(items) > MOST_LINES:
+            self._dropped += len(items)
+        else:
+            self._lines += map(self._render, items)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last flush was in vain, and nothing could be written since."""
+        return self._is_stuck
 
     def flush(self, timeout: float) -> bool:
-        """Have everything written now. False when that takes longer than so many seconds; then nobody waits for the reader
-        again until it has read something."""
+        """Have everything written now. False when that takes longer than so many seconds."""
+        if threading.current_thread() is self._thread:
+            # A finaliser logs an error in the thread itself.
+            return False
         with self._written:
-            if self._is_stuck:
-                return False
-            self._hurry.set()
+            self._wake.put(None)
             done = self._written.wait_for(
                 lambda: not (self._put_last or self._lines or self._dropped or self._is_writing), timeout
             )
@@ -102,19 +124,20 @@ class LineWriter(Generic[T]):
             return done
 
     def close(self, timeout: float) -> None:
-        """Flush, and end the thread."""
-        self.flush(timeout)
+        """Flush, unless that has just been in vain, and end the thread."""
+        if not self._is_stuck:
+            self.flush(timeout)
         self._closing.set()
-        self._put.set()
+        self._wake.put(None)
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._put.wait()
+            self._wake.get()
             # More lines come meanwhile.
-            self._hurry.wait(LINGER)
-            self._hurry.clear()
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=LINGER)
             # First this: what is put after it has the thread come back.
-            self._put.clear()
+            self._is_awake = False
             self._is_writing = True
             try:
                 self._write_out()
@@ -125,8 +148,8 @@ class LineWriter(Generic[T]):
 
     def _write_out(self) -> None:
         while self._put_last or self._lines or self._dropped:
-            self._make_lines()
             with self._making_lines:
+                self._make_lines()
                 lines, self._lines = self._lines, []
                 dropped, self._dropped = self._dropped, 0
             if dropped:
@@ -134,9 +157,6 @@ class LineWriter(Generic[T]):
             self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        if self._between_processes is None:
-            self._write_whole("".join(lines).encode("utf-8", "backslashreplace"))
-            return
         fcntl.lockf(self._between_processes, fcntl.LOCK_EX)
         try:
             chunk = b""
@@ -157,6 +177,7 @@ class LineWriter(Generic[T]):
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
+                self._is_stuck = False
             except BlockingIOError:
                 select.select([], [self._descriptor], [])
             except OSError:

@@ -121,7 +121,8 @@ class LineHandler(logging.Handler):
             self.writer.put(f"{self.format(record)}\n")
         except Exception:
             self.handleError(record)
-        if record.exc_info and record.levelno >= logging.ERROR:
+        # If nobody reads, only the first error waits.
+        if record.exc_info and record.levelno >= logging.ERROR and not self.writer.is_stuck:
             self.writer.flush(ERROR_TIMEOUT)
 
     def flush(self) -> None:

@@ -117,7 +117,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def drained(out: int, writer: LineWriter[str]) -> list[str]:
+def drained(out: int, writer: LineWriter[Any]) -> list[str]:
     """Everything that the writer has for whoever reads at last."""
     text = b""
     reader = threading.Thread(target=lambda: writer.flush(20))
@@ -135,15 +135,12 @@ def test_nobody_waits_for_a_reader_who_does_not_read_and_what_was_dropped_is_tol
     sent = [f"line {number} {'x' * 100}" for number in range(3 * line_writer.MOST_LINES)]
     for line in sent:
         writer.put(line)
-    # It was told once that this is in vain, and does not wait again.
     assert not writer.flush(0.05)
-    began = time.monotonic()
-    assert not writer.flush(60)
-    assert time.monotonic() - began < 30
+    assert writer.is_stuck
     waiting = len(writer._lines) + len(writer._put_last)
     assert waiting <= line_writer.MOST_LINES + line_writer.AT_ONCE
-    writer._is_stuck = False
     lines = drained(out, writer)
+    assert not writer.is_stuck
     told = [int(found[1]) for line in lines if (found := re.fullmatch(r"(\d+) were dropped", line))]
     kept = [line for line in lines if "dropped" not in line]
     assert len(kept) + sum(told) == len(sent)
@@ -154,6 +151,48 @@ def test_nobody_waits_for_a_reader_who_does_not_read_and_what_was_dropped_is_tol
     assert writer.flush(5)
     assert os.read(out, 100) == b"after\n"
     writer.close(5)
+
+
+def test_once_the_reader_reads_again_an_end_waits_for_it_as_if_nothing_had_been(pipe: tuple[int, int]) -> None:
+    out, into = pipe
+    writer = writer_to(into)
+    sent = [f"line {number} {'x' * 1_000}" for number in range(500)]
+    for line in sent:
+        writer.put(line)
+    assert not writer.flush(0.3)
+    assert writer.is_stuck
+    text = os.read(out, 20_000)
+    wait_until(lambda: not writer.is_stuck)
+    closing = threading.Thread(target=writer.close, args=(20,))
+    closing.start()
+    while closing.is_alive():
+        # Slowly, that the end has to wait.
+        time.sleep(0.01)
+        text += os.read(out, 65_536) if select.select([out], [], [], 0)[0] else b""
+    text += os.read(out, 65_536) if select.select([out], [], [], 0)[0] else b""
+    assert text.decode().splitlines() == sent
+
+
+def test_if_nobody_reads_only_the_first_error_waits(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, into = pipe
+    handler = LineHandler(into, TextFormatter())
+    for number in range(2_000):
+        handler.writer.put(f"{number} {'x' * 100}\n")
+    waits: list[float] = []
+    really = handler.writer.flush
+
+    def flush(timeout: float) -> bool:
+        waits.append(timeout)
+        return really(timeout)
+
+    monkeypatch.setattr(handler.writer, "flush", flush)
+    facts = {"levelno": logging.ERROR, "exc_info": (ValueError, ValueError(), None)}
+    for _ in range(3):
+        handler.emit(logging.makeLogRecord(facts))
+    assert waits == [log.ERROR_TIMEOUT]
+    monkeypatch.undo()
+    assert len([line for line in drained(out, handler.writer) if "x" * 100 in line]) == 2_000
+    handler.close()
 
 
 def test_a_descriptor_that_does_not_block_loses_nothing(pipe: tuple[int, int]) -> None:
@@ -188,7 +227,6 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    writer._is_stuck = False
     assert writer.flush(5)
     assert file.read_text().splitlines() == sent
     writer.close(5)
@@ -198,8 +236,17 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
 # Several processes and threads
 
 FORKING = """
-import os, sys
+import os, resource, signal, sys, time
+from referral import line_writer
 from referral.line_writer import LineWriter
+kind = sys.argv[2]
+if kind == "no memfd":
+    del os.memfd_create
+if kind == "full disk":
+    line_writer.RETRY_PAUSE = 0.01
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_003, unlimited[1]))
 writer = LineWriter(int(sys.argv[1]), lambda line: f"{line}\\n", str)
 writer.put("parent before")
 children = []
@@ -213,18 +260,25 @@ for child in range(4):
         os._exit(0)
     children.append(pid)
 writer.put("parent after")
+if kind == "full disk":
+    time.sleep(1)
+    assert os.fstat(int(sys.argv[1])).st_size == 100_003
+    for pid in (0, *children):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
 assert writer.flush(30)
 assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
 """
 
 
-@pytest.mark.parametrize("kind", ["pipe", "file"])
+@pytest.mark.parametrize("kind", ["pipe", "no memfd", "file", "full disk"])
 def test_lines_of_several_processes_are_not_torn_and_none_is_written_twice(kind: str, tmp_path: Path) -> None:
-    out, into = os.pipe() if kind == "pipe" else (-1, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-    process = subprocess.Popen([sys.executable, "-c", FORKING, str(into)], cwd=ROOT, pass_fds=[into], stderr=subprocess.PIPE)
+    is_pipe = kind in ("pipe", "no memfd")
+    out, into = os.pipe() if is_pipe else (-1, os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    command = [sys.executable, "-c", FORKING, str(into), kind]
+    process = subprocess.Popen(command, cwd=ROOT, pass_fds=[into], stderr=subprocess.PIPE)
     os.close(into)
     text = b""
-    if kind == "pipe":
+    if is_pipe:
         # Slowly, that it is full again and again.
         while block := os.read(out, 9_000):
             text += block
@@ -232,12 +286,45 @@ def test_lines_of_several_processes_are_not_torn_and_none_is_written_twice(kind:
         os.close(out)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors.decode()
-    lines = (text.decode() if kind == "pipe" else (tmp_path / "log").read_text()).splitlines()
+    lines = (text.decode() if is_pipe else (tmp_path / "log").read_text()).splitlines()
     expected = [f"{child} {number} " + str(child) * (3 ** (number % 10)) for child in range(4) for number in range(200)]
     assert sorted(lines) == sorted([*expected, "parent before", "parent after"])
     for child in "0123":
         own = [line for line in lines if line.startswith(f"{child} ")]
         assert own == [line for line in expected if line.startswith(f"{child} ")], "each process's in their order"
+
+
+def test_a_line_may_be_put_and_a_flush_asked_for_while_lines_are_made(pipe: tuple[int, int]) -> None:
+    """As by a finaliser that logs, when Python collects garbage in the midst of it."""
+    out, into = pipe
+    told: list[bool] = []
+
+    def render(line: str) -> str:
+        if line.isdigit():
+            writer.put(f"of {line}")
+            if threading.current_thread() is writer._thread:
+                told.append(writer.flush(60))
+        return f"{line}\n"
+
+    writer = LineWriter(into, render, str)
+
+    # Some lines are made where they are put, the rest in the writer's thread.
+    def put() -> None:
+        for number in range(250):
+            writer.put(str(number))
+
+    putting = threading.Thread(target=put, daemon=True)
+    putting.start()
+    putting.join(20)
+    assert not putting.is_alive()
+    flushing = threading.Thread(target=writer.flush, args=(20,))
+    flushing.start()
+    flushing.join(20)
+    lines = os.read(out, 65_536).decode().splitlines()
+    assert sorted(lines) == sorted([*map(str, range(250)), *(f"of {number}" for number in range(250))])
+    assert told
+    assert not any(told)
+    writer.close(5)
 
 
 def test_no_line_of_several_threads_is_lost(pipe: tuple[int, int]) -> None:
