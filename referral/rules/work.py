@@ -112,11 +112,13 @@ async def work_on(request: web.Request) -> AsyncIterator[Work]:
     """
     app = request.app
     codes, sessions = Invalidation(app[CODE_CACHE]), Invalidation(app[SESSION_CACHE])
-    work: Work | None = None
+    ended: Work | None = None
     try:
         async with invalidating(app[DATABASE], codes, sessions) as conn:
             work = Work(request, conn, now(), codes, sessions)
             yield work
+            ended = work
     finally:
-        if work is not None:
-            work.wake_workers()
+        # Once the block has ended well, the transaction may have been committed, whatever has failed since.
+        if ended is not None:
+            ended.wake_workers()
