@@ -250,9 +250,10 @@ def _terminate(raw: Any) -> None:
 
 
 async def _roll_back(raw: Any) -> None:
+    # Whatever fails here, the server rolls back what has lost its connection.
     try:
         await raw.execute("ROLLBACK", timeout=ROLLBACK_TIMEOUT)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         _terminate(raw)
 
 

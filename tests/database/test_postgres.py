@@ -642,6 +642,30 @@ async def test_slow_statements_are_logged_by_name_without_values(
     assert alice.id not in slow[0]
 
 
+async def test_a_connection_that_breaks_before_the_rollback_hides_no_error(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = asyncpg.Connection.execute
+
+    async def execute(self: Any, query: str, *arguments: Any, **options: Any) -> Any:
+        if query == "ROLLBACK":
+            # As asyncpg does while the server's farewell has arrived, and the end of the connection has not.
+            raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        return await really(self, query, *arguments, **options)
+
+    async def fail() -> None:
+        async with database.transaction() as conn:
+            await locks.lock_referrers(conn)
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", execute)
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    monkeypatch.undo()
+    async with database.transaction() as conn:
+        await locks.lock_referrers(conn)
+
+
 # Servers, which the tests have for themselves
 
 
