@@ -65,8 +65,8 @@ def allow(access: Access, limit: Limit = Limit.REQUEST) -> Callable[[H], H]:
 
 
 def declaration_of(handler: Any) -> Declaration:
-    """The handler's declaration. Raises UndeclaredAccess where there is none."""
-    declared = getattr(handler, "__declaration__", None)
+    """The handler's own declaration, which no subclass inherits. Raises UndeclaredAccess where there is none."""
+    declared = getattr(handler, "__dict__", {}).get("__declaration__")
     if not isinstance(declared, Declaration):
         raise UndeclaredAccess(f"{getattr(handler, '__qualname__', handler)} lacks @allow(Access…)")
     return declared

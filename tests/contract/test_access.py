@@ -58,7 +58,14 @@ async def test_a_class_of_handlers_and_a_folder_of_files_stop_it_too(
         async def get(self) -> web.Response:
             return web.Response()
 
-    for route in (web.view("/view", View), web.static("/files", tmp_path)):
+    @allow(Access.ANYBODY)
+    class Declared(web.View):
+        pass
+
+    class Heir(Declared):
+        pass
+
+    for route in (web.view("/view", View), web.view("/heir", Heir), web.static("/files", tmp_path)):
         monkeypatch.setattr(app_module, "meeting_expectations", lambda found: found)
         monkeypatch.setattr(service, "routes", [route])
         with pytest.raises(UndeclaredAccess):
