@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
@@ -83,8 +83,9 @@ class Connection(RequestHandler):
         return response
 
     def log_exception(self, *arguments: Any, **options: Any) -> None:
-        """Logs what went wrong, but not that the rest of a malformed body, read to be thrown away, is malformed, too."""
-        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
+        """Logs what went wrong, but not that the rest of a malformed body, read to be thrown away, is malformed, too, nor
+        that a client hung up before it was told to go on with `Expect`."""
+        if not isinstance(options.get("exc_info"), (web.RequestPayloadError, ClientConnectionResetError)):
             super().log_exception(*arguments, **options)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import json
 import logging
+import socket
+import struct
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -479,6 +481,23 @@ async def test_an_expectation_that_cannot_be_met_is_a_problem(alice: Person) -> 
         # Python 3.13 has another phrase for this status.
         assert (await reader.readline()).startswith(b"HTTP/1.1 422 ")
     writer.close()
+
+
+@pytest.mark.parametrize("path", [f"{API}/auth/register", "/nowhere"])
+async def test_a_client_that_hangs_up_before_it_is_told_to_go_on_is_no_error(
+    alice: Person, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.clear()
+    for _ in range(20):
+        connection = socket.create_connection(("127.0.0.1", alice.client.port))
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        connection.sendall(f"{head}{{}}".encode())
+        # Closed with a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    assert (await alice.get("/users/me")).status == 200
+    await asyncio.sleep(0.1)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_compressed_body_counts_by_its_true_size_and_one_that_is_broken_is_a_problem(alice: Person) -> None:
