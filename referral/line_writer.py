@@ -17,7 +17,7 @@ import stat
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,9 +56,7 @@ class LineWriter(Generic[T]):
         self._descriptor = descriptor
         self._render = render
         self._dropped_line = dropped_line
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        # A pipe takes no more than this as a whole (POSIX, write(2)).
-        self._chunk = 1_048_576 if is_file else select.PIPE_BUF
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._between_processes = _lock_between_processes()
         self._start()
         _writers.add(self)
@@ -159,16 +157,24 @@ class LineWriter(Generic[T]):
     def _write(self, lines: list[str]) -> None:
         fcntl.lockf(self._between_processes, fcntl.LOCK_EX)
         try:
-            chunk = b""
-            for line in lines:
-                encoded = line.encode("utf-8", "backslashreplace")
-                if chunk and len(chunk) + len(encoded) > self._chunk:
-                    self._write_whole(chunk)
-                    chunk = b""
-                chunk += encoded
-            self._write_whole(chunk)
+            for chunk in self._chunks(lines):
+                self._write_whole(chunk)
         finally:
             fcntl.lockf(self._between_processes, fcntl.LOCK_UN)
+
+    def _chunks(self, lines: list[str]) -> Iterator[bytes]:
+        """What is written at once. A pipe takes no more than PIPE_BUF bytes as a whole (POSIX, write(2))."""
+        if self._is_file:
+            yield "".join(lines).encode("utf-8", "backslashreplace")
+            return
+        chunk = b""
+        for line in lines:
+            encoded = line.encode("utf-8", "backslashreplace")
+            if chunk and len(chunk) + len(encoded) > select.PIPE_BUF:
+                yield chunk
+                chunk = b""
+            chunk += encoded
+        yield chunk
 
     def _write_whole(self, content: bytes) -> None:
         """Write the content to its last byte, however long that takes. A full disk, or a descriptor that would block, is
