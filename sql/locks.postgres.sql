@@ -1,4 +1,4 @@
--- The same two names stand in locks.sqlite.sql, where a write transaction excludes every other one and nothing is to be locked.
+-- Locks that PostgreSQL needs. SQLite has none of them: a write transaction excludes every other one.
 
 -- name: lock_user(user_id)^
 -- Before statements that rely on what the user's rows say together: two new codes at once, a code or a session for an account

@@ -99,6 +99,13 @@ class Connection(Protocol):
         """The first column of each row."""
         ...
 
+    async def lock(self, name: str, /, **parameters: Any) -> None:
+        """Take a lock, which this transaction holds to its end. It is held when this returns.
+
+        SQLite has nothing to do: a write transaction excludes every other one.
+        """
+        ...
+
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         """Defer a statement: it runs together with the transaction's next statement or, if none follows, with the commit.
 

@@ -22,6 +22,9 @@ class StatementConnection(ABC):
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
         """The statement's rows. Raises ConstraintViolation or DatabaseUnavailable."""
 
+    async def lock(self, name: str, /, **parameters: Any) -> None:
+        raise RuntimeError(f"{name}: only a transaction takes locks")
+
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         raise RuntimeError(f"{name}: only a transaction defers statements")
 

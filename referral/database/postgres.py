@@ -89,6 +89,9 @@ class PostgresTransaction(PostgresConnection):
         super().__init__(raw, statements)
         self._deferred: list[tuple[Deferred, dict[str, Any]]] = []
 
+    async def lock(self, name: str, /, **parameters: Any) -> None:
+        await self.run(name, **parameters)
+
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         deferred = Deferred(name)
         self._deferred.append((deferred, parameters))

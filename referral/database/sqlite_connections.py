@@ -101,6 +101,9 @@ class SQLiteWriter(SQLiteConnection):
         self._ahead.append(Step("savepoint", SAVE, owner=self._writing))
         return self._writing
 
+    async def lock(self, name: str, /, **parameters: Any) -> None:
+        """Nothing: BEGIN IMMEDIATE locks the whole database, before the first statement of the transaction runs."""
+
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         deferred = Deferred(name)
         self._ahead.append(Step(name, self._statements[name].sql, parameters, self._writing, deferred=deferred))

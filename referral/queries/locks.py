@@ -1,13 +1,13 @@
-"""Locks, where a dialect needs them: statements of `sql/locks.*.sql`. They are held to the end of the transaction."""
+"""Locks: statements of `sql/locks.postgres.sql`. They are held to the end of the transaction."""
 
 from referral.database import Connection
 
 
 async def lock_user(conn: Connection, user_id: str) -> None:
     """Until the end of the transaction nobody else changes this user, their code or their account's end."""
-    conn.defer("lock_user", user_id=user_id)
+    await conn.lock("lock_user", user_id=user_id)
 
 
 async def lock_referrers(conn: Connection) -> None:
     """Until the end of the transaction nobody else sets a referrer after registration."""
-    conn.defer("lock_referrers")
+    await conn.lock("lock_referrers")

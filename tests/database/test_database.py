@@ -31,7 +31,7 @@ from referral.database.sqlite import SQLiteDatabase
 from referral.database.sqlite_connections import Step
 from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
-from referral.queries import audit, codes, one_time_tokens, outbox, sessions, users
+from referral.queries import audit, codes, locks, one_time_tokens, outbox, sessions, users
 from referral.texts import key_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -750,10 +750,12 @@ async def test_what_is_deferred_to_the_commit_can_be_read_after_it(database: Dat
     assert ended.values(str) == ["ALICES-1"]
 
 
-async def test_outside_a_transaction_nothing_is_deferred(database: Database) -> None:
+async def test_outside_a_transaction_nothing_is_deferred_or_locked(database: Database) -> None:
     async with database.reader() as conn:
         with pytest.raises(RuntimeError, match="only a transaction"):
             await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+        with pytest.raises(RuntimeError, match="only a transaction"):
+            await locks.lock_user(conn, "alice")
 
 
 async def test_the_failure_of_one_that_has_not_begun_takes_nothing_from_the_one_before_it(patient: SQLiteDatabase) -> None:
