@@ -10,9 +10,10 @@ import tempfile
 import threading
 from pathlib import Path
 
+from bench.figures import RESULTS
 from bench.fill import fill
 from bench.load import wrk
-from bench.run import LOAD_CORE, RESULTS, service
+from bench.servers import LOAD_CORE, service
 
 
 def main() -> None:

@@ -11,13 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
-import platform
-import random
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,168 +20,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 
+from bench.figures import Figure, Setting, write
 from bench.fill import fill
-from bench.load import CONNECTIONS, Caller, Load, in_turns, wrk
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
-API = "/api/v1"
-PASSWORD = "a password of the bench"
-SERVER_CORE, LOAD_CORE = "0", "1"
-# So high that the bench never reaches one, and each is still counted.
-NO_LIMIT = "1000000000/minute"
-
-
-@dataclass
-class Setting:
-    """How long and how often to measure, and on how much data."""
-
-    seconds: int = 4
-    rounds: int = 5
-    referrers: int = 2_000
-    referrals: int = 8_000
-
-
-@dataclass
-class Figure:
-    """One line of the table: the medians, and every round's value."""
-
-    name: str
-    value: float
-    unit: str
-    target: str
-    rounds: list[float]
-    notes: dict[str, float]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def bare_handler(processes: int = 1, cores: str = SERVER_CORE) -> Iterator[str]:
-    """The bare handler on the server's core, or on these by several processes; its URL."""
-    port = free_port()
-    command, url = [sys.executable, "-m", "bench.bare", str(port)], f"http://127.0.0.1:{port}/"
-    with contextlib.ExitStack() as stack:
-        for _ in range(processes):
-            stack.enter_context(_process(command, ROOT, {}, url, cores))
-        if processes > 1:
-            # The first may have answered for all.
-            time.sleep(1)
-        yield url
-
-
-@dataclass
-class Service:
-    """A running service and somebody who is signed in."""
-
-    port: int
-    pid: int
-    token: str = ""
-    code: str = ""
-    user_id: str = ""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{API}"
-
-    @property
-    def signed_in(self) -> str:
-        return f"Authorization: Bearer {self.token}"
-
-    def memory(self) -> float:
-        """Resident megabytes of the serving process."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise RuntimeError("no VmRSS")
-
-
-def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
-    limits = {f"REFERRAL_LIMITS_{name.upper()}": NO_LIMIT for name in _limit_names()}
-    return {
-        "REFERRAL_SERVER_PORT": str(port),
-        "REFERRAL_SERVER_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "REFERRAL_DATABASE_URL": f"sqlite:///{folder / 'bench.db'}",
-        "REFERRAL_MAIL_URL": f"file:{folder / 'mail'}",
-        "REFERRAL_AUTH_SECRET": "a secret of the bench, long enough to be one",
-        **limits,
-        **more,
-    }
-
-
-def _limit_names() -> list[str]:
-    from dataclasses import fields
-
-    from referral.config.sections import Limits
-
-    return [item.name for item in fields(Limits) if item.name != "enabled"]
-
-
-@contextlib.contextmanager
-def service(folder: Path, cores: str = SERVER_CORE, log: int | None = None, **more: str) -> Iterator[Service]:
-    """The service on the server's core, with a user who has a code; its log goes to a file, or to this descriptor."""
-    port = free_port()
-    environment = settings(folder, port, **more)
-    with _process(
-        [sys.executable, str(ROOT / "run.py")], folder, environment, f"http://127.0.0.1:{port}/health/live", cores, log
-    ) as process:
-        running = Service(port, process.pid)
-        asyncio.run(_settle_in(running))
-        yield running
-
-
-async def _settle_in(running: Service) -> None:
-    caller = Caller(running.port)
-    name = f"bench{time.time_ns()}"
-    status, document = await caller.call(
-        "POST", f"{API}/auth/register", {"email": f"{name}@example.com", "password": PASSWORD}
-    )
-    assert status == 201, document
-    running.token, running.user_id = document["access_token"], document["user"]["id"]
-    status, document = await caller.call("POST", f"{API}/codes", {"ttl_days": 365}, running.token)
-    assert status == 201, document
-    running.code = document["code"]
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str],
-    folder: Path,
-    environment: dict[str, str],
-    ready: str,
-    cores: str = SERVER_CORE,
-    log_to: int | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    import urllib.request
-
-    environ = {**{key: value for key, value in os.environ.items() if not key.startswith("REFERRAL_")}, **environment}
-    environ["PYTHONPATH"] = str(ROOT)
-    with (folder / "server.log" if folder != ROOT else Path(os.devnull)).open("ab") as log:
-        errors = log if log_to is None else log_to
-        process = subprocess.Popen(["taskset", "-c", cores, *command], cwd=folder, env=environ, stdout=log, stderr=errors)
-    try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(ready, timeout=1).read()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"no start: see {folder}/server.log") from None
-                time.sleep(0.005)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+from bench.load import Caller, Load, wrk
+from bench.servers import (
+    API,
+    LOAD_CORE,
+    ROOT,
+    SERVER_CORE,
+    Service,
+    bare_handler,
+    free_port,
+    redis_server,
+    service,
+    settings,
+    started,
+)
+from bench.timing import timing
+from bench.traffic import logins, pairs_of_writes, registrations
 
 
 def against_bare(measure: Callable[[], Load], bare: str, setting: Setting) -> tuple[list[float], list[Load], list[float]]:
@@ -284,60 +140,6 @@ def _biggest(folder: Path) -> str:
 
     with contextlib.closing(sqlite3.connect(folder / "bench.db")) as connection:
         return str(connection.execute("SELECT id FROM users ORDER BY referral_count DESC LIMIT 1").fetchone()[0])
-
-
-async def _people(running: Service, count: int) -> list[tuple[Caller, str]]:
-    """So many people, registered and signed in, each on a connection of their own."""
-
-    async def join(number: int) -> tuple[Caller, str]:
-        caller = Caller(running.port)
-        email = f"person{number}.{time.time_ns()}@example.com"
-        status, document = await caller.call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
-        assert status == 201, document
-        return caller, document["access_token"]
-
-    return list(await asyncio.gather(*map(join, range(count))))
-
-
-async def pairs_of_writes(running: Service, seconds: float) -> Load:
-    """Each of 32 people makes a code and ends it, again and again."""
-    people = await _people(running, CONNECTIONS)
-
-    async def turn(who: tuple[Caller, str]) -> None:
-        caller, token = who
-        status, document = await caller.call("POST", f"{API}/codes", {"ttl_days": 1}, token)
-        assert status == 201, document
-        status, document = await caller.call("DELETE", f"{API}/codes/current", None, token)
-        assert status == 204, document
-
-    return await in_turns(people, turn, seconds)
-
-
-async def logins(running: Service, seconds: float) -> Load:
-    """32 clients sign in to one account, again and again."""
-    callers = [Caller(running.port) for _ in range(CONNECTIONS)]
-    email = f"login{time.time_ns()}@example.com"
-    await callers[0].call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
-    body = {"grant_type": "password", "username": email, "password": PASSWORD}
-
-    async def turn(caller: Caller) -> None:
-        status, document = await caller.call("POST", f"{API}/auth/token", body)
-        assert status == 200, document
-
-    return await in_turns(callers, turn, seconds)
-
-
-async def registrations(running: Service, seconds: float, code: str | None = None) -> Load:
-    """32 clients register, each time as somebody new; by a code if one is given."""
-
-    async def turn(caller: Caller) -> None:
-        body = {"email": f"new{time.time_ns()}@example.com", "password": PASSWORD}
-        if code:
-            body["referral_code"] = code
-        status, document = await caller.call("POST", f"{API}/auth/register", body)
-        assert status == 201, document
-
-    return await in_turns([Caller(running.port) for _ in range(CONNECTIONS)], turn, seconds)
 
 
 def writes(folder: Path, setting: Setting) -> Iterator[Figure]:
@@ -498,27 +300,11 @@ def start(folder: Path, setting: Setting) -> Iterator[Figure]:
     for _ in range(setting.rounds):
         port = free_port()
         began = time.perf_counter()
-        with _process(
+        with started(
             [sys.executable, str(ROOT / "run.py")], folder, settings(folder, port), f"http://127.0.0.1:{port}/health/live"
         ):
             times.append(time.perf_counter() - began)
     yield Figure("start to first answer", statistics.median(times), "s", "under 0.6 s", times, {})
-
-
-@contextlib.contextmanager
-def redis_server() -> Iterator[str]:
-    """A Redis on the load's core; its URL."""
-    port = free_port()
-    server = subprocess.Popen(
-        ["taskset", "-c", LOAD_CORE, "redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        time.sleep(0.5)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.kill()
-        server.wait()
 
 
 def redis(folder: Path, setting: Setting) -> Iterator[Figure]:
@@ -564,51 +350,6 @@ def workers(folder: Path, setting: Setting) -> Iterator[Figure]:
     yield Figure("two workers on two cores", statistics.median(ratios), unit, "1", ratios, notes)
 
 
-def timing(folder: Path, setting: Setting) -> Iterator[Figure]:
-    """The time of an answer for an account that exists, against one that does not: a stranger must not tell them apart."""
-    with service(folder) as running:
-
-        async def measure() -> dict[str, tuple[list[float], list[float]]]:
-            caller = Caller(running.port)
-            await caller.call("POST", f"{API}/auth/register", {"email": "known@example.com", "password": PASSWORD})
-
-            def login(email: str) -> tuple[str, dict[str, Any], int]:
-                return "token", {"grant_type": "password", "username": email, "password": "a wrong password"}, 400
-
-            def reset(email: str) -> tuple[str, dict[str, Any], int]:
-                return "password/reset", {"email": email}, 202
-
-            def register(email: str) -> tuple[str, dict[str, Any], int]:
-                return "register", {"email": email, "password": PASSWORD}, 409 if email.startswith("known") else 201
-
-            kinds = {"login": (login, 10), "password reset": (reset, 40), "registration": (register, 10)}
-            times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in kinds}
-            order = random.Random(1)
-            for name, (ask, count) in kinds.items():
-                for _ in range(setting.rounds * count):
-                    for known in order.sample((0, 1), 2):
-                        # Mail that a call before caused is written by now.
-                        await asyncio.sleep(0.25)
-                        email = "known@example.com" if known else f"nobody{time.time_ns()}@example.com"
-                        path, body, expected = ask(email)
-                        began = time.perf_counter()
-                        status, document = await caller.call("POST", f"{API}/auth/{path}", body)
-                        times[name][known].append((time.perf_counter() - began) * 1000)
-                        assert status == expected, document
-            return times
-
-        for name, (unknown, known) in asyncio.run(measure()).items():
-            quarters = statistics.quantiles(unknown, n=4)
-            notes = {
-                "known_ms": statistics.median(known),
-                "unknown_ms": statistics.median(unknown),
-                "quartiles_apart_ms": quarters[2] - quarters[0],
-                "requests": float(len(known) + len(unknown)),
-            }
-            ratio = statistics.median(known) / statistics.median(unknown)
-            yield Figure(f"{name}: known against unknown account", ratio, "of the time", "1", [ratio], notes)
-
-
 PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "lookups": lookups,
     "redis": redis,
@@ -645,20 +386,6 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write(f"{arguments.output}.json", setting, figures)
-
-
-def write(name: str, setting: Setting, figures: list[Figure]) -> None:
-    """Put the figures into the file, each in the place of its former one: parts may be measured by themselves."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / name
-    kept = json.loads(file.read_text())["figures"] if file.exists() else []
-    found = {figure["name"]: figure for figure in kept} | {figure.name: asdict(figure) for figure in figures}
-    document: dict[str, Any] = {
-        "python": platform.python_version(),
-        "setting": asdict(setting),
-        "figures": list(found.values()),
-    }
-    file.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.figures import RESULTS
 from bench.fill import Population, code_of, fill
 from bench.load import wrk
-from bench.run import LOAD_CORE, RESULTS, Service, logins, pairs_of_writes, registrations, service
+from bench.servers import LOAD_CORE, Service, service
+from bench.traffic import logins, pairs_of_writes, registrations
 from tests.support.servers import PostgresServer
 
 SMALL = (2_000, 8_000)
