@@ -69,6 +69,8 @@ class LineWriter(Generic[T]):
         self._dropped = 0
         self._is_stuck = False
         self._thread: threading.Thread | None = None
+        # Whoever locks this starts the thread; it is never unlocked.
+        self._starting = threading.Lock()
         # Wakes the thread, and once more if it should not linger. An Event could not be set in the midst of being set.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_awake = False
@@ -88,7 +90,7 @@ class LineWriter(Generic[T]):
                 self._making_lines.release()
         if not self._is_awake:
             self._is_awake = True
-            if self._thread is None:
+            if self._starting.acquire(blocking=False):
                 self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
                 self._thread.start()
             self._wake.put(None)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -156,6 +157,15 @@ def eventually() -> Callable[..., Awaitable[Any]]:
                 await asyncio.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The end to read from, and the end to write to."""
+    out, into = os.pipe()
+    yield out, into
+    for descriptor in (out, into):
+        os.close(descriptor)
 
 
 @pytest.fixture(autouse=True)
