@@ -147,6 +147,7 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
                 "malformed-json",
                 "payload-too-large",
                 "unsupported-media-type",
+                "unsupported-encoding",
                 "request-timeout",
                 "validation-error",
             ]

@@ -113,6 +113,12 @@ CATALOGUE: dict[str, Kind] = {
             "The body's media type is not supported",
             "The call takes JSON in UTF-8: send the header `Content-Type: application/json`.",
         ),
+        Kind(
+            "unsupported-encoding",
+            415,
+            "The body is encoded",
+            "The service takes bodies uncompressed, without `Content-Encoding`. Nothing was done.",
+        ),
         Kind("expectation-failed", 417, "The expectation cannot be met", "The only `Expect` supported is `100-continue`."),
         Kind(
             "validation-error",

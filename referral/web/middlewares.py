@@ -26,7 +26,7 @@ from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
 from referral.queries import sessions
-from referral.web.bodies import BODY, QUERY, load, load_query, read_json
+from referral.web.bodies import BODY, QUERY, load, load_query, read_json, refuse_unreadable, too_large
 
 log = logging.getLogger(REQUESTS)
 errors = logging.getLogger("referral.errors")
@@ -53,6 +53,11 @@ def meeting_expectations(route: web.AbstractRouteDef) -> web.RouteDef:
 
 async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
     if request.headers["Expect"].lower() == "100-continue":
+        try:
+            refuse_unreadable(request)
+        except Problem:
+            # The middleware answers with it. Whoever is told to go on would send what nobody reads.
+            return None
         if request.version >= HttpVersion11:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             # aiohttp takes this for the beginning of the answer.
@@ -98,11 +103,12 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     try:
         if not _names_host(request.headers.get("Host", "")):
             raise Problem("bad-request", "The header Host names no host.", headers={"Connection": "close"})
+        refuse_unreadable(request)
         return await handler(request)
     except Problem as problem:
         found = problem
     except web.HTTPRequestEntityTooLarge:
-        found = Problem("payload-too-large", "The body is larger than 64 KiB.", headers={"Connection": "close"})
+        found = too_large()
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import ClientConnectionResetError, web
@@ -23,6 +24,8 @@ from referral.web.headers import setting_headers
 HEAD_TIMEOUT = 20.0
 # Seconds that an idle connection is kept. Proxies keep theirs for a shorter time, and so never write to one that is closing.
 KEEPALIVE = 75
+# Seconds in which a client whose request is refused half-way can read the answer before the connection is closed.
+LINGER_TIME = 1.0
 # Connections that may wait to be accepted. The system's own bound may be lower (net.core.somaxconn).
 BACKLOG = 1024
 # Seconds in which requests that were accepted are answered after the stop.
@@ -30,18 +33,23 @@ SHUTDOWN_TIMEOUT = 60
 
 
 class Connection(RequestHandler):
-    """aiohttp's connection, with two differences: a head that stalls half-way is cut, where aiohttp would wait as long as
-    for an idle connection; and what the parser refuses is answered by a problem."""
+    """aiohttp's connection, with three differences: a head that stalls half-way is cut, where aiohttp would wait as long as
+    for an idle connection; what the parser refuses is answered by a problem; and after an answer that ends the connection,
+    nothing more is parsed, where aiohttp would go on for ten seconds."""
 
-    __slots__ = ("_head_timer", "_log_request", "_set_headers")
+    __slots__ = ("_gone", "_head_timer", "_log_request", "_set_headers")
 
     def __init__(self, server: "Server", *arguments: Any, **options: Any) -> None:
         super().__init__(server, *arguments, **options)
         self._set_headers = server.set_headers
         self._log_request = server.log_request
         self._head_timer: asyncio.TimerHandle | None = None
+        # Exists once nothing more is parsed, and is set when the client has gone.
+        self._gone: asyncio.Event | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._gone is not None:
+            return
         super().data_received(data)
         # If the handler still waits for a request although data has come, that was part of a head.
         if self._waiter is not None and not self._waiter.done():
@@ -53,9 +61,32 @@ class Connection(RequestHandler):
 
     def connection_lost(self, error: BaseException | None) -> None:
         super().connection_lost(error)
+        if self._gone is not None:
+            self._gone.set()
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    async def finish_response(
+        self, request: web.BaseRequest, response: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer. If it is one that ends the connection while the request's body still comes, the rest is thrown
+        away unparsed, for LINGER_TIME at most: it may have no end.
+
+        The rest must not lie unread when the socket closes: the client's system would throw the answer away then (RFC 9112
+        section 9.6).
+        """
+        if response.headers.get("Connection") != "close" or request.content.is_eof():
+            return await super().finish_response(request, response, start_time)
+        self._lingering_time = 0.0
+        self._gone = asyncio.Event()
+        finished = await super().finish_response(request, response, start_time)
+        if self.transport is not None:
+            self.transport.write_eof()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_TIME):
+                    await self._gone.wait()
+        return finished
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -112,7 +143,14 @@ class Runner(web.AppRunner):
     ) -> None:
         """With aiohttp's options. Requests are answered, too, of connections that were accepted up to `last_requests`
         seconds before the stop."""
-        super().__init__(app, access_log=None, keepalive_timeout=KEEPALIVE, shutdown_timeout=shutdown_timeout, **options)
+        super().__init__(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE,
+            shutdown_timeout=shutdown_timeout,
+            **options,
+        )
         self._last_requests = last_requests
 
     async def setup(self) -> None:
