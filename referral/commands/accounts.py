@@ -18,7 +18,7 @@ from referral.database.migrate import migrate
 from referral.ids import new_id
 from referral.queries import audit, users
 from referral.rules.accounts import check_new_password, check_not_personal
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 
 
 def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
         user = users.NewUser(
             id=new_id(),
             email=address,
-            email_key=key_of(address),
+            email_key=email_key(address),
             username=name,
             username_key=key_of(name) if name else None,
             password_hash=await hasher.hash(password),

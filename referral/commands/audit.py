@@ -7,11 +7,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import orjson
+from marshmallow import ValidationError
 
 from referral.commands import opened
 from referral.config import Config, ConfigError
+from referral.contract.schemas.fields import Email
 from referral.queries import audit, users
-from referral.texts import key_of
+from referral.texts import email_key
 
 
 def print_audit(config: Config, arguments: argparse.Namespace) -> None:
@@ -41,17 +43,20 @@ async def list_events(config: Config, event: str | None, user: str | None, since
 
     Raises ConfigError for a user that is neither.
     """
-    by_email = user is not None and "@" in user
-    if user is not None and not by_email:
-        try:
+    by_email, key = user is not None and "@" in user, None
+    try:
+        if by_email:
+            key = email_key(Email().deserialize(user))
+        elif user is not None:
             user = str(uuid.UUID(user))
-        except ValueError:
-            raise ConfigError("--user", "must be an id or an e-mail address", "the command line") from None
+    except (ValueError, ValidationError):
+        raise ConfigError("--user", "must be an id or an e-mail address", "the command line") from None
     async with opened(config) as database, database.reader() as conn:
         if user is None:
             return await audit.find_events(conn, event, since, limit)
         find = users.find_contact_by_email if by_email else users.find_contact
-        contact = await find(conn, key_of(user) if by_email else user)
+        contact = await find(conn, key or user)
         user_id = contact.user_id if contact else None if by_email else user
-        email_key = key_of(contact.email) if contact else key_of(user)
-        return await audit.find_events_of_user(conn, user_id, email_key, event, since, limit)
+        if contact:
+            key = email_key(contact.email)
+        return await audit.find_events_of_user(conn, user_id, key or user, event, since, limit)

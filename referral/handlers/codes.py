@@ -33,7 +33,7 @@ from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
 from referral.rules.work import Work, work_on
-from referral.texts import key_of
+from referral.texts import email_key
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
@@ -260,7 +260,7 @@ async def email_current_code(request: web.Request) -> web.Response:
 @querystring_schema(EmailQuerySchema)
 @response_schema(ActiveCodeSchema, 200, description="The owner's active code")
 async def find_code_by_email(request: web.Request) -> web.Response:
-    app, key = request.app, key_of(request[QUERY]["email"])
+    app, key = request.app, email_key(request[QUERY]["email"])
 
     async def load() -> codes.ActiveCode | None:
         async with app[DATABASE].reader() as conn:

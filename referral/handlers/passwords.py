@@ -19,7 +19,7 @@ from referral.queries import outbox, sessions, users
 from referral.rules.accounts import check_new_password, check_not_personal, confirm_reset, end_reset_links, erased
 from referral.rules.audit import record_refusal
 from referral.rules.work import work_on
-from referral.texts import key_of
+from referral.texts import email_key
 from referral.web.bodies import BODY
 
 routes = web.RouteTableDef()
@@ -77,7 +77,7 @@ async def change_password(request: web.Request) -> web.Response:
 )
 @json_schema(PasswordResetRequestSchema)
 async def request_password_reset(request: web.Request) -> web.Response:
-    key = key_of(request[BODY]["email"])
+    key = email_key(request[BODY]["email"])
     await request.app[LIMITER].hit("mail_by_account", outbox.RESET_PASSWORD, hash_token(key))
     async with work_on(request) as work:
         # The mail worker finds out whose address this is. It is woken later: a mail to a known address is more work than

@@ -19,7 +19,7 @@ from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.referring import come_by
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 from referral.vendors.hunter import EMAIL_VERIFIER
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY
@@ -67,7 +67,7 @@ async def register(request: web.Request) -> web.Response:
         user = users.NewUser(
             id=new_id(),
             email=email,
-            email_key=key_of(email),
+            email_key=email_key(email),
             username=username,
             username_key=key_of(username) if username else None,
             password_hash=password_hash,

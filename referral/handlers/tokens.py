@@ -1,5 +1,6 @@
 """The OAuth 2.0 endpoints: sign-in, refresh and revocation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
 from referral.rules.work import work_on
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import is_json, parse_form, parse_json, read_body
 
@@ -134,7 +135,7 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     app, name, password = request.app, given.get("username"), given.get("password")
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
-    email, username = _key_if(Email(), name), _key_if(Username(), name)
+    email, username = _key_if(email_key, Email(), name), _key_if(key_of, Username(), name)
     try:
         await app[LIMITER].hit("login_by_address", request[ADDRESS])
         # Counted by the given name: one count for both names would tell which address belongs to which username. And by
@@ -161,10 +162,10 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         return tokens
 
 
-def _key_if(field: Email | Username, name: str) -> str | None:
+def _key_if(fold: Callable[[str], str], field: Email | Username, name: str) -> str | None:
     """The key of a name, if it is one of this sort. No other is kept of a refused sign-in: people type passwords there."""
     try:
-        return key_of(field.deserialize(name))
+        return fold(field.deserialize(name))
     except ValidationError:
         return None
 

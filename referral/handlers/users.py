@@ -16,7 +16,7 @@ from referral.queries import audit, codes, one_time_tokens, outbox, profiles, se
 from referral.rules.accounts import erased
 from referral.rules.audit import record_refusal
 from referral.rules.work import work_on
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 from referral.web.answers import answer
 from referral.web.bodies import BODY
 
@@ -102,9 +102,9 @@ async def delete_me(request: web.Request) -> web.Response:
             work.invalidates_code(ended)
         work.ends_sessions(*await sessions.delete_sessions_of_user(conn, me.user_id))
         await one_time_tokens.delete_one_time_tokens_of_user(conn, me.user_id)
-        await outbox.delete_mail_of_user(conn, me.user_id, key_of(contact.email))
+        await outbox.delete_mail_of_user(conn, me.user_id, email_key(contact.email))
         await profiles.delete_profile(conn, me.user_id)
         await work.record("account-erased", code=ended)
         await audit.erase_addresses(conn, me.user_id)
-        await audit.erase_email(conn, key_of(contact.email))
+        await audit.erase_email(conn, email_key(contact.email))
     return web.Response(status=204)

@@ -11,7 +11,7 @@ from referral.database import Connection
 from referral.limits import ADDRESS, LIMITER
 from referral.queries import one_time_tokens, outbox, sessions, users
 from referral.rules.work import Work, work_on
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 
 # A shorter name may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4
@@ -59,7 +59,7 @@ async def _use(work: Work, token: str, purpose: one_time_tokens.Purpose) -> str 
 async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
     """From here on no link that was mailed, or waits to be, sets the account's password."""
     await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
-    await outbox.delete_resets(conn, key_of(email))
+    await outbox.delete_resets(conn, email_key(email))
 
 
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:

@@ -11,7 +11,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from referral.config.sections import HUNTER_STATUSES, Hunter
 from referral.contract.problems import Problem
 from referral.metrics import Metrics
-from referral.texts import key_of
+from referral.texts import email_key
 from referral.vendors.client import Breaker, NoAnswer, ask_vendor
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class EmailVerifier:
 
     async def _status(self, email: str) -> str | None:
         """Hunter's status of the address or "claimed", remembered or asked for; None when there is none to be had."""
-        key = key_of(email)
+        key = email_key(email)
         if key in self._remembered:
             return self._remembered[key]
         task = self._asking.get(key)

@@ -27,7 +27,7 @@ from referral.mail.compose import LANGUAGES, TEMPLATES, language_of
 from referral.mail.transport import FileTransport, PermanentFailure, Send, TemporaryFailure
 from referral.metrics import Metrics
 from referral.queries import outbox, users
-from referral.texts import key_of
+from referral.texts import email_key, key_of
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person, read_mails, text_of, token_in
 
@@ -91,7 +91,7 @@ def mailer(make_mailer: Callable[..., Mailer]) -> Mailer:
 
 async def make_user(database: Database, name: str = "alice") -> str:
     address = f"{name}@example.com"
-    user = users.NewUser(new_id(), address, key_of(address), name, key_of(name), "hash", "user", clock.now())
+    user = users.NewUser(new_id(), address, email_key(address), name, key_of(name), "hash", "user", clock.now())
     async with database.transaction() as conn:
         await users.insert_user(conn, user)
     return user.id

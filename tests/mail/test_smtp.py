@@ -38,7 +38,7 @@ from referral.mail.smtp import SMTPTransport
 from referral.mail.transport import TransportFailure
 from referral.metrics import Metrics
 from referral.queries import outbox, users
-from referral.texts import key_of
+from referral.texts import email_key
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD
@@ -97,7 +97,7 @@ def queue(database: Database) -> Queue:
     ) -> str:
         user_id, mail_id = new_id(), new_id()
         async with database.transaction() as conn:
-            user = users.NewUser(user_id, address, key_of(address), username, username, "x", "user", clock.now())
+            user = users.NewUser(user_id, address, email_key(address), username, username, "x", "user", clock.now())
             await users.insert_user(conn, user)
             await outbox.insert_mail(conn, mail_id, kind, user_id, address, "en", clock.now(), **params)
         return mail_id

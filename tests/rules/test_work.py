@@ -23,7 +23,7 @@ from referral.limits import ADDRESS
 from referral.queries import audit, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.work import Work, work_on
-from referral.texts import key_of
+from referral.texts import email_key
 from tests.conftest import Client
 
 EVERYTHING = ["codes told", "sessions told", "committed", "codes invalidated", "sessions invalidated", "woken"]
@@ -89,7 +89,7 @@ def request_of(app: web.Application, user_id: str | None = None, language: str =
 
 async def make_alice(work: Work) -> None:
     email = "alice@example.com"
-    user = users.NewUser("alice", email, key_of(email), None, None, "hash", "user", work.moment)
+    user = users.NewUser("alice", email, email_key(email), None, None, "hash", "user", work.moment)
     await users.insert_user(work.conn, user)
 
 

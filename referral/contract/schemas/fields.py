@@ -58,16 +58,22 @@ class Timestamp(fields.Field[int]):
 
 
 class Email(fields.Field[str]):
-    """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
+    """An e-mail address in its normal form: the domain in lower case, everything in NFC.
+
+    A local part that NFKC changes, such as one in full-width letters, is refused: it looks like another mailbox's.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         # The time of normalising grows with the square of the length: a text that is too long is not normalised.
         if not isinstance(value, str) or len(value) > MOST_CHARACTERS_IN_ONE * LONGEST_EMAIL:
             raise ValidationError("Must be an e-mail address.")
         try:
-            return str(validate_email(value, check_deliverability=False).normalized)
+            parts = validate_email(value, check_deliverability=False)
         except EmailNotValidError as error:
             raise ValidationError(f"Must be an e-mail address: {error}") from None
+        if unicodedata.normalize("NFKC", parts.local_part) != parts.local_part:
+            raise ValidationError("Must be an e-mail address in its usual characters, without look-alike forms.")
+        return str(parts.normalized)
 
 
 class Username(fields.Field[str]):
