@@ -10,13 +10,17 @@ because the library's storages look at every key at each hit, or make each hit a
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 import re
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 from cachetools import LRUCache
@@ -46,6 +50,11 @@ if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {count, redis.call('PTTL', KEYS[1])}
 """
 
+# Says the same of a window and counts nothing.
+LOOK = """
+return {tonumber(redis.call('GET', KEYS[1]) or 0), redis.call('PTTL', KEYS[1])}
+"""
+
 # How many hits a window has had, and when it ends (time.time()).
 Window = tuple[int, float]
 
@@ -56,8 +65,8 @@ class LocalWindows:
     def __init__(self) -> None:
         self._windows: LRUCache[tuple[str, ...], tuple[list[int], float]] = LRUCache(WINDOWS)
 
-    def hit(self, item: RateLimitItem, key: tuple[str, ...]) -> Window:
-        """Count a hit by this key."""
+    def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window:
+        """Count a hit by this key or, with 0 hits, only look."""
         moment = time.time()
         try:
             count, ends_at = self._windows[key]
@@ -65,7 +74,7 @@ class LocalWindows:
             ends_at = 0.0
         if ends_at <= moment:
             count, ends_at = self._windows[key] = [0], moment + item.get_expiry()
-        count[0] += 1
+        count[0] += hits
         return count[0], ends_at
 
 
@@ -75,9 +84,10 @@ class SharedWindows:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 
-    async def hit(self, item: RateLimitItem, key: tuple[str, ...]) -> Window | None:
-        """Count a hit by this key; None while Redis is out."""
-        reply = await self._redis.ask("EVAL", HIT, 1, f"referral:limit:{item.key_for(*key)}", item.get_expiry())
+    async def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window | None:
+        """Count a hit by this key or, with 0 hits, only look; None while Redis is out."""
+        script, name = HIT if hits else LOOK, f"referral:limit:{item.key_for(*key)}"
+        reply = await self._redis.ask("EVAL", script, 1, name, item.get_expiry())
         if reply is None:
             return None
         count, milliseconds = reply.value
@@ -96,26 +106,53 @@ class RateLimiter:
         } | {"told": TOLD}
         self._shared = SharedWindows(redis) if redis else None
         self._local = LocalWindows()
+        # Whose turn it is to guess; a lock lives for as long as somebody holds it or waits for it.
+        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def is_first(self, event: str, address: str) -> bool:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
-        try:
-            await self.hit("told", event, address)
-        except Problem:
-            return False
-        return True
+        return await self.allows("told", event, address)
 
     async def hit(self, group: str, *key: str) -> None:
         """Count one hit of the group by this key. Raises a `rate-limited` problem when there were too many."""
         if not self._enabled:
             return
-        item, window = self._items[group], None
-        if self._shared:
-            window = await self._shared.hit(item, (group, *key))
-        # While Redis is out, this process counts.
-        count, ends_at = window or self._local.hit(item, (group, *key))
+        item, (count, ends_at) = await self._count(group, key)
         if count > item.amount:
             raise _too_many(group, item, ends_at)
+
+    async def allows(self, group: str, *key: str) -> bool:
+        """Count one hit of the group by this key, and say whether there were not too many."""
+        if not self._enabled:
+            return True
+        item, (count, _) = await self._count(group, key)
+        return count <= item.amount
+
+    async def check(self, group: str, *key: str) -> None:
+        """Raises a `rate-limited` problem when the hits of the group by this key are used up. Counts nothing."""
+        if not self._enabled:
+            return
+        item, (count, ends_at) = await self._count(group, key, hits=0)
+        if count >= item.amount:
+            raise _too_many(group, item, ends_at)
+
+    @asynccontextmanager
+    async def guess(self, group: str, *key: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+        """The block makes a guess at a secret, and calls what it gets if the guess was wrong: only that is counted.
+
+        Raises as `check` does. Guesses by one key are made one after the other: of many at once, each would be made before
+        the first was counted.
+        """
+        async with self._turns.setdefault((group, *key), asyncio.Lock()) if self._enabled else nullcontext():
+            await self.check(group, *key)
+            yield lambda: self.allows(group, *key)
+
+    async def _count(self, group: str, key: tuple[str, ...], hits: int = 1) -> tuple[RateLimitItem, Window]:
+        item, window = self._items[group], None
+        if self._shared:
+            window = await self._shared.hit(item, (group, *key), hits)
+        # While Redis is out, this process counts.
+        return item, window or self._local.hit(item, (group, *key), hits)
 
 
 def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:

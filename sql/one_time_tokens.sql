@@ -7,6 +7,9 @@ VALUES (:token_hash, :user_id, :purpose, :now, :expires_at);
 DELETE FROM one_time_tokens WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now
 RETURNING user_id;
 
+-- name: find_one_time_token(token_hash, purpose, now)^
+SELECT user_id FROM one_time_tokens WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now;
+
 -- name: delete_one_time_tokens(user_id, purpose)!
 DELETE FROM one_time_tokens WHERE user_id = :user_id AND purpose = :purpose;
 

@@ -106,7 +106,7 @@ async def test_guessing_a_password_locks_the_guesser_out_and_not_the_owner(make_
     names = ("alice", "\U0001d400lice", "\uff21LICE", "ALICE")
     assert [await sign_in("192.0.2.1", "a guess", name) for name in names] == [400, 400, 400, 429]
     # The address has a count of its own: one for both would tell anybody that they are the same person's.
-    names = (alice.email, alice.email.upper(), f"\uff21{alice.email[1:]}", alice.email)
+    names = (alice.email, alice.email.upper(), alice.email.replace("e", "E"), alice.email)
     assert [await sign_in("192.0.2.1", "a guess", name) for name in names] == [400, 400, 400, 429]
     assert await sign_in("192.0.2.1", alice.password) == 429
     assert await sign_in("192.0.2.2", alice.password) == 200
@@ -188,7 +188,7 @@ async def test_registrations_are_counted_by_referral_code_from_whatever_address(
 
 
 async def test_mail_is_counted_by_the_account_it_goes_to(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_mail_by_account="2/hour")
+    client = await make_client(**BEHIND_PROXY, limits_mail_by_account="3/hour", limits_reset_by_account="2/15 minutes")
     nobody = Person(client, "")
 
     async def reset(email: str, number: int) -> int:
@@ -200,7 +200,7 @@ async def test_mail_is_counted_by_the_account_it_goes_to(make_client: MakeClient
     alice = await Person.register(client, "alice")
     await alice.make_code()
     assert [(await alice.post("/auth/email/verify/resend")).status for _ in range(3)] == [202, 202, 429]
-    assert [(await alice.post("/codes/current/email")).status for _ in range(3)] == [202, 202, 429]
+    assert [(await alice.post("/codes/current/email")).status for _ in range(4)] == [202, 202, 202, 429]
 
 
 async def test_limits_can_be_switched_off(make_client: MakeClient) -> None:

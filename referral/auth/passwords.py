@@ -1,19 +1,15 @@
-"""Password hashing: bcrypt in a bounded thread pool of its own, off the event loop."""
+"""Password hashing: bcrypt in a bounded pool of threads of its own, off the event loop and shared fairly."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import os
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import bcrypt
 from aiohttp import web
 
-T = TypeVar("T")
+from referral.auth.fair_queue import FairQueue
 
 # bcrypt takes 72 bytes at most and stops at a null byte. Its input is therefore the base64 of an HMAC-SHA-256, 44 bytes
 # in which every character of the password counts; the key only separates these hashes from other uses of the password.
@@ -27,47 +23,38 @@ MAX_LENGTH = 1024
 MAX_WAITING_PER_CORE = 32
 
 
-class Overloaded(Exception):
-    """Too many passwords are waiting to be hashed or checked."""
-
-
 class PasswordHasher:
-    """Hashes and checks passwords; `close()` ends its threads."""
+    """Hashes and checks passwords; `close()` ends its threads.
+
+    `network` says for whom: a flood from one network does not hold the others up.
+    """
 
     def __init__(self, rounds: int) -> None:
         cores = len(os.sched_getaffinity(0))
         self._rounds = rounds
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bcrypt")
-        self._limit = MAX_WAITING_PER_CORE * cores
-        self._waiting = 0
+        self._queue = FairQueue(cores, MAX_WAITING_PER_CORE * cores, "bcrypt")
         self._cost = f"$2b${rounds:02}$"
         # No password has this hash; checking against it costs what checking against a real one does.
         self._nobody = self._cost + "." * 53
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, network: str = "") -> str:
         """The bcrypt hash of a password of any length and script. Raises Overloaded."""
-        return await self._run(lambda: bcrypt.hashpw(_prepared(password), bcrypt.gensalt(self._rounds)).decode())
+        return await self._queue.run(
+            network, lambda: bcrypt.hashpw(_prepared(password), bcrypt.gensalt(self._rounds)).decode()
+        )
 
-    async def check(self, password: str, password_hash: str | None) -> bool:
+    async def check(self, password: str, password_hash: str | None, network: str = "") -> bool:
         """Whether the password has this hash; for None, an unknown user, False after the same work. Raises Overloaded."""
         known = password_hash or self._nobody
-        return await self._run(lambda: bcrypt.checkpw(_prepared(password), known.encode())) and password_hash is not None
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._waiting >= self._limit:
-            raise Overloaded
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
+        is_right = await self._queue.run(network, lambda: bcrypt.checkpw(_prepared(password), known.encode()))
+        return is_right and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether it was made with other rounds than a new one would be."""
         return not password_hash.startswith(self._cost)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._queue.close()
 
 
 def _prepared(password: str) -> bytes:

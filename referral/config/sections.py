@@ -104,6 +104,7 @@ class Limits:
     registration_by_address: str = setting(rate)
     registration_by_code: str = setting(rate)
     mail_by_account: str = setting(rate)
+    reset_by_account: str = setting(rate)
     lookup_by_user: str = setting(rate)
     lookup_by_address: str = setting(rate)
     request_by_user: str = setting(rate)

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY
+from referral.auth.tokens import hash_token
 from referral.cache.codes import CODE_CACHE, Load
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
@@ -237,12 +238,15 @@ async def delete_current_code(request: web.Request) -> web.Response:
     problems=("not-found",),
 )
 async def email_current_code(request: web.Request) -> web.Response:
-    me = request[IDENTITY]
-    await request.app[LIMITER].hit("mail_by_account", outbox.CODE, me.user_id)
+    app, me = request.app, request[IDENTITY]
+    async with app[DATABASE].reader() as conn:
+        contact = await users.find_contact(conn, me.user_id)
+    if contact is None:
+        raise erased()
+    await app[LIMITER].hit("mail_by_account", outbox.CODE, hash_token(email_key(contact.email)))
     async with work_on(request) as work:
         code = await codes.find_current_code(work.conn, me.user_id, work.moment)
-        contact = await users.find_contact(work.conn, me.user_id)
-        if code is None or contact is None:
+        if code is None:
             raise _none_current()
         expiry = rfc_3339(code.expires_at)
         await work.queue_mail(outbox.CODE, me.user_id, contact.email, code=code.code, expires_at=expiry)

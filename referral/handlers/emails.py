@@ -4,13 +4,16 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema
 
 from referral.auth.identity import IDENTITY
+from referral.auth.tokens import hash_token
 from referral.contract.access import Access, allow
 from referral.contract.schemas.emails import EmailVerificationSchema
+from referral.database import DATABASE
 from referral.handlers import API
 from referral.limits import LIMITER
 from referral.queries import outbox, users
 from referral.rules.accounts import confirm_email
 from referral.rules.work import work_on
+from referral.texts import email_key
 from referral.web.bodies import BODY
 
 routes = web.RouteTableDef()
@@ -42,9 +45,10 @@ async def verify_email(request: web.Request) -> web.Response:
 )
 async def resend_verification(request: web.Request) -> web.Response:
     me = request[IDENTITY]
-    await request.app[LIMITER].hit("mail_by_account", outbox.VERIFY_EMAIL, me.user_id)
-    async with work_on(request) as work:
-        contact = await users.find_contact(work.conn, me.user_id)
-        if contact and contact.email_verified_at is None:
+    async with request.app[DATABASE].reader() as conn:
+        contact = await users.find_contact(conn, me.user_id)
+    if contact and contact.email_verified_at is None:
+        await request.app[LIMITER].hit("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(contact.email)))
+        async with work_on(request) as work:
             await work.queue_mail(outbox.VERIFY_EMAIL, me.user_id, contact.email)
     return web.Response(status=202)

@@ -10,14 +10,18 @@ from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import hash_token
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
-from referral.contract.problems import Problem
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
-from referral.database import DATABASE
 from referral.handlers import API
 from referral.limits import ADDRESS, LIMITER
 from referral.queries import outbox, sessions, users
-from referral.rules.accounts import check_new_password, check_not_personal, confirm_reset, end_reset_links, erased
-from referral.rules.audit import record_refusal
+from referral.rules.accounts import (
+    check_new_password,
+    check_not_personal,
+    check_own_password,
+    confirm_reset,
+    end_reset_links,
+    wrong_password,
+)
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.bodies import BODY
@@ -42,24 +46,14 @@ RESET_DELAY = (0.02, 0.2)
 async def change_password(request: web.Request) -> web.Response:
     app, body, me = request.app, request[BODY], request[IDENTITY]
     check_new_password(body["new_password"], app[CONFIG], "/new_password")
-    async with app[DATABASE].reader() as conn:
-        contact = await users.find_contact(conn, me.user_id)
-        found = await users.find_credentials_by_id(conn, me.user_id)
-    if contact is None or found is None:
-        raise erased()
+    contact, old_hash = await check_own_password(request, body["current_password"], "password-change-refused")
     check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
-    # A stolen access token must not help to find the password out.
-    await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
-    wrong = Problem("wrong-password", "The current password is not the one given.")
-    if not await app[PASSWORDS].check(body["current_password"], found.password_hash):
-        await record_refusal(request, "password-change-refused")
-        raise wrong
-    new_hash = await app[PASSWORDS].hash(body["new_password"])
+    new_hash = await app[PASSWORDS].hash(body["new_password"], request[ADDRESS])
     async with work_on(request) as work:
         # A mailed link must not undo the change. This comes first, as in the use of a link: else the two could deadlock.
         await end_reset_links(work.conn, me.user_id, contact.email)
-        if not await users.update_password(work.conn, me.user_id, found.password_hash, new_hash):
-            raise wrong
+        if not await users.update_password(work.conn, me.user_id, old_hash, new_hash):
+            raise wrong_password()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
         await work.record("password-changed")
     return web.Response(status=204)
@@ -78,7 +72,8 @@ async def change_password(request: web.Request) -> web.Response:
 @json_schema(PasswordResetRequestSchema)
 async def request_password_reset(request: web.Request) -> web.Response:
     key = email_key(request[BODY]["email"])
-    await request.app[LIMITER].hit("mail_by_account", outbox.RESET_PASSWORD, hash_token(key))
+    # Of a window of its own, which is short: strangers who ask must not keep the owner from asking for long.
+    await request.app[LIMITER].hit("reset_by_account", hash_token(key))
     async with work_on(request) as work:
         # The mail worker finds out whose address this is. It is woken later: a mail to a known address is more work than
         # none, which the time of the next answer would tell.

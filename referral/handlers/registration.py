@@ -4,6 +4,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.passwords import PASSWORDS
+from referral.auth.tokens import hash_token
 from referral.background.profiles import PROFILE_WORKER
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
@@ -56,9 +57,10 @@ async def register(request: web.Request) -> web.Response:
     check_not_personal(body["password"], "/password", email, username)
     await app[LIMITER].hit("registration_by_address", request[ADDRESS])
     if code:
-        await app[LIMITER].hit("registration_by_code", code)
+        await app[LIMITER].check("registration_by_code", code)
     await app[EMAIL_VERIFIER].check(email)
-    password_hash = await app[PASSWORDS].hash(body["password"])
+    password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
+    is_mailed = await app[LIMITER].allows("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(email)))
     taken = {
         "users_email_key": Problem("email-taken", "There is an account with this e-mail address."),
         "users_username_key": Problem("username-taken", "This username is taken."),
@@ -77,7 +79,8 @@ async def register(request: web.Request) -> web.Response:
         with translated(taken):
             await users.insert_user(work.conn, user)
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
-        await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
+        if is_mailed:
+            await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if app[CONFIG].enrichment.provider:
             await profiles.insert_lookup(work.conn, user.id, work.moment)
             work.wakes(app[PROFILE_WORKER])
@@ -87,5 +90,8 @@ async def register(request: web.Request) -> web.Response:
             await come_by(work, user.id, code, is_new=True)
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None
+    if code:
+        # Only now: whoever is refused must not use up what others may register by.
+        await app[LIMITER].allows("registration_by_code", code)
     app[METRICS].registrations.labels("yes" if code else "no").inc()
     return answer({"user": user_view(account, work.moment), **tokens}, 201, NO_STORE)

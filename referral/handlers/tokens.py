@@ -136,23 +136,28 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
     email, username = _key_if(email_key, Email(), name), _key_if(key_of, Username(), name)
+    # Wrong passwords are counted by the given name: one count for both names would tell which address belongs to which
+    # username. And by address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
+    key = hash_token(email or username or name), request[ADDRESS]
     try:
         await app[LIMITER].hit("login_by_address", request[ADDRESS])
-        # Counted by the given name: one count for both names would tell which address belongs to which username. And by
-        # address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
-        await app[LIMITER].hit("login_by_account", hash_token(email or username or name), request[ADDRESS])
+        async with app[LIMITER].guess("login_by_account", *key) as was_wrong:
+            found = await _find_credentials(app, email, username)
+            # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
+            known = found.password_hash if found else None
+            if not await app[PASSWORDS].check(password, known, request[ADDRESS]) or found is None:
+                await was_wrong()
+                await _record_sign_in(request, "sign-in-refused", found, email)
+                raise OAuthError("invalid_grant", "The username or the password is wrong.")
     except Problem:
         # A flood of requests must not become a flood of writes.
         if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
             await _record_sign_in(request, "sign-in-limited", await _find_credentials(app, email, username), email)
         raise
-    found = await _find_credentials(app, email, username)
-    # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
-    if not await app[PASSWORDS].check(password, found.password_hash if found else None) or found is None:
-        await _record_sign_in(request, "sign-in-refused", found, email)
-        raise OAuthError("invalid_grant", "The username or the password is wrong.")
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
-    fresh = await app[PASSWORDS].hash(password) if app[PASSWORDS].is_outdated(found.password_hash) else None
+    fresh = (
+        await app[PASSWORDS].hash(password, request[ADDRESS]) if app[PASSWORDS].is_outdated(found.password_hash) else None
+    )
     async with work_on(request) as work:
         await locks.lock_user(work.conn, found.user_id)
         if fresh and await users.update_password(work.conn, found.user_id, found.password_hash, fresh):

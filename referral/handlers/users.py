@@ -4,17 +4,14 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.identity import IDENTITY
-from referral.auth.passwords import PASSWORDS
 from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
-from referral.limits import ADDRESS, LIMITER
 from referral.queries import audit, codes, one_time_tokens, outbox, profiles, sessions, users
-from referral.rules.accounts import erased
-from referral.rules.audit import record_refusal
+from referral.rules.accounts import check_own_password, erased, wrong_password
 from referral.rules.work import work_on
 from referral.texts import email_key, key_of
 from referral.web.answers import answer
@@ -78,25 +75,15 @@ async def update_me(request: web.Request) -> web.Response:
 )
 @json_schema(ErasureSchema)
 async def delete_me(request: web.Request) -> web.Response:
-    app, me = request.app, request[IDENTITY]
-    async with app[DATABASE].reader() as conn:
-        contact = await users.find_contact(conn, me.user_id)
-        found = await users.find_credentials_by_id(conn, me.user_id)
-    if contact is None or found is None:
-        raise erased()
-    # A stolen access token must not help to find the password out.
-    await app[LIMITER].hit("login_by_account", me.user_id, request[ADDRESS])
-    wrong = Problem("wrong-password", "The password is not the account's.")
-    if not await app[PASSWORDS].check(request[BODY]["password"], found.password_hash):
-        await record_refusal(request, "erasure-refused")
-        raise wrong
+    me = request[IDENTITY]
+    contact, password_hash = await check_own_password(request, request[BODY]["password"], "erasure-refused")
     async with work_on(request) as work:
         conn = work.conn
         # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
         await profiles.delete_lookup(conn, me.user_id)
-        if not await users.erase_user(conn, me.user_id, found.password_hash, work.moment):
+        if not await users.erase_user(conn, me.user_id, password_hash, work.moment):
             # Since the check, the password was changed, or a second click erased the account.
-            raise wrong if await users.find_contact(conn, me.user_id) else erased()
+            raise wrong_password() if await users.find_contact(conn, me.user_id) else erased()
         ended = await codes.revoke_any_code(conn, me.user_id, work.moment)
         if ended:
             work.invalidates_code(ended)

@@ -28,6 +28,11 @@ async def use_one_time_token(conn: Connection, token_hash: str, purpose: Purpose
     return await conn.value("use_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now)
 
 
+async def find_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> bool:
+    """Whether there is such a token that is neither used nor expired."""
+    return await conn.value("find_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now) is not None
+
+
 async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: Purpose) -> None:
     await conn.run("delete_one_time_tokens", user_id=user_id, purpose=purpose)
 

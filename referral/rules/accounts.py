@@ -3,13 +3,17 @@
 from aiohttp import web
 
 from referral.auth.common_passwords import is_common
+from referral.auth.identity import IDENTITY
 from referral.auth.passwords import MAX_LENGTH, PASSWORDS
 from referral.auth.tokens import hash_token
+from referral.clock import now
 from referral.config import CONFIG, Config
 from referral.contract.problems import Problem, invalid
-from referral.database import Connection
+from referral.database import DATABASE, Connection
 from referral.limits import ADDRESS, LIMITER
 from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.queries.audit import EventName
+from referral.rules.audit import record_refusal
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, key_of
 
@@ -32,6 +36,31 @@ def check_not_personal(password: str, pointer: str, email: str, username: str | 
     for name in (email, email.rpartition("@")[0], username or ""):
         if len(name) >= LEAST_NAME and key_of(name) in key_of(password):
             raise invalid(pointer, "Must not hold the username or the e-mail address.")
+
+
+def wrong_password() -> Problem:
+    """For whoever is signed in and does not know the account's password."""
+    return Problem("wrong-password", "The password is not the account's.")
+
+
+async def check_own_password(request: web.Request, password: str, refusal: EventName) -> tuple[users.Contact, str]:
+    """The contact of whoever is signed in, and the hash of their password, which is the one given.
+
+    Raises a problem for a wrong password, which is recorded as `refusal` and counted by user from wherever it comes: a
+    stolen access token must not help to find the password out. Right ones are not counted, nor is the owner's sign-in.
+    """
+    app, me = request.app, request[IDENTITY]
+    async with app[LIMITER].guess("login_by_account", me.user_id) as was_wrong:
+        async with app[DATABASE].reader() as conn:
+            contact = await users.find_contact(conn, me.user_id)
+            found = await users.find_credentials_by_id(conn, me.user_id)
+        if contact is None or found is None:
+            raise erased()
+        if not await app[PASSWORDS].check(password, found.password_hash, request[ADDRESS]):
+            await was_wrong()
+            await record_refusal(request, refusal)
+            raise wrong_password()
+    return contact, found.password_hash
 
 
 def erased() -> Problem:
@@ -69,9 +98,12 @@ async def confirm_reset(request: web.Request, token: str, new_password: str) -> 
     """
     app = request.app
     check_new_password(new_password, app[CONFIG], "/new_password")
-    # The password is hashed before the token is looked at: any token at all causes that work, and is limited.
     await app[LIMITER].hit("login_by_address", request[ADDRESS])
-    new_hash = await app[PASSWORDS].hash(new_password)
+    # The token is looked at first: hashing a password for any token at all would be work that anybody can cause.
+    async with app[DATABASE].reader() as conn:
+        if not await one_time_tokens.find_one_time_token(conn, hash_token(token), one_time_tokens.RESET_PASSWORD, now()):
+            raise _link_refused()
+    new_hash = await app[PASSWORDS].hash(new_password, request[ADDRESS])
     async with work_on(request) as work:
         user_id = await _use(work, token, one_time_tokens.RESET_PASSWORD)
         if user_id is None or not await users.reset_password(work.conn, user_id, new_hash, work.moment):

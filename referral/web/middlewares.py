@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
+from referral.auth.fair_queue import Overloaded
 from referral.auth.identity import IDENTITY
-from referral.auth.passwords import Overloaded
 from referral.auth.tokens import SIGNER, InvalidToken
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now

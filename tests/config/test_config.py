@@ -54,6 +54,7 @@ EXPECTED: dict[str, Any] = {
     "limits.registration_by_address": "30/hour",
     "limits.registration_by_code": "500/hour",
     "limits.mail_by_account": "5/hour",
+    "limits.reset_by_account": "3/15 minutes",
     "limits.lookup_by_user": "1000/minute",
     "limits.lookup_by_address": "300/minute",
     "limits.request_by_user": "600/minute",
