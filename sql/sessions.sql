@@ -58,6 +58,10 @@ INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (:token_h
 UPDATE refresh_tokens SET used_at = coalesce(used_at, :now) WHERE token_hash = :token_hash
 RETURNING session_id, used_at;
 
+-- name: delete_other_refresh_tokens(session_id, name)!
+-- The access token of a pair names its refresh token by the first characters of the hash.
+DELETE FROM refresh_tokens WHERE session_id = :session_id AND substr(token_hash, 1, 16) <> :name;
+
 -- name: delete_used_refresh_tokens(before)!
 -- Housekeeping: what was used so long ago is refused as unknown from now on; while it is kept, its reuse ends the session.
 DELETE FROM refresh_tokens WHERE used_at <= :before;

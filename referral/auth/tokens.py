@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from aiohttp import web
@@ -31,6 +31,18 @@ READ_PAUSE = 5.0
 VERIFIED_TOKENS = 10_000
 
 
+# Characters of a refresh token's hash that its access token names it by. They tell nothing of the token.
+REFRESH_NAME = 16
+
+
+class Verified(NamedTuple):
+    """What counts of a token whose signature and claims are good; `refresh` names the refresh token of its pair."""
+
+    session_id: str
+    expires_at: int
+    refresh: str
+
+
 class InvalidToken(Exception):
     """The access token is malformed, not ours, or expired."""
 
@@ -51,14 +63,18 @@ class Signer:
         self._read_again_at = 0.0
         self._verified = lru_cache(VERIFIED_TOKENS)(self._verify)
 
-    def sign(self, user_id: str, session_id: str, role: str, now: int, ttl: int | None = None) -> str:
-        """An access token of a session that was live at `now` (ms), good for `ttl` seconds, or the usual time."""
+    def sign(
+        self, user_id: str, session_id: str, role: str, now: int, ttl: int | None = None, refresh_hash: str = ""
+    ) -> str:
+        """An access token of a session that was live at `now` (ms), good for `ttl` seconds, or the usual time; it names the
+        refresh token that it is issued with."""
         issued_at = now // SECOND
         claims = {
             "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": user_id,
             "sid": session_id,
+            "rth": refresh_hash[:REFRESH_NAME],
             "role": role,
             "jti": new_id(),
             "iat": issued_at,
@@ -69,12 +85,17 @@ class Signer:
 
     def session_of(self, token: str, *, expired: bool = False) -> str:
         """The id of the session an access token belongs to. Raises InvalidToken; an expired one passes if `expired`."""
-        session_id, expires_at = self._verified(token)
-        if expires_at <= time.time() and not expired:
+        verified = self._verified(token)
+        if verified.expires_at <= time.time() and not expired:
             raise InvalidToken("expired")
-        return session_id
+        return verified.session_id
 
-    def _verify(self, token: str) -> tuple[str, int]:
+    def refresh_of(self, token: str) -> str:
+        """The first REFRESH_NAME characters of the hash of the refresh token that an access token was issued with. Raises
+        InvalidToken."""
+        return self._verified(token).refresh
+
+    def _verify(self, token: str) -> Verified:
         # RFC 8725: the key says the algorithm, never the token; the type, the issuer and the audience must be ours.
         try:
             header = jwt.get_unverified_header(token)
@@ -93,10 +114,10 @@ class Signer:
         except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
             # UnicodeEncodeError: bytes of the header that are no UTF-8 arrive as lone surrogates.
             raise InvalidToken(str(error)) from None
-        session_id, expires_at = claims["sid"], claims["exp"]
-        if not isinstance(session_id, str) or not isinstance(expires_at, int):
+        verified = Verified(claims["sid"], claims["exp"], claims.get("rth", ""))
+        if not isinstance(verified.session_id, str) or not isinstance(verified.expires_at, int):
             raise InvalidToken("claims of a wrong type")
-        return session_id, expires_at
+        return verified
 
     def _key(self, key_id: str) -> Key | None:
         if key_id not in self._by_id and time.monotonic() >= self._read_again_at:

@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, json_schema
 
 from referral.auth.identity import IDENTITY
 from referral.auth.passwords import PASSWORDS
-from referral.auth.tokens import hash_token
+from referral.auth.tokens import SIGNER, hash_token
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
@@ -38,7 +38,8 @@ RESET_DELAY = (0.02, 0.2)
     tags=["Authentication"],
     operationId="changePassword",
     summary="Change the password",
-    description="Every other session of the account ends.",
+    description="Every other session ends, and so does every refresh token of this session but the one that came "
+    "with the access token.",
     responses={204: {"description": "The password is changed"}},
     problems=("wrong-password", "overloaded"),
 )
@@ -55,6 +56,10 @@ async def change_password(request: web.Request) -> web.Response:
         if not await users.update_password(work.conn, me.user_id, old_hash, new_hash):
             raise wrong_password()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
+        # Somebody may hold a refresh token of this very session, too: only the one goes on that belongs to the caller's
+        # pair.
+        refresh = app[SIGNER].refresh_of(request.headers["Authorization"].partition(" ")[2].strip())
+        await sessions.delete_other_refresh_tokens(work.conn, me.session_id, refresh)
         await work.record("password-changed")
     return web.Response(status=204)
 

@@ -132,6 +132,11 @@ async def use_refresh_token(conn: Connection, token_hash: str, now: int) -> Used
     return await conn.one("use_refresh_token", UsedRefreshToken, token_hash=token_hash, now=now)
 
 
+async def delete_other_refresh_tokens(conn: Connection, session_id: str, name: str) -> None:
+    """End the refresh tokens of the session but the one whose hash begins with these 16 characters."""
+    await conn.run("delete_other_refresh_tokens", session_id=session_id, name=name)
+
+
 async def delete_used_refresh_tokens(conn: Connection, before: int) -> None:
     """Forget the tokens that were used before this time (ms)."""
     await conn.run("delete_used_refresh_tokens", before=before)

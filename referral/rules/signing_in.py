@@ -31,12 +31,13 @@ async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]
 async def issue_tokens(work: Work, session: sessions.LiveSession) -> dict[str, Any]:
     """Another pair of tokens of a session: the document Tokens."""
     refresh_token = new_token()
-    await sessions.insert_refresh_token(work.conn, hash_token(refresh_token), session.session_id, work.moment)
+    refresh_hash = hash_token(refresh_token)
+    await sessions.insert_refresh_token(work.conn, refresh_hash, session.session_id, work.moment)
     signer = work.request.app[SIGNER]
     # No token outlives its session: who verifies access tokens by the public keys knows nothing of sessions.
     ttl = min(signer.ttl, (session.expires_at - work.moment) // SECOND)
     return {
-        "access_token": signer.sign(session.user_id, session.session_id, session.role, work.moment, ttl),
+        "access_token": signer.sign(session.user_id, session.session_id, session.role, work.moment, ttl, refresh_hash),
         "token_type": "Bearer",
         "expires_in": ttl,
         "refresh_token": refresh_token,

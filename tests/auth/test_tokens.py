@@ -114,7 +114,7 @@ async def test_a_token_says_what_it_is_for_whom_and_by_which_key(keyed: Client, 
     signer = signer_of(keyed)
     assert jwt.get_unverified_header(token) == {"alg": algorithm, "typ": "at+jwt", "kid": signer.keys[0].id}
     claims = claims_of(token)
-    assert claims.keys() == {"iss", "aud", "sub", "sid", "role", "jti", "iat", "exp"}
+    assert claims.keys() == {"iss", "aud", "sub", "rth", "sid", "role", "jti", "iat", "exp"}
     assert (claims["iss"], claims["aud"], claims["sub"]) == (ISSUER, "referral", alice.id)
     assert claims["exp"] - claims["iat"] == 900
     assert await accepts(keyed, token)

@@ -447,6 +447,22 @@ async def test_a_password_change_ends_every_other_session(person: MakePerson) ->
     assert (await alice.sign_in(NEW_PASSWORD)).status == 200
 
 
+async def test_a_password_change_ends_copies_of_the_sessions_own_refresh_tokens(person: MakePerson) -> None:
+    alice = await person("alice")
+    # Somebody took a copy of the refresh token, and used it at once: the session has two branches now.
+    first = alice.tokens["refresh_token"]
+    stolen = (await alice.refresh()).body["refresh_token"]
+    alice.tokens = (await alice.refresh(first)).body
+    answer = await alice.post("/auth/password/change", {"current_password": PASSWORD, "new_password": NEW_PASSWORD})
+    assert answer.status == 204
+    # Neither the other branch goes on, nor does a used token within its ten seconds.
+    assert refused(await alice.refresh(stolen)) == "invalid_grant"
+    assert refused(await alice.refresh(first)) == "invalid_grant"
+    alice.tokens = (await alice.refresh()).body
+    assert await works(alice)
+    assert (await alice.refresh()).status == 200
+
+
 async def test_a_password_change_by_the_wrong_password_changes_nothing(person: MakePerson) -> None:
     alice = await person("alice")
     other = alice.tokens
