@@ -76,6 +76,11 @@ RETURNING code;
 UPDATE codes SET revoked_at = :now WHERE referrer_id = :referrer_id AND revoked_at IS NULL
 RETURNING code;
 
+-- name: take_use_back(user_id)^
+-- Of a user whose referral is taken back.
+UPDATE codes SET uses = uses - 1 WHERE code = (SELECT r.code FROM referrals r WHERE r.user_id = :user_id)
+RETURNING code;
+
 -- name: use_code(code, now)^
 -- The limit is part of the update: of two uses at once of a last use, one finds no row.
 UPDATE codes SET uses = uses + 1

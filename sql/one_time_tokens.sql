@@ -1,20 +1,27 @@
--- name: insert_one_time_token(token_hash, user_id, purpose, now, expires_at)!
-INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at)
-VALUES (:token_hash, :user_id, :purpose, :now, :expires_at);
+-- name: insert_one_time_token(token_hash, user_id, purpose, email, now, expires_at)!
+INSERT INTO one_time_tokens (token_hash, user_id, purpose, email, created_at, expires_at)
+VALUES (:token_hash, :user_id, :purpose, :email, :now, :expires_at);
 
 -- name: use_one_time_token(token_hash, purpose, now)^
--- Deleting is using: of two requests with one token, one finds no row.
-DELETE FROM one_time_tokens WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now
-RETURNING user_id;
+-- Of two requests with one token, one finds no row.
+UPDATE one_time_tokens SET used_at = :now
+WHERE token_hash = :token_hash AND purpose = :purpose AND used_at IS NULL AND expires_at > :now
+RETURNING user_id, email, used_at;
 
 -- name: find_one_time_token(token_hash, purpose, now)^
-SELECT user_id FROM one_time_tokens WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now;
+SELECT user_id, email, used_at FROM one_time_tokens
+WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now;
+
+-- name: forget_address_of_token(token_hash)!
+UPDATE one_time_tokens SET email = NULL WHERE token_hash = :token_hash;
 
 -- name: delete_one_time_tokens(user_id, purpose)!
-DELETE FROM one_time_tokens WHERE user_id = :user_id AND purpose = :purpose;
+-- Used ones can do nothing any more, and say what they did.
+DELETE FROM one_time_tokens WHERE user_id = :user_id AND purpose = :purpose AND used_at IS NULL;
 
 -- name: delete_one_time_tokens_of_user(user_id)!
-DELETE FROM one_time_tokens WHERE user_id = :user_id;
+-- With the account, what could be used and what holds an address.
+DELETE FROM one_time_tokens WHERE user_id = :user_id AND (used_at IS NULL OR email IS NOT NULL);
 
 -- name: delete_expired_one_time_tokens(now)!
 DELETE FROM one_time_tokens WHERE expires_at <= :now;

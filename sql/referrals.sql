@@ -16,6 +16,9 @@ WHERE u.id = :user_id AND u.erased_at IS NULL
   ))
 RETURNING user_id;
 
+-- name: delete_referral(user_id)!
+DELETE FROM referrals WHERE user_id = :user_id;
+
 -- name: list_referrals(referrer_id, before_time, before_id, page_size, with_email)
 -- Newest first, from the cursor on. Each row says the total, too, which saves a page a second round trip; null when the
 -- referrer's account is gone. An address that is not to be shown is not read.

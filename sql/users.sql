@@ -48,22 +48,39 @@ UPDATE users SET password_hash = :new_hash
 WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
 RETURNING id;
 
--- name: reset_password(user_id, new_hash, now)^
--- A link that reached the mailbox proves the address, too.
+-- name: reset_password(user_id, email_key, new_hash, now)^
+-- A link that reached the mailbox proves the address, too: the one that it was mailed to, unless nobody knows which.
 UPDATE users SET password_hash = :new_hash, email_verified_at = coalesce(email_verified_at, :now)
-WHERE id = :user_id AND erased_at IS NULL
+WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
 RETURNING id;
 
--- name: verify_email(user_id, now)^
+-- name: verify_email(user_id, email_key, now)^
 UPDATE users SET email_verified_at = coalesce(email_verified_at, :now)
-WHERE id = :user_id AND erased_at IS NULL
+WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
 RETURNING id;
+
+-- name: update_email(user_id, email, email_key, now)!
+-- By a link that reached the new mailbox. Uniqueness is the index's business.
+UPDATE users SET email = :email, email_key = :email_key, email_verified_at = :now
+WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: increment_referral_count(code)^
 -- In the transaction that inserts the referral, so that the count always equals the rows. Before the code itself is used:
 -- whatever changes both takes the user first, so that two transactions never wait for each other.
 UPDATE users SET referral_count = referral_count + 1
 WHERE id = (SELECT c.referrer_id FROM codes c WHERE c.code = :code)
+RETURNING id;
+
+-- name: decrement_referral_count(user_id)^
+UPDATE users SET referral_count = referral_count - 1
+WHERE id = (SELECT r.referrer_id FROM referrals r WHERE r.user_id = :user_id)
+RETURNING id;
+
+-- name: erase_unverified_user(user_id, now)^
+-- Disowned by whoever reads the mailbox. Conditional, too: the owner may have verified it meanwhile.
+UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
+    username = NULL, username_key = NULL, password_hash = NULL
+WHERE id = :user_id AND email_verified_at IS NULL AND erased_at IS NULL
 RETURNING id;
 
 -- name: erase_user(user_id, old_hash, now)^

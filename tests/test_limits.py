@@ -51,7 +51,7 @@ def test_every_route_is_limited_or_named_exempt(make_config: MakeConfig) -> None
         "/.well-known/jwks.json",
     }
     # The pages of mailed links: a GET does nothing.
-    shown = {("GET", "/account/verify"), ("GET", "/account/reset")}
+    shown = {("GET", "/account/verify"), ("GET", "/account/reset"), ("GET", "/account/disown")}
     for route in create_app(make_config()).router.routes():
         assert route.resource is not None
         path = route.resource.canonical

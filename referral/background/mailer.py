@@ -29,8 +29,12 @@ from referral.queries import one_time_tokens, outbox, users
 
 log = logging.getLogger(__name__)
 
-VERIFICATION_TTL = 3 * clock.DAY
-RESET_TTL = clock.DAY // 24
+# Of each mail with a link: the page that the link leads to, what it is good for, and for how long (ms).
+LINKS: dict[str, tuple[str, one_time_tokens.Purpose, int]] = {
+    outbox.VERIFY_EMAIL: ("verify", one_time_tokens.VERIFY_EMAIL, 3 * clock.DAY),
+    outbox.CHANGE_EMAIL: ("verify", one_time_tokens.CHANGE_EMAIL, 3 * clock.DAY),
+    outbox.RESET_PASSWORD: ("reset", one_time_tokens.RESET_PASSWORD, clock.DAY // 24),
+}
 
 # No mail of a batch is begun later than this. Together with the longest time that a mail can take (smtp.LONGEST_SEND, and a
 # slow name server the first time) this is less than the lease, so that no other worker claims a mail that is being sent.
@@ -133,28 +137,31 @@ class Mailer(QueueWorker[outbox.Mail]):
             await outbox.fail_mail(conn, item.id, clock.now(), error)
 
     async def _compose(self, mail: outbox.Mail) -> EmailMessage | None:
-        """The message, or None when there is nobody to write to any more."""
+        """The message, or None when there is nobody to write to any more, or nothing to ask for."""
         async with self.database.reader() as conn:
             contact = (
                 await users.find_contact(conn, mail.user_id)
                 if mail.user_id
                 else await users.find_contact_by_email(conn, mail.recipient)
             )
-        if contact is None:
+        if contact is None or (mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None):
             return None
+        # Where the account's address is about to change, or just has, the mail says to whom it goes.
+        recipient = mail.recipient if mail.kind in (outbox.CHANGE_EMAIL, outbox.EMAIL_CHANGED) else contact.email
         facts = {"username": contact.username, "service": self._service, **orjson.loads(mail.params)}
-        if mail.kind == outbox.VERIFY_EMAIL:
-            facts["link"] = await self._link("verify", contact, one_time_tokens.VERIFY_EMAIL, VERIFICATION_TTL)
-        elif mail.kind == outbox.RESET_PASSWORD:
-            facts["link"] = await self._link("reset", contact, one_time_tokens.RESET_PASSWORD, RESET_TTL)
-        return compose(mail, self._sender, contact.email, facts)
+        if mail.kind in LINKS:
+            page, purpose, ttl = LINKS[mail.kind]
+            token = await self._make_token(contact.user_id, purpose, recipient, ttl)
+            facts["link"] = f"{self._links}/{page}?token={quote(token)}"
+            facts["disown_link"] = f"{self._links}/disown?token={quote(token)}"
+        return compose(mail, self._sender, recipient, facts)
 
-    async def _link(self, page: str, contact: users.Contact, purpose: one_time_tokens.Purpose, ttl: int) -> str:
-        # The token is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
+    async def _make_token(self, user_id: str, purpose: one_time_tokens.Purpose, email: str, ttl: int) -> str:
+        # It is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
         token, now = new_token(), clock.now()
         async with self.database.transaction() as conn:
-            await one_time_tokens.insert_one_time_token(conn, hash_token(token), contact.user_id, purpose, now, now + ttl)
-        return f"{self._links}/{page}?token={quote(token)}"
+            await one_time_tokens.insert_one_time_token(conn, hash_token(token), user_id, purpose, email, now, now + ttl)
+        return token
 
 
 MAILER = web.AppKey("mailer", Mailer)

@@ -84,7 +84,9 @@ class MemoryCodeCache:
             code = self._by_email[email_key]
         except KeyError:
             return await self._load(load)
-        return self._find(code) or await self._load(load)
+        found = self._find(code)
+        # The address may have changed hands.
+        return found if found and found.email_key == email_key else await self._load(load)
 
     def _find(self, code: str) -> ActiveCode | None:
         try:

@@ -11,7 +11,7 @@ from aiohttp_apispec import docs
 from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
 from referral.contract.problems import CATALOGUE, Problem
-from referral.rules.accounts import confirm_email, confirm_reset
+from referral.rules.mailed_links import confirm_email, confirm_reset, disown
 from referral.web.bodies import read_form
 from referral.web.pages import html, html_response, page_docs
 
@@ -58,6 +58,30 @@ async def submit_verify_page(request: web.Request) -> web.Response:
     except Problem as problem:
         return _refused(problem)
     return html("message.html", title="Thank you", text="Your e-mail address is confirmed.")
+
+
+@routes.get("/account/disown")
+@allow(Access.ANYBODY, Limit.EXEMPT)
+@docs(
+    operationId="getDisownPage",
+    summary="The page of the verification mail for whoever did not register",
+    parameters=[TOKEN_PARAMETER],
+    **page_docs("Pages"),
+)
+async def get_disown_page(request: web.Request) -> web.Response:
+    return html("disown.html", token=request.query.get("token", ""))
+
+
+@routes.post("/account/disown")
+@allow(Access.ANYBODY)
+@docs(operationId="submitDisownPage", summary="Its button", **_form_docs({"token": {"type": "string"}}))
+async def submit_disown_page(request: web.Request) -> web.Response:
+    form = await read_form(request)
+    try:
+        await disown(request, form.get("token", ""))
+    except Problem as problem:
+        return _refused(problem)
+    return html("message.html", title="The account is gone", text="Nobody uses your e-mail address here any more.")
 
 
 @routes.get("/account/reset")

@@ -18,10 +18,9 @@ from referral.rules.accounts import (
     check_new_password,
     check_not_personal,
     check_own_password,
-    confirm_reset,
-    end_reset_links,
     wrong_password,
 )
+from referral.rules.mailed_links import confirm_reset, end_reset_links
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.bodies import BODY

@@ -17,6 +17,7 @@ from referral.limits import ADDRESS, LIMITER
 from referral.metrics import METRICS
 from referral.queries import outbox, profiles, users
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.mailed_links import email_taken
 from referral.rules.referring import come_by
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
@@ -62,7 +63,7 @@ async def register(request: web.Request) -> web.Response:
     password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
     is_mailed = await app[LIMITER].allows("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(email)))
     taken = {
-        "users_email_key": Problem("email-taken", "There is an account with this e-mail address."),
+        "users_email_key": email_taken(),
         "users_username_key": Problem("username-taken", "This username is taken."),
     }
     async with work_on(request) as work:

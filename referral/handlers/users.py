@@ -10,10 +10,11 @@ from referral.contract.problems import Problem, translated
 from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
-from referral.queries import audit, codes, one_time_tokens, outbox, profiles, sessions, users
+from referral.queries import users
 from referral.rules.accounts import check_own_password, erased, wrong_password
+from referral.rules.erasure import erase
 from referral.rules.work import work_on
-from referral.texts import email_key, key_of
+from referral.texts import key_of
 from referral.web.answers import answer
 from referral.web.bodies import BODY
 
@@ -52,10 +53,7 @@ async def update_me(request: web.Request) -> web.Response:
             with translated({"users_username_key": Problem("username-taken", "This username is taken.")}):
                 await users.update_username(work.conn, me.user_id, username, key_of(username) if username else None)
             await work.record("username-changed")
-            # At time 0, which finds an expired code, too: it may get a new expiry at this very moment.
-            code = await codes.find_current_code(work.conn, me.user_id, 0)
-            if code:
-                work.invalidates_code(code.code)
+            await work.invalidate_code_of(me.user_id)
         account = await users.find_account(work.conn, me.user_id, work.moment)
         if account is None:
             raise erased()
@@ -78,20 +76,7 @@ async def delete_me(request: web.Request) -> web.Response:
     me = request[IDENTITY]
     contact, password_hash = await check_own_password(request, request[BODY]["password"], "erasure-refused")
     async with work_on(request) as work:
-        conn = work.conn
-        # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
-        await profiles.delete_lookup(conn, me.user_id)
-        if not await users.erase_user(conn, me.user_id, password_hash, work.moment):
+        if not await erase(work, contact, password_hash):
             # Since the check, the password was changed, or a second click erased the account.
-            raise wrong_password() if await users.find_contact(conn, me.user_id) else erased()
-        ended = await codes.revoke_any_code(conn, me.user_id, work.moment)
-        if ended:
-            work.invalidates_code(ended)
-        work.ends_sessions(*await sessions.delete_sessions_of_user(conn, me.user_id))
-        await one_time_tokens.delete_one_time_tokens_of_user(conn, me.user_id)
-        await outbox.delete_mail_of_user(conn, me.user_id, email_key(contact.email))
-        await profiles.delete_profile(conn, me.user_id)
-        await work.record("account-erased", code=ended)
-        await audit.erase_addresses(conn, me.user_id)
-        await audit.erase_email(conn, email_key(contact.email))
+            raise wrong_password() if await users.find_contact(work.conn, me.user_id) else erased()
     return web.Response(status=204)

@@ -19,12 +19,16 @@ EventName = Literal[
     "reset-requested",
     "password-reset",
     "email-verified",
+    "email-change-requested",
+    "email-change-refused",
+    "email-changed",
     "username-changed",
     "code-made",
     "code-edited",
     "code-ended",
     "referrer-set",
     "account-erased",
+    "account-disowned",
     "erasure-refused",
 ]
 

@@ -151,3 +151,8 @@ class UsedCode:
 async def use_code(conn: Connection, code: str, now: int) -> UsedCode | None:
     """Count one use of an active code; None when it is not active."""
     return await conn.one("use_code", UsedCode, code=code, now=now)
+
+
+async def take_use_back(conn: Connection, user_id: str) -> str | None:
+    """Uncount the use of the code that the user came by, and return its text."""
+    return await conn.value("take_use_back", str, user_id=user_id)

@@ -1,43 +1,64 @@
 """The tokens of mailed links: statements of `sql/one_time_tokens.sql`."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from referral.database import Connection
 
-Purpose = Literal["verify-email", "reset-password"]
+Purpose = Literal["verify-email", "change-email", "reset-password"]
 
 VERIFY_EMAIL: Purpose = "verify-email"
+CHANGE_EMAIL: Purpose = "change-email"
 RESET_PASSWORD: Purpose = "reset-password"
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A mailed link that has not expired: whose it is, to which address it was mailed (None: to the account's own), and when
+    it was used (ms; None: not yet)."""
+
+    user_id: str
+    email: str | None
+    used_at: int | None
+
+
 async def insert_one_time_token(
-    conn: Connection, token_hash: str, user_id: str, purpose: Purpose, now: int, expires_at: int
+    conn: Connection, token_hash: str, user_id: str, purpose: Purpose, email: str, now: int, expires_at: int
 ) -> None:
+    """Keep the token of a link that is mailed to `email`, good until `expires_at` (ms)."""
     await conn.run(
         "insert_one_time_token",
         token_hash=token_hash,
         user_id=user_id,
         purpose=purpose,
+        email=email,
         now=now,
         expires_at=expires_at,
     )
 
 
-async def use_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> str | None:
-    """The id of the user whose token it was; it is gone after this. None when it is unknown, used or expired."""
-    return await conn.value("use_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now)
+async def use_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> Link | None:
+    """Use the link of this token, once and for all; None when it is unknown, used or expired."""
+    return await conn.one("use_one_time_token", Link, token_hash=token_hash, purpose=purpose, now=now)
 
 
-async def find_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> bool:
-    """Whether there is such a token that is neither used nor expired."""
-    return await conn.value("find_one_time_token", str, token_hash=token_hash, purpose=purpose, now=now) is not None
+async def find_one_time_token(conn: Connection, token_hash: str, purpose: Purpose, now: int) -> Link | None:
+    """The link of this token, used or not; None when it is unknown or expired."""
+    return await conn.one("find_one_time_token", Link, token_hash=token_hash, purpose=purpose, now=now)
+
+
+async def forget_address_of_token(conn: Connection, token_hash: str) -> None:
+    """Take the address off a link, which then can outlive its account's erasure."""
+    await conn.run("forget_address_of_token", token_hash=token_hash)
 
 
 async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: Purpose) -> None:
+    """Delete the user's links of this purpose that are not used."""
     await conn.run("delete_one_time_tokens", user_id=user_id, purpose=purpose)
 
 
 async def delete_one_time_tokens_of_user(conn: Connection, user_id: str) -> None:
+    """Delete all links of the user that can be used, or that hold an address."""
     await conn.run("delete_one_time_tokens_of_user", user_id=user_id)
 
 

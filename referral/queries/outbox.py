@@ -7,9 +7,11 @@ import orjson
 
 from referral.database import Connection
 
-MailKind = Literal["verify-email", "reset-password", "code"]
+MailKind = Literal["verify-email", "change-email", "email-changed", "reset-password", "code"]
 
 VERIFY_EMAIL: MailKind = "verify-email"
+CHANGE_EMAIL: MailKind = "change-email"
+EMAIL_CHANGED: MailKind = "email-changed"
 RESET_PASSWORD: MailKind = "reset-password"
 CODE: MailKind = "code"
 

@@ -38,6 +38,11 @@ async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code
     return inserted is not None
 
 
+async def delete_referral(conn: Connection, user_id: str) -> None:
+    """Take back that the user came by anybody."""
+    await conn.run("delete_referral", user_id=user_id)
+
+
 async def list_referrals(
     conn: Connection, referrer_id: str, before: tuple[int, str], limit: int, *, with_email: bool
 ) -> list[Referral]:

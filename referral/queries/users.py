@@ -125,13 +125,21 @@ async def update_password(conn: Connection, user_id: str, old_hash: str, new_has
     return await conn.value("update_password", str, user_id=user_id, old_hash=old_hash, new_hash=new_hash) is not None
 
 
-async def reset_password(conn: Connection, user_id: str, new_hash: str, now: int) -> bool:
-    """Set the password and take the address for verified: the link was read there."""
-    return await conn.value("reset_password", str, user_id=user_id, new_hash=new_hash, now=now) is not None
+async def reset_password(conn: Connection, user_id: str, email_key: str | None, new_hash: str, now: int) -> bool:
+    """Set the password and take the address for verified: the link was read there. False when the account is no more, or has
+    another address than the one of this key, unless that is None."""
+    found = await conn.value("reset_password", str, user_id=user_id, email_key=email_key, new_hash=new_hash, now=now)
+    return found is not None
 
 
-async def verify_email(conn: Connection, user_id: str, now: int) -> bool:
-    return await conn.value("verify_email", str, user_id=user_id, now=now) is not None
+async def verify_email(conn: Connection, user_id: str, email_key: str | None, now: int) -> bool:
+    """Take the address for verified. False as `reset_password`."""
+    return await conn.value("verify_email", str, user_id=user_id, email_key=email_key, now=now) is not None
+
+
+async def update_email(conn: Connection, user_id: str, email: str, email_key: str, now: int) -> None:
+    """Set an address that a link has proved. Violates users_email_key when it is taken."""
+    await conn.run("update_email", user_id=user_id, email=email, email_key=email_key, now=now)
 
 
 async def increment_referral_count(conn: Connection, code: str) -> bool:
@@ -140,6 +148,16 @@ async def increment_referral_count(conn: Connection, code: str) -> bool:
     False when there is no such code. The code must not be used then, even if somebody makes it at this very moment.
     """
     return await conn.value("increment_referral_count", str, code=code) is not None
+
+
+async def decrement_referral_count(conn: Connection, user_id: str) -> bool:
+    """Take back what the user, who is referred, counts for at their referrer. False when nobody referred them."""
+    return await conn.value("decrement_referral_count", str, user_id=user_id) is not None
+
+
+async def erase_unverified_user(conn: Connection, user_id: str, now: int) -> bool:
+    """As `erase_user`; False when the address is verified, or the account is no more."""
+    return await conn.value("erase_unverified_user", str, user_id=user_id, now=now) is not None
 
 
 async def erase_user(conn: Connection, user_id: str, old_hash: str, now: int) -> bool:

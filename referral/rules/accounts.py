@@ -1,21 +1,18 @@
-"""Rules of accounts that more than one endpoint applies: the API and the pages of mailed links."""
+"""Rules of accounts that more than one endpoint applies."""
 
 from aiohttp import web
 
 from referral.auth.common_passwords import is_common
 from referral.auth.identity import IDENTITY
 from referral.auth.passwords import MAX_LENGTH, PASSWORDS
-from referral.auth.tokens import hash_token
-from referral.clock import now
-from referral.config import CONFIG, Config
+from referral.config import Config
 from referral.contract.problems import Problem, invalid
-from referral.database import DATABASE, Connection
+from referral.database import DATABASE
 from referral.limits import ADDRESS, LIMITER
-from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.queries import users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
-from referral.rules.work import Work, work_on
-from referral.texts import email_key, key_of
+from referral.texts import key_of
 
 # A shorter name may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4
@@ -66,52 +63,3 @@ async def check_own_password(request: web.Request, password: str, refusal: Event
 def erased() -> Problem:
     """For whoever is signed in to an account that is no more: it has ended since the session was looked up."""
     return Problem("unauthorized", "The account has just been erased.", headers={"WWW-Authenticate": "Bearer"})
-
-
-def _link_refused() -> Problem:
-    return Problem("token-invalid", "The link is unknown, was used already or has expired. Ask for another mail.")
-
-
-async def confirm_email(request: web.Request, token: str) -> None:
-    """Use the token of a mailed link to verify its account's address. Raises a problem for one that is not valid."""
-    async with work_on(request) as work:
-        user_id = await _use(work, token, one_time_tokens.VERIFY_EMAIL)
-        if user_id is None or not await users.verify_email(work.conn, user_id, work.moment):
-            raise _link_refused()
-        await work.record("email-verified", actor=user_id)
-
-
-async def _use(work: Work, token: str, purpose: one_time_tokens.Purpose) -> str | None:
-    return await one_time_tokens.use_one_time_token(work.conn, hash_token(token), purpose, work.moment)
-
-
-async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
-    """From here on no link that was mailed, or waits to be, sets the account's password."""
-    await one_time_tokens.delete_one_time_tokens(conn, user_id, one_time_tokens.RESET_PASSWORD)
-    await outbox.delete_resets(conn, email_key(email))
-
-
-async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
-    """Use the token of a mailed link to set a password; every session of the account ends.
-
-    Raises a problem when the token is not valid or the password is not allowed. The token can still be used then.
-    """
-    app = request.app
-    check_new_password(new_password, app[CONFIG], "/new_password")
-    await app[LIMITER].hit("login_by_address", request[ADDRESS])
-    # The token is looked at first: hashing a password for any token at all would be work that anybody can cause.
-    async with app[DATABASE].reader() as conn:
-        if not await one_time_tokens.find_one_time_token(conn, hash_token(token), one_time_tokens.RESET_PASSWORD, now()):
-            raise _link_refused()
-    new_hash = await app[PASSWORDS].hash(new_password, request[ADDRESS])
-    async with work_on(request) as work:
-        user_id = await _use(work, token, one_time_tokens.RESET_PASSWORD)
-        if user_id is None or not await users.reset_password(work.conn, user_id, new_hash, work.moment):
-            raise _link_refused()
-        # From here on the answer depends on the account: only the holder of a valid link comes this far.
-        contact = await users.find_contact(work.conn, user_id)
-        assert contact is not None
-        check_not_personal(new_password, "/new_password", contact.email, contact.username)
-        await end_reset_links(work.conn, user_id, contact.email)
-        work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, user_id))
-        await work.record("password-reset", actor=user_id)

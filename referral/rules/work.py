@@ -23,7 +23,7 @@ from referral.database import DATABASE, Connection
 from referral.ids import REQUEST_ID, new_id
 from referral.limits import ADDRESS
 from referral.mail.compose import language_of
-from referral.queries import audit, outbox
+from referral.queries import audit, codes, outbox
 
 
 class Wakeable(Protocol):
@@ -48,6 +48,13 @@ class Work:
     def invalidates_code(self, *codes: str) -> None:
         """These codes are changed: whether they are active, or what everybody sees of them."""
         self._codes.add(*codes)
+
+    async def invalidate_code_of(self, user_id: str) -> None:
+        """What everybody sees of this user's code is changed: its owner's name or address."""
+        # At time 0, which finds an expired code, too: it may get a new expiry at this very moment.
+        code = await codes.find_current_code(self.conn, user_id, 0)
+        if code:
+            self.invalidates_code(code.code)
 
     def ends_sessions(self, *session_ids: str) -> None:
         """These sessions end. Once the request is answered, their access tokens are refused."""

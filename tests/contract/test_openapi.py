@@ -283,12 +283,20 @@ async def test_live_answers_are_as_documented(
     await tour.call(alice, "POST", "/auth/email/verify/resend", 202)
     mails = await eventually(lambda: read_mails(mail_folder, "bob@example.com"))
     await tour.call(anybody, "POST", "/auth/email/verify", 204, {"token": token_in(mails[0])})
-    await tour.call(anybody, "POST", "/auth/email/verify", 422, {"token": token_in(mails[0])})
+    await tour.call(anybody, "POST", "/auth/email/verify", 422, {"token": "x"})
+    await tour.call(anybody, "POST", "/auth/email/disown", 422, {"token": token_in(mails[0])})
+    await Person.register(client, "dora")
+    mails = await eventually(lambda: read_mails(mail_folder, "dora@example.com"))
+    await tour.call(anybody, "POST", "/auth/email/disown", 204, {"token": token_in(mails[0])})
+    change = {"email": "alice@example.org", "current_password": alice.password}
+    await tour.call(alice, "POST", "/auth/email/change", 403, {**change, "current_password": "wrong"})
+    await tour.call(alice, "POST", "/auth/email/change", 409, {**change, "email": "bob@example.com"})
+    await tour.call(alice, "POST", "/auth/email/change", 202, change)
     await tour.call(anybody, "POST", "/auth/password/reset", 202, {"email": "bob@example.com"})
     mails = await eventually(lambda: read_mails(mail_folder, "bob@example.com")[1:])
     reset = {"token": token_in(mails[0]), "new_password": "another password"}
     await tour.call(anybody, "POST", "/auth/password/reset/confirm", 204, reset)
-    await tour.call(anybody, "POST", "/auth/password/reset/confirm", 422, reset)
+    await tour.call(anybody, "POST", "/auth/password/reset/confirm", 422, {**reset, "token": "x"})
     await tour.call(bob, "GET", "/users/me", 401)
     grant = {"grant_type": "password", "username": "bob", "password": "another password"}
     bob.tokens = (await tour.call(anybody, "POST", "/auth/token", 200, data=grant)).body

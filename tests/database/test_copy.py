@@ -84,7 +84,9 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
         source.execute("UPDATE cache_epoch SET epoch = 7")
         source.execute("INSERT INTO profiles VALUES (?, 'hunter', '{\"name\": \"Bób\"}', 1)", (bob.id,))
         source.execute("INSERT INTO profile_lookups VALUES (?, 1, ?, 0)", (alice.id, now() + 10**9))
-        source.execute("INSERT INTO one_time_tokens VALUES ('hash', ?, 'verify-email', 1, ?)", (bob.id, now() + 10**9))
+        source.execute(
+            "INSERT INTO one_time_tokens VALUES ('hash', ?, 'verify-email', 1, ?, 'x', 1)", (bob.id, now() + 10**9)
+        )
         source.execute(
             "INSERT INTO outbox VALUES ('m', 'code', ?, 'x@example.com', 'ru', '{}', 1, 1, 5, 'refused\nwith \\ and \t', 2)",
             (bob.id,),

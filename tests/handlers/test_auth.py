@@ -528,7 +528,7 @@ async def test_a_used_reset_link_ends_its_siblings_and_one_that_is_too_old_is_re
     assert (await reset(client, links[1])).problem == "token-invalid"
     assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
     late = await mailed(alice.email, "reset")
-    lives = "SELECT expires_at - created_at FROM one_time_tokens WHERE purpose = 'reset-password'"
+    lives = "SELECT expires_at - created_at FROM one_time_tokens WHERE purpose = 'reset-password' AND used_at IS NULL"
     assert await sql(database_url, lives) == [(3_600_000,)]
     await sql(database_url, f"UPDATE one_time_tokens SET expires_at = {now()}")
     assert (await reset(client, late)).problem == "token-invalid"
@@ -564,14 +564,13 @@ async def test_the_pages_of_the_links_use_them_by_their_buttons(client: Client, 
     assert token in (await nobody.get("/account/verify", params={"token": token})).body.decode()
     assert (await nobody.post("/account/verify", data={"token": token})).status == 200
     assert (await alice.me())["email_verified"]
-    assert (await nobody.post("/account/verify", data={"token": token})).status == 422
     assert (await nobody.post("/auth/password/reset", {"email": alice.email})).status == 202
     token = await mailed(alice.email, "reset")
     again = await nobody.post("/account/reset", data={"token": token, "new_password": "short"})
     assert again.status == 422
     assert token in again.body.decode(), "the form is shown again"
     assert (await nobody.post("/account/reset", data={"token": token, "new_password": NEW_PASSWORD})).status == 200
-    assert (await nobody.post("/account/reset", data={"token": token, "new_password": NEW_PASSWORD})).status == 422
+    assert (await nobody.post("/account/reset", data={"token": token, "new_password": "another one"})).status == 422
     assert (await alice.sign_in(NEW_PASSWORD)).status == 200
 
 
@@ -627,8 +626,7 @@ async def test_the_mailed_link_verifies_the_address_once(
     assert not (await alice.me())["email_verified"]
     assert (await alice.post("/auth/email/verify", {"token": first})).status == 204
     assert (await alice.me())["email_verified"]
-    answer = await alice.post("/auth/email/verify", {"token": first})
-    assert (answer.status, answer.problem) == (422, "token-invalid")
+    assert (await alice.post("/auth/email/verify", {"token": first})).status == 204, "a second press says that it is done"
     assert (await alice.post("/auth/email/verify", {"token": second})).status == 204, "it says what is true"
     await eventually(lambda: _quiet(database_url))
     assert (await alice.post("/auth/email/verify/resend")).status == 202

@@ -374,7 +374,7 @@ def test_the_catalogue_has_error_statuses_and_whole_sentences() -> None:
 # RFC 6749 and 7009 prescribe the shape of these calls' own errors.
 OAUTH = {"/api/v1/auth/token", "/api/v1/auth/revoke"}
 # Forms in a browser are answered with pages.
-PAGES = {"/account/verify", "/account/reset"}
+PAGES = {"/account/verify", "/account/reset", "/account/disown"}
 BODIES: list[dict[str, Any]] = [
     {},
     {"data": b"{", "headers": {"Content-Type": "application/json"}},

@@ -303,12 +303,18 @@ async def test_no_token_that_works_lies_in_the_queue(database: Database, mailer:
 
 PARAMS: dict[str, dict[str, str]] = {
     outbox.VERIFY_EMAIL: {},
+    outbox.CHANGE_EMAIL: {},
+    outbox.EMAIL_CHANGED: {"new": "a***@example.org"},
     outbox.RESET_PASSWORD: {},
     outbox.CODE: {"code": "8ZK4M2QA", "expires_at": "2027-01-31T12:00:00Z"},
 }
 SUBJECTS = {
     (outbox.VERIFY_EMAIL, "en"): "Confirm your e-mail address",
     (outbox.VERIFY_EMAIL, "ru"): "Подтвердите адрес электронной почты",
+    (outbox.CHANGE_EMAIL, "en"): "Confirm your new e-mail address",
+    (outbox.CHANGE_EMAIL, "ru"): "Подтвердите новый адрес электронной почты",
+    (outbox.EMAIL_CHANGED, "en"): "Your e-mail address was changed",
+    (outbox.EMAIL_CHANGED, "ru"): "Ваш адрес электронной почты изменён",
     (outbox.RESET_PASSWORD, "en"): "Choose a new password",
     (outbox.RESET_PASSWORD, "ru"): "Выберите новый пароль",
     (outbox.CODE, "en"): "Your referral code 8ZK4M2QA",
@@ -339,15 +345,18 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
         assert f'lang="{language}"' in html
         for part in (text, html):
             # What a stranger registers somebody's address with is not to be read in the mail to them.
-            assert ("alice" in part) == (kind != outbox.VERIFY_EMAIL)
+            assert ("alice" in part) == (kind not in (outbox.VERIFY_EMAIL, outbox.CHANGE_EMAIL))
             assert bool(re.search("[а-я]", part)) == (language == "ru")
             if kind == outbox.CODE:
                 assert "8ZK4M2QA" in part
                 assert "2027-01-31T12:00:00Z" in part
+            elif kind == outbox.EMAIL_CHANGED:
+                assert "a***@example.org" in part
             else:
-                page = "verify" if kind == outbox.VERIFY_EMAIL else "reset"
+                page = "reset" if kind == outbox.RESET_PASSWORD else "verify"
                 assert f"https://product.example/account/{page}?token=" in part
-        if kind != outbox.CODE:
+            assert ("https://product.example/account/disown?token=" in part) == (kind == outbox.VERIFY_EMAIL)
+        if kind not in (outbox.CODE, outbox.EMAIL_CHANGED):
             assert token_in(message) in html
 
 

@@ -147,8 +147,27 @@ async def test_what_happens_to_a_password_and_an_address_is_recorded(
         answer = await (form(alice, path, **link) if path.startswith("/account") else alice.post(path, link))
         assert answer.status in (200, 204)
         await watch.one(answer, "password-reset", user=alice.id, by=alice.id)
-        assert (await alice.post("/auth/password/reset/confirm", link)).status == 422
+        # A second press of its button says that it is done, and does nothing.
+        assert (await alice.post("/auth/password/reset/confirm", link)).status == 204
         assert await watch.new() == []
+    await alice.sign_in()
+    change = {"email": "alice@example.org", "current_password": "wrong"}
+    await watch.new()
+    await watch.one(await alice.post("/auth/email/change", change), "email-change-refused", user=alice.id, by=alice.id)
+    change["current_password"] = PASSWORD
+    await watch.one(await alice.post("/auth/email/change", change), "email-change-requested", user=alice.id, by=alice.id)
+    [mail] = await eventually(lambda: read_mails(mail_folder, "alice@example.org"))
+    answer = await alice.post("/auth/email/verify", {"token": token_in(mail)})
+    await watch.one(answer, "email-changed", user=alice.id, by=alice.id)
+
+    mallory = await person("mallory")
+    [mail] = await eventually(lambda: read_mails(mail_folder, mallory.email))
+    await watch.new()
+    answer = await alice.call("POST", "/auth/email/disown", {"token": token_in(mail)}, headers={"Authorization": ""})
+    [event] = await watch.new()
+    # From where it came is not kept, as with every end of an account.
+    assert (event["event"], event["user_id"], event["actor_id"]) == ("account-disowned", mallory.id, None)
+    assert (event["address"], event["email"]) == (None, None)
     answer = await alice.post("/auth/password/reset", {"email": "nobody@example.com"})
     await watch.one(answer, "reset-requested", email="nobody@example.com")
 

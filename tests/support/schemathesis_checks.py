@@ -22,9 +22,12 @@ REFUSALS = {
     # A code is of somebody, a token of a mail.
     "setReferrer": {"referral-code-invalid", "own-code"},
     "verifyEmail": {"token-invalid"},
+    "disownEmail": {"token-invalid"},
+    "changeEmail": {"/email"},
     "resetPassword": {"/new_password", "token-invalid"},
     "submitVerifyPage": {"text/html"},
     "submitResetPage": {"text/html"},
+    "submitDisownPage": {"text/html"},
 }
 # Why any operation may: a cursor is of a page before.
 ALWAYS = ("/cursor",)

@@ -97,6 +97,11 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"token": TOKENS, "new_password": NEW_PASSWORDS},
     ),
     ("POST", "/auth/email/verify"): ({"token": TOKEN}, {"token": TOKENS}),
+    ("POST", "/auth/email/disown"): ({"token": TOKEN}, {"token": TOKENS}),
+    ("POST", "/auth/email/change"): (
+        {"email": "new@example.com", "current_password": PASSWORD},
+        {"email": EMAILS, "current_password": PASSWORDS},
+    ),
     ("PATCH", "/users/me"): ({"username": "alice"}, {"username": USERNAMES}),
     ("DELETE", "/users/me"): ({"password": PASSWORD}, {"password": PASSWORDS}),
     ("POST", "/users/me/referrer"): ({"code": "ANOTHER"}, {"code": [*CODES, None]}),
@@ -359,13 +364,13 @@ async def test_a_null_byte_is_harmless_wherever_it_may_stand(alice: Person) -> N
     ):
         assert (await nobody.post(path, body)).problem == "token-invalid"
     assert (await alice.delete("/users/me", {"password": PASSWORD + "\0"})).problem == "wrong-password"
-    for path in ("/account/verify", "/account/reset"):
+    for path in ("/account/verify", "/account/reset", "/account/disown"):
         assert (await nobody.get(f"{path}?token=%00")).status == 200
         assert (await nobody.post(path, data={"token": "\0", "new_password": PASSWORD})).status == 422
 
 
 async def test_a_form_of_a_page_that_is_none_is_a_problem(alice: Person) -> None:
-    for path in ("/account/verify", "/account/reset"):
+    for path in ("/account/verify", "/account/reset", "/account/disown"):
         for body in (b"token=\xff", b"token=%FF", b"token=%ED%A0%80", b"&".join(b"a=b" for _ in range(100))):
             answer = await alice.post(path, data=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
             assert (answer.status, answer.problem) == (400, "bad-request"), body[:30]

@@ -50,7 +50,7 @@ ANSWERS: list[tuple[str, str, bool, dict[str, Any], int]] = [
 ]
 # What holds nothing of anybody may be kept; nothing else.
 KEPT = {"/assets/page.css", "/.well-known/oauth-authorization-server", "/.well-known/jwks.json"}
-PAGES = {"/docs", "/redoc", "/account/verify", "/account/reset", "/problems/not-found"}
+PAGES = {"/docs", "/redoc", "/account/verify", "/account/reset", "/account/disown", "/problems/not-found"}
 
 
 @pytest.fixture(params=["sqlite"])

@@ -1,7 +1,12 @@
-"""The verification of e-mail addresses."""
+"""E-mail addresses."""
 
-from referral.contract.schemas.fields import InputSchema, token
+from referral.contract.schemas.fields import InputSchema, email, password, token
 
 
 class EmailVerificationSchema(InputSchema):
     token = token("The token of the mailed link")
+
+
+class EmailChangeSchema(InputSchema):
+    email = email(required=True)
+    current_password = password("The account's password")

@@ -1,0 +1,51 @@
+"""The end of an account: what goes with it, and what stays of it for the sake of others."""
+
+from referral.queries import audit, codes, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.rules.work import Work
+from referral.texts import email_key
+
+
+async def erase(work: Work, contact: users.Contact, password_hash: str) -> bool:
+    """Erase the account whose password has this hash. False, and nothing is done, when it has none such any more."""
+    # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
+    await profiles.delete_lookup(work.conn, contact.user_id)
+    if not await users.erase_user(work.conn, contact.user_id, password_hash, work.moment):
+        return False
+    await _erase_rest(work, contact, "account-erased")
+    return True
+
+
+async def erase_unverified(work: Work, contact: users.Contact) -> bool:
+    """Erase an account whose address was not verified, because its owner disowns it, and take back the referral that it came
+    by, as if it had never been. False when the address is verified or the account is no more: then the transaction must be
+    rolled back."""
+    await profiles.delete_lookup(work.conn, contact.user_id)
+    await _take_referral_back(work, contact.user_id)
+    if not await users.erase_unverified_user(work.conn, contact.user_id, work.moment):
+        return False
+    await _erase_rest(work, contact, "account-disowned")
+    return True
+
+
+async def _take_referral_back(work: Work, user_id: str) -> None:
+    # In the order of `come_by`: the owner's row, the code, the referral.
+    if await users.decrement_referral_count(work.conn, user_id):
+        code = await codes.take_use_back(work.conn, user_id)
+        await referrals.delete_referral(work.conn, user_id)
+        if code:
+            # It may have been used up until now.
+            work.invalidates_code(code)
+
+
+async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName) -> None:
+    conn, user_id, key = work.conn, contact.user_id, email_key(contact.email)
+    ended = await codes.revoke_any_code(conn, user_id, work.moment)
+    if ended:
+        work.invalidates_code(ended)
+    work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
+    await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
+    await outbox.delete_mail_of_user(conn, user_id, key)
+    await profiles.delete_profile(conn, user_id)
+    await work.record(event, user=user_id, code=ended)
+    await audit.erase_addresses(conn, user_id)
+    await audit.erase_email(conn, key)

@@ -1,0 +1,151 @@
+"""What mailed links do, for the API and for the pages that they lead to.
+
+A link speaks for the address that it was mailed to, and for no other. A second press of its button says that it is done.
+"""
+
+from aiohttp import web
+
+from referral.auth.passwords import PASSWORDS
+from referral.auth.tokens import hash_token
+from referral.clock import SECOND, now
+from referral.config import CONFIG
+from referral.contract.problems import Problem, translated
+from referral.database import DATABASE, Connection
+from referral.limits import ADDRESS, LIMITER
+from referral.mail.compose import mask
+from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
+from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.erasure import erase_unverified
+from referral.rules.work import Work, work_on
+from referral.texts import email_key
+
+# Within this time a second press of a reset's button, with the same password, says that it is set.
+SECOND_PRESS = 10 * SECOND
+
+
+def email_taken() -> Problem:
+    """For whoever wants an address that an account has."""
+    return Problem("email-taken", "There is an account with this e-mail address.")
+
+
+def _refused() -> Problem:
+    return Problem("token-invalid", "The link is unknown, was used already or has expired. Ask for another mail.")
+
+
+async def confirm_email(request: web.Request, token: str) -> None:
+    """Use a link to verify its account's address, or to give the account the address that the link was mailed to.
+
+    Raises a problem for a link that is not valid, and for a new address that somebody else has taken meanwhile.
+    """
+    name = hash_token(token)
+    async with work_on(request) as work:
+        for purpose, confirm in ((VERIFY_EMAIL, _verify), (CHANGE_EMAIL, _change)):
+            link = await one_time_tokens.use_one_time_token(work.conn, name, purpose, work.moment)
+            if link:
+                return await confirm(work, link)
+            used = await one_time_tokens.find_one_time_token(work.conn, name, purpose, work.moment)
+            if used and await users.find_contact(work.conn, used.user_id):
+                return None
+        raise _refused()
+
+
+async def _verify(work: Work, link: Link) -> None:
+    if not await users.verify_email(work.conn, link.user_id, _key_of(link), work.moment):
+        raise _refused()
+    await work.record("email-verified", actor=link.user_id)
+
+
+async def _change(work: Work, link: Link) -> None:
+    conn, user_id = work.conn, link.user_id
+    former = await users.find_contact(conn, user_id)
+    if former is None or link.email is None:
+        raise _refused()
+    with translated({"users_email_key": email_taken()}):
+        await users.update_email(conn, user_id, link.email, email_key(link.email), work.moment)
+    # Whoever reads the former mailbox has no part in the account from here on.
+    await end_reset_links(conn, user_id, former.email)
+    await one_time_tokens.delete_one_time_tokens(conn, user_id, CHANGE_EMAIL)
+    await work.invalidate_code_of(user_id)
+    await work.record("email-changed", actor=user_id)
+    if former.email_verified_at is not None and email_key(former.email) != email_key(link.email):
+        await work.queue_mail(outbox.EMAIL_CHANGED, user_id, former.email, new=mask(link.email))
+
+
+async def disown(request: web.Request, token: str) -> None:
+    """Use a verification's link to say "it was not me": the account that somebody made with the address ends, and with it
+    the referral that it came by. Raises a problem for a link that is not valid, and once the address is verified."""
+    name = hash_token(token)
+    async with work_on(request) as work:
+        link = await one_time_tokens.use_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
+        contact = await users.find_contact(work.conn, link.user_id) if link else None
+        if link and contact and email_key(contact.email) == (_key_of(link) or email_key(contact.email)):
+            # It outlives the account without the address, for the sake of a second press.
+            await one_time_tokens.forget_address_of_token(work.conn, name)
+            if await erase_unverified(work, contact):
+                return
+        elif link is None:
+            used = await one_time_tokens.find_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
+            if used and await users.find_contact(work.conn, used.user_id) is None:
+                return
+        raise _refused()
+
+
+async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
+    """From here on no link that was mailed, or waits to be, sets the account's password."""
+    await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
+    await outbox.delete_resets(conn, email_key(email))
+
+
+async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
+    """Use a link to set a password; every session of the account ends.
+
+    Raises a problem when the link is not valid or the password is not allowed. The link can still be used then.
+    """
+    app, name = request.app, hash_token(token)
+    check_new_password(new_password, app[CONFIG], "/new_password")
+    await app[LIMITER].hit("login_by_address", request[ADDRESS])
+    # The link is looked at first: hashing a password for any token at all would be work that anybody can cause.
+    link = await _find_reset(app, name)
+    if link and link.used_at is None and not await _set_password(request, name, new_password):
+        # Another press of the button was quicker.
+        link = await _find_reset(app, name)
+    if link is None or (link.used_at is not None and not await _is_second_press(request, link, new_password)):
+        raise _refused()
+
+
+async def _find_reset(app: web.Application, name: str) -> Link | None:
+    async with app[DATABASE].reader() as conn:
+        return await one_time_tokens.find_one_time_token(conn, name, RESET_PASSWORD, now())
+
+
+async def _set_password(request: web.Request, name: str, new_password: str) -> bool:
+    """False when the link has been used meanwhile."""
+    new_hash = await request.app[PASSWORDS].hash(new_password, request[ADDRESS])
+    async with work_on(request) as work:
+        link = await one_time_tokens.use_one_time_token(work.conn, name, RESET_PASSWORD, work.moment)
+        if link is None:
+            return False
+        if not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
+            raise _refused()
+        # From here on the answer depends on the account: only the holder of a valid link comes this far.
+        contact = await users.find_contact(work.conn, link.user_id)
+        assert contact is not None
+        check_not_personal(new_password, "/new_password", contact.email, contact.username)
+        await end_reset_links(work.conn, link.user_id, contact.email)
+        work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, link.user_id))
+        await work.record("password-reset", actor=link.user_id)
+        return True
+
+
+async def _is_second_press(request: web.Request, link: Link, new_password: str) -> bool:
+    if link.used_at is None or now() - link.used_at > SECOND_PRESS:
+        return False
+    async with request.app[DATABASE].reader() as conn:
+        account = await users.find_credentials_by_id(conn, link.user_id)
+    known = account.password_hash if account else None
+    return await request.app[PASSWORDS].check(new_password, known, request[ADDRESS])
+
+
+def _key_of(link: Link) -> str | None:
+    return email_key(link.email) if link.email else None
