@@ -1,5 +1,7 @@
 -- name: insert_lookup(user_id, now)!
-INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES (:user_id, :now, :now);
+-- One that waits already begins anew: the address may be another.
+INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES (:user_id, :now, :now)
+ON CONFLICT (user_id) DO UPDATE SET created_at = :now, next_attempt_at = :now, attempts = 0;
 
 -- name: claim_lookups(now, lease_until, batch_size)
 -- Takes what is due by moving it to the end of a lease: another worker finds it due again only when this one died. The
@@ -13,10 +15,13 @@ RETURNING user_id, created_at, attempts;
 -- name: postpone_lookup(user_id, next_attempt_at)!
 UPDATE profile_lookups SET next_attempt_at = :next_attempt_at WHERE user_id = :user_id;
 
--- name: delete_lookup(user_id)^
+-- name: delete_lookup(user_id, created_at)^
+-- The one that was begun then or, with null, whichever waits: an answer about a former address is not one about the new.
 -- Whoever deletes the row decides what becomes of the profile: a worker stores it in the same transaction, the account's
 -- end deletes it. The row's lock keeps them apart, so that no answer on its way is stored for an erased account.
-DELETE FROM profile_lookups WHERE user_id = :user_id RETURNING user_id;
+DELETE FROM profile_lookups
+WHERE user_id = :user_id AND (cast(:created_at as bigint) IS NULL OR created_at = cast(:created_at as bigint))
+RETURNING user_id;
 
 -- name: find_next_lookup_time()^
 -- When the worker must wake up at the latest.

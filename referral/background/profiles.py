@@ -66,7 +66,7 @@ class ProfileWorker(QueueWorker[profiles.Lookup]):
 
     async def _keep(self, lookup: profiles.Lookup, profile: dict[str, str | None] | None) -> None:
         async with self.database.transaction() as conn:
-            ours = await profiles.delete_lookup(conn, lookup.user_id)
+            ours = await profiles.delete_lookup(conn, lookup.user_id, lookup.created_at)
             if ours and profile:
                 text = orjson.dumps(profile).decode()
                 await profiles.insert_profile(conn, lookup.user_id, self._provider.name, text, clock.now())
@@ -80,7 +80,7 @@ class ProfileWorker(QueueWorker[profiles.Lookup]):
 
     async def give_up(self, item: profiles.Lookup, error: str) -> None:
         async with self.database.transaction() as conn:
-            await profiles.delete_lookup(conn, item.user_id)
+            await profiles.delete_lookup(conn, item.user_id, item.created_at)
         log.error("the profile of user %s is given up: %s", item.user_id, error)
         self._metrics.enrichments.labels("failed").inc()
 

@@ -108,7 +108,8 @@ class MemoryCodeCache:
         active = await load()
         if active and before == self._changes:
             self._by_code[active.code] = active
-            self._by_email[active.email_key] = active.code
+            if active.email_key:
+                self._by_email[active.email_key] = active.code
         return active
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:

@@ -58,6 +58,7 @@ class Auth:
     session_ttl: int = setting(between(60, 315_360_000))
     bcrypt_rounds: int = setting(between(4, 31))
     password_min_length: int = setting(between(1, 128))
+    unverified: str = setting(empty_or(one_of("limited", "full")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +136,9 @@ class Config:
     limits: Limits
     audit: Audit
     log: Log
+
+    @property
+    def limits_unverified(self) -> bool:
+        """Whether an account speaks for its address only once that is verified: unless said otherwise, where mail is
+        sent."""
+        return (self.auth.unverified or ("full" if self.mail.url.startswith("file:") else "limited")) == "limited"

@@ -61,6 +61,12 @@ CATALOGUE: dict[str, Kind] = {
             "The password is wrong",
             "The call asks for the account's current password, and the one given is not it. Nothing was changed.",
         ),
+        Kind(
+            "email-unverified",
+            403,
+            "The e-mail address is not verified",
+            "The call needs an address that is verified. Follow the link that was mailed there, or ask for another one.",
+        ),
         Kind("not-found", 404, "There is no such thing", "Nothing is at this address, or it is no longer active."),
         Kind(
             "method-not-allowed",

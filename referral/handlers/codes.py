@@ -233,9 +233,9 @@ async def delete_current_code(request: web.Request) -> web.Response:
     tags=["Codes"],
     operationId="emailCurrentCode",
     summary="Mail me my code",
-    description="The caller's code goes to the caller's own address.",
+    description="The caller's code goes to the caller's own address. Whether that has to be verified is a setting.",
     responses={202: {"description": "The mail is on its way"}},
-    problems=("not-found",),
+    problems=("not-found", "email-unverified"),
 )
 async def email_current_code(request: web.Request) -> web.Response:
     app, me = request.app, request[IDENTITY]
@@ -243,6 +243,8 @@ async def email_current_code(request: web.Request) -> web.Response:
         contact = await users.find_contact(conn, me.user_id)
     if contact is None:
         raise erased()
+    if app[CONFIG].limits_unverified and contact.email_verified_at is None:
+        raise Problem("email-unverified", "Verify your e-mail address first: mail with a code goes to no other.")
     await app[LIMITER].hit("mail_by_account", outbox.CODE, hash_token(email_key(contact.email)))
     async with work_on(request) as work:
         code = await codes.find_current_code(work.conn, me.user_id, work.moment)
@@ -268,7 +270,7 @@ async def find_code_by_email(request: web.Request) -> web.Response:
 
     async def load() -> codes.ActiveCode | None:
         async with app[DATABASE].reader() as conn:
-            return await codes.find_active_code_by_email(conn, key, now())
+            return await codes.find_active_code_by_email(conn, key, now(), limited=app[CONFIG].limits_unverified)
 
     active = await app[CODE_CACHE].by_email(key, load)
     if active is None:
@@ -299,7 +301,7 @@ def _loading(app: web.Application, text: str) -> Load:
 
     async def load() -> codes.ActiveCode | None:
         async with app[DATABASE].reader() as conn:
-            return await codes.find_active_code(conn, text, now())
+            return await codes.find_active_code(conn, text, now(), limited=app[CONFIG].limits_unverified)
 
     return load
 

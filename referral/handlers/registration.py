@@ -5,7 +5,6 @@ from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import hash_token
-from referral.background.profiles import PROFILE_WORKER
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
@@ -15,8 +14,9 @@ from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER
 from referral.metrics import METRICS
-from referral.queries import outbox, profiles, users
+from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.enriching import look_profile_up
 from referral.rules.mailed_links import email_taken
 from referral.rules.referring import come_by
 from referral.rules.signing_in import open_session
@@ -82,9 +82,8 @@ async def register(request: web.Request) -> web.Response:
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
-        if app[CONFIG].enrichment.provider:
-            await profiles.insert_lookup(work.conn, user.id, work.moment)
-            work.wakes(app[PROFILE_WORKER])
+        if not app[CONFIG].limits_unverified:
+            await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code)
         if code:
             # This comes last: everybody who registers by this code waits for its owner's row meanwhile.

@@ -27,13 +27,13 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class ActiveCode:
-    """Everybody's view, and the key of the referrer's e-mail by which it is found, too."""
+    """Everybody's view, and the key of the referrer's e-mail by which it is found, too; None if by none."""
 
     code: str
     expires_at: int
     referrer_id: str
     referrer_username: str | None
-    email_key: str
+    email_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,14 @@ async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, 
     return conn.defer("revoke_codes_in_the_way", referrer_id=referrer_id, now=now, replace=int(replace))
 
 
-async def find_active_code(conn: Connection, code: str, now: int) -> ActiveCode | None:
-    return await conn.one("find_active_code", ActiveCode, code=code, now=now)
+async def find_active_code(conn: Connection, code: str, now: int, *, limited: bool) -> ActiveCode | None:
+    """The active code of this text. If unverified addresses are `limited`, it is not found by one."""
+    return await conn.one("find_active_code", ActiveCode, code=code, now=now, limited=int(limited))
 
 
-async def find_active_code_by_email(conn: Connection, email_key: str, now: int) -> ActiveCode | None:
-    return await conn.one("find_active_code_by_email", ActiveCode, email_key=email_key, now=now)
+async def find_active_code_by_email(conn: Connection, email_key: str, now: int, *, limited: bool) -> ActiveCode | None:
+    """The active code of whoever has this address; if unverified ones are `limited`, of nobody with such a one."""
+    return await conn.one("find_active_code_by_email", ActiveCode, email_key=email_key, now=now, limited=int(limited))
 
 
 async def find_code(conn: Connection, code: str) -> OwnedCode | None:

@@ -15,7 +15,8 @@ class Lookup:
 
 
 async def insert_lookup(conn: Connection, user_id: str, now: int) -> None:
-    """Queue a look-up in the caller's transaction: it is made if and only if that is committed."""
+    """Queue a look-up in the caller's transaction: it is made if and only if that is committed. It replaces one that
+    waits."""
     await conn.run("insert_lookup", user_id=user_id, now=now)
 
 
@@ -28,9 +29,10 @@ async def postpone_lookup(conn: Connection, user_id: str, next_attempt_at: int) 
     await conn.run("postpone_lookup", user_id=user_id, next_attempt_at=next_attempt_at)
 
 
-async def delete_lookup(conn: Connection, user_id: str) -> bool:
-    """False when it is gone: another worker made it, or the account was erased. Only a True allows `insert_profile`."""
-    return await conn.value("delete_lookup", str, user_id=user_id) is not None
+async def delete_lookup(conn: Connection, user_id: str, created_at: int | None = None) -> bool:
+    """Take the look-up away that was queued then (ms), or any. False when it is gone: another worker made it, the address
+    was changed, or the account was erased. Only a True allows `insert_profile`."""
+    return await conn.value("delete_lookup", str, user_id=user_id, created_at=created_at) is not None
 
 
 async def find_next_lookup_time(conn: Connection) -> int | None:
@@ -44,5 +46,5 @@ async def insert_profile(conn: Connection, user_id: str, provider: str, profile:
 
 
 async def delete_profile(conn: Connection, user_id: str) -> None:
-    """After `delete_lookup`, when the account ends: no look-up stores one any more."""
+    """After `delete_lookup` or `insert_lookup`: no look-up that was queued before stores one any more."""
     await conn.run("delete_profile", user_id=user_id)

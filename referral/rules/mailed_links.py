@@ -16,6 +16,7 @@ from referral.mail.compose import mask
 from referral.queries import one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.enriching import look_profile_up, look_verified_profile_up
 from referral.rules.erasure import erase_unverified
 from referral.rules.work import Work, work_on
 from referral.texts import email_key
@@ -51,9 +52,18 @@ async def confirm_email(request: web.Request, token: str) -> None:
 
 
 async def _verify(work: Work, link: Link) -> None:
-    if not await users.verify_email(work.conn, link.user_id, _key_of(link), work.moment):
+    contact = await users.find_contact(work.conn, link.user_id)
+    if contact is None or not await users.verify_email(work.conn, link.user_id, _key_of(link), work.moment):
         raise _refused()
+    if contact.email_verified_at is None:
+        await _speak_for_address(work, link.user_id)
     await work.record("email-verified", actor=link.user_id)
+
+
+async def _speak_for_address(work: Work, user_id: str) -> None:
+    """The account's address has just been verified: from here on its code is found by it."""
+    await look_verified_profile_up(work, user_id)
+    await work.invalidate_code_of(user_id)
 
 
 async def _change(work: Work, link: Link) -> None:
@@ -61,6 +71,8 @@ async def _change(work: Work, link: Link) -> None:
     former = await users.find_contact(conn, user_id)
     if former is None or link.email is None:
         raise _refused()
+    # This comes first, because the worker that stores a profile takes the same rows in this order.
+    await look_profile_up(work, user_id)
     with translated({"users_email_key": email_taken()}):
         await users.update_email(conn, user_id, link.email, email_key(link.email), work.moment)
     # Whoever reads the former mailbox has no part in the account from here on.
@@ -126,13 +138,14 @@ async def _set_password(request: web.Request, name: str, new_password: str) -> b
         link = await one_time_tokens.use_one_time_token(work.conn, name, RESET_PASSWORD, work.moment)
         if link is None:
             return False
-        if not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
+        contact = await users.find_contact(work.conn, link.user_id)
+        if contact is None or not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
             raise _refused()
         # From here on the answer depends on the account: only the holder of a valid link comes this far.
-        contact = await users.find_contact(work.conn, link.user_id)
-        assert contact is not None
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
         await end_reset_links(work.conn, link.user_id, contact.email)
+        if contact.email_verified_at is None:
+            await _speak_for_address(work, link.user_id)
         work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, link.user_id))
         await work.record("password-reset", actor=link.user_id)
         return True

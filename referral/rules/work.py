@@ -50,7 +50,7 @@ class Work:
         self._codes.add(*codes)
 
     async def invalidate_code_of(self, user_id: str) -> None:
-        """What everybody sees of this user's code is changed: its owner's name or address."""
+        """What everybody sees of this user's code is changed, or by which address it is found."""
         # At time 0, which finds an expired code, too: it may get a new expiry at this very moment.
         code = await codes.find_current_code(self.conn, user_id, 0)
         if code:

@@ -930,7 +930,9 @@ class Model:
             async def load(text: str = text, email: str | None = None, pause: float = pause) -> ActiveCode | None:
                 async with self.database.reader() as conn:
                     found = await (
-                        find_active_code_by_email(conn, email, now()) if email else find_active_code(conn, text, now())
+                        find_active_code_by_email(conn, email, now(), limited=False)
+                        if email
+                        else find_active_code(conn, text, now(), limited=False)
                     )
                 await asyncio.sleep(pause)
                 return found

@@ -34,6 +34,7 @@ EXPECTED: dict[str, Any] = {
     "auth.session_ttl": 180 * 86_400,
     "auth.bcrypt_rounds": 12,
     "auth.password_min_length": 8,
+    "auth.unverified": "",
     "codes.length": 8,
     "codes.max_ttl_days": 3650,
     "codes.public_lookup": False,
@@ -88,6 +89,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "auth.session_ttl": ("86400", 86_400),
     "auth.bcrypt_rounds": ("4", 4),
     "auth.password_min_length": ("12", 12),
+    "auth.unverified": ("limited", "limited"),
     "codes.length": ("32", 32),
     "codes.max_ttl_days": ("1", 1),
     "codes.public_lookup": ("Yes", True),
@@ -153,6 +155,7 @@ BAD: dict[str, tuple[str, ...]] = {
     "auth.session_ttl": ("59", "315360001", "180d"),
     "auth.bcrypt_rounds": ("3", "32", "twelve"),
     "auth.password_min_length": ("0", "129", "long"),
+    "auth.unverified": ("none", "Full"),
     "codes.length": ("5", "33", "8.0"),
     "codes.max_ttl_days": ("0", "36501", "forever"),
     "codes.public_lookup": ("maybe", "", "2"),
@@ -361,3 +364,20 @@ def test_a_wrong_setting_stops_a_start_with_one_line(tmp_path: Path) -> None:
         "run.py: server.port: must be a number, not 'eighty' (read from environment variable REFERRAL_SERVER_PORT)\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("unverified", "url", "limits"),
+    [
+        ("", "file:var/mail", False),
+        ("", "smtp://localhost:25", True),
+        ("", "smtps://user:password@localhost:465", True),
+        ("limited", "file:var/mail", True),
+        ("full", "smtp://localhost:25", False),
+    ],
+)
+def test_who_has_not_verified_is_limited_where_mail_is_sent_unless_said_otherwise(
+    unverified: str, url: str, limits: bool
+) -> None:
+    config = load_config(environ={"REFERRAL_AUTH_UNVERIFIED": unverified, "REFERRAL_MAIL_URL": url})
+    assert config.limits_unverified is limits

@@ -50,8 +50,10 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2])
     redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 end
-redis.call('SET', KEYS[2], ARGV[3])
-redis.call('PEXPIREAT', KEYS[2], ARGV[4])
+if KEYS[2] then
+    redis.call('SET', KEYS[2], ARGV[3])
+    redis.call('PEXPIREAT', KEYS[2], ARGV[4])
+end
 """
 
 
@@ -61,7 +63,7 @@ class _Look(NamedTuple):
     era: bytes
     value: bytes | None
 
-    def active(self, email_key: str = "", of: str | None = None) -> ActiveCode | None:
+    def active(self, email_key: str | None = None, of: str | None = None) -> ActiveCode | None:
         """The entry, if it is of this era, of an unexpired code and, if the digest of an e-mail is given, of this one's."""
         if self.value is None or not self.value.startswith(self.era):
             return None
@@ -120,12 +122,13 @@ class RedisCodeCache:
         reply = await self._redis.ask("EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, era)
         active = await load()
         if reply and active and active.code == code:
-            digest = _digest(active.email_key)
+            digest = _digest(active.email_key) if active.email_key else None
             entry = era + orjson.dumps(
                 [active.code, active.expires_at, active.referrer_id, active.referrer_username, digest]
             )
             end = min(active.expires_at, now() + ENTRY_TTL)
-            await self._redis.ask("EVAL", FILL, 2, _name(code), _email_name(digest), lease, entry, code, end)
+            keys = (_name(code), _email_name(digest)) if digest else (_name(code),)
+            await self._redis.ask("EVAL", FILL, len(keys), *keys, lease, entry, code, end)
         return active
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
