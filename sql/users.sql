@@ -3,6 +3,12 @@
 INSERT INTO users (id, email, email_key, username, username_key, password_hash, role, created_at)
 VALUES (:id, :email, :email_key, :username, :username_key, :password_hash, :role, :created_at);
 
+-- name: refuse_attribution(user_id, now)!
+UPDATE users SET unattributable_at = :now WHERE id = :user_id;
+
+-- name: is_attributable(user_id)^
+SELECT id FROM users WHERE id = :user_id AND unattributable_at IS NULL;
+
 -- name: find_account(user_id, now)^
 -- A user's own view in one round trip. The code is the current one: unrevoked and unexpired.
 SELECT u.id, u.email, u.email_verified_at, u.username, u.role, u.created_at, u.referral_count,

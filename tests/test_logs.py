@@ -328,6 +328,7 @@ async def test_no_secret_is_logged_on_any_way_through_the_service(
             "AUTH_SECRET": SECRETS["JWT secret"],
             "AUTH_PREVIOUS_SECRET": SECRETS["previous secret"],
             "MAIL_URL": f"smtp://{smtp_server.USER}:{quote(smtp_server.PASSWORD, safe='')}@127.0.0.1:{mail.port}?tls=none",
+            "AUTH_UNVERIFIED": "full",
             "HUNTER_API_KEY": SECRETS["Hunter's key"],
             "HUNTER_BASE_URL": vendor.url,
             "ENRICHMENT_PROVIDER": "clearbit",

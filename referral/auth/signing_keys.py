@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ RSA_BITS = 3072
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`jwk` is the public key for other services; None for a shared secret."""
+    """`jwk` is the public key for other services; None for a shared secret. `secret` is what other keys are made from."""
 
     id: str
     algorithm: str
     private: Any
     public: Any
     jwk: dict[str, Any] | None
+    secret: bytes = field(repr=False)
 
 
 def open_keys(config: Auth) -> list[Key]:
@@ -135,7 +136,7 @@ def _shared_key(secret: str) -> Key:
         )
     # Names the key and tells nothing of it: the secret is random.
     name = hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]
-    return Key(name, "HS256", secret, secret, None)
+    return Key(name, "HS256", secret, secret, None, secret.encode())
 
 
 def _new_pem(algorithm: str) -> str:
@@ -153,7 +154,7 @@ def _new_pem(algorithm: str) -> str:
 def _key_pair(pem: str, algorithm: str, file: Path) -> Key:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
     from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
     try:
@@ -171,4 +172,5 @@ def _key_pair(pem: str, algorithm: str, file: Path) -> Key:
     # Any name will do that depends on nothing but the key; RFC 7638 describes another one.
     name = hashlib.sha256(repr(sorted(jwk.items())).encode()).hexdigest()[:16]
     jwk = {key: value for key, value in jwk.items() if key != "key_ops"}
-    return Key(name, algorithm, private, public, {**jwk, "kid": name, "alg": algorithm, "use": "sig"})
+    secret = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return Key(name, algorithm, private, public, {**jwk, "kid": name, "alg": algorithm, "use": "sig"}, secret)

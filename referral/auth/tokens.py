@@ -1,6 +1,7 @@
 """Access tokens (JWT, RFC 9068) and opaque tokens (refresh tokens, one-time links)."""
 
 import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -125,6 +126,13 @@ class Signer:
             with suppress(ConfigError):
                 self._by_id |= {key.id: key for key in self._read_keys()}
         return self._by_id.get(key_id)
+
+    def keyed_hashes(self, purpose: bytes, text: str) -> tuple[str, str]:
+        """The HMACs of a text by two keys of this purpose, made from the signing key and from the one before it (or from the
+        same, if there is none)."""
+        keys = (hmac.digest(key.secret, purpose, hashlib.sha256) for key in (self.keys[0], self.keys[-1]))
+        current, previous = (hmac.digest(key, text.encode(), hashlib.sha256).hex() for key in keys)
+        return current, previous
 
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JWK Set (RFC 7517); empty for HS256, whose key is nobody else's."""

@@ -6,7 +6,7 @@ import logging
 from referral import clock
 from referral.config import Config
 from referral.database import Database, DatabaseUnavailable
-from referral.queries import audit, one_time_tokens, outbox, sessions
+from referral.queries import audit, former_addresses, one_time_tokens, outbox, sessions
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ async def _delete_expired(config: Config, database: Database) -> None:
         await sessions.delete_used_refresh_tokens(conn, now - config.auth.refresh_token_ttl * clock.SECOND)
         await one_time_tokens.delete_expired_one_time_tokens(conn, now)
         await outbox.delete_failed_mail(conn, now - FAILED_MAIL_KEPT)
+        await former_addresses.delete_former_addresses(conn, now - config.attribution.readdress_days * clock.DAY)
 
 
 async def _delete_old_events(config: Config, database: Database) -> None:

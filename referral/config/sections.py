@@ -113,6 +113,11 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribution:
+    readdress_days: int = setting(between(0, 3_650))
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     keep_days: int = setting(between(0, 36_500))
 
@@ -134,6 +139,7 @@ class Config:
     hunter: Hunter
     enrichment: Enrichment
     limits: Limits
+    attribution: Attribution
     audit: Audit
     log: Log
 

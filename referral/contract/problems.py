@@ -108,6 +108,13 @@ CATALOGUE: dict[str, Kind] = {
             "The code's owner came by you, directly or through others, so you cannot have come by them.",
         ),
         Kind(
+            "known-address",
+            409,
+            "The address had an account before",
+            "Whoever registers with an address that had an account not long ago comes by nobody, then and later: one person "
+            "counts once for a referrer.",
+        ),
+        Kind(
             "payload-too-large",
             413,
             "The body is too large",

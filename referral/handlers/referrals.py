@@ -36,7 +36,7 @@ routes = web.RouteTableDef()
     operationId="setReferrer",
     summary="Use a code after registration",
     description="The caller comes by the code's owner from now on, and for good.",
-    problems=("referrer-already-set", "referral-cycle", "own-code", "referral-code-invalid"),
+    problems=("referrer-already-set", "referral-cycle", "known-address", "own-code", "referral-code-invalid"),
 )
 @json_schema(CodeUseSchema, example={"code": "8ZK4M2QA"})
 @response_schema(ReferrerSetSchema, 201, description="By whom the caller came")

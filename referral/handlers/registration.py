@@ -1,24 +1,30 @@
 """Registration."""
 
+from typing import Any
+
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import hash_token
+from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
-from referral.contract.schemas.registration import RegisteredSchema, RegistrationSchema
+from referral.contract.schemas.registration import RegisteredSchema, RegistrationSchema, attribution_view
 from referral.contract.schemas.users import user_view
+from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER
 from referral.metrics import METRICS
 from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
+from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
-from referral.rules.referring import come_by
+from referral.rules.referring import check_code, come_by
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
 from referral.texts import email_key, key_of
@@ -28,6 +34,9 @@ from referral.web.bodies import BODY
 
 routes = web.RouteTableDef()
 
+# Refusals that are recorded: somebody tries addresses, names or codes.
+REFUSALS = {"referral-code-invalid", "email-taken", "username-taken", "email-undeliverable"}
+
 
 @routes.post(f"{API}/auth/register")
 @allow(Access.ANYBODY)
@@ -36,7 +45,8 @@ routes = web.RouteTableDef()
     operationId="register",
     summary="Register",
     description="Makes an account and signs in. With a `referral_code` the account comes by the code's owner; with one that "
-    "cannot be used there is no account. A mail with a link to verify the address is on its way.",
+    "cannot be used there is no account. A mail with a link to verify the address is on its way. "
+    "An address that had an account before comes by nobody, which `attribution` says, and uses nothing of the code up.",
     problems=(
         "email-taken",
         "username-taken",
@@ -57,11 +67,29 @@ async def register(request: web.Request) -> web.Response:
     check_new_password(body["password"], app[CONFIG], "/password")
     check_not_personal(body["password"], "/password", email, username)
     await app[LIMITER].hit("registration_by_address", request[ADDRESS])
-    if code:
-        await app[LIMITER].check("registration_by_code", code)
-    await app[EMAIL_VERIFIER].check(email)
-    password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
-    is_mailed = await app[LIMITER].allows("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(email)))
+    try:
+        if code:
+            # The code is judged first: what is said of it must not depend on whether the address has an account.
+            async with app[DATABASE].reader() as conn:
+                await check_code(conn, code, now())
+            await app[LIMITER].check("registration_by_code", code)
+        await app[EMAIL_VERIFIER].check(email)
+        password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
+        return answer(await _make_account(request, email, username, code, password_hash), 201, NO_STORE)
+    except Problem as problem:
+        if problem.kind.name in REFUSALS:
+            await record_refusal(
+                request, "registration-refused", email=email_key(email), reason=problem.kind.name, code=code
+            )
+        raise
+
+
+async def _make_account(
+    request: web.Request, email: str, username: str | None, code: str | None, password_hash: str
+) -> dict[str, Any]:
+    """The account and its first session, as RegisteredSchema."""
+    app, key = request.app, email_key(email)
+    is_mailed = await app[LIMITER].allows("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
     taken = {
         "users_email_key": email_taken(),
         "users_username_key": Problem("username-taken", "This username is taken."),
@@ -70,7 +98,7 @@ async def register(request: web.Request) -> web.Response:
         user = users.NewUser(
             id=new_id(),
             email=email,
-            email_key=email_key(email),
+            email_key=key,
             username=username,
             username_key=key_of(username) if username else None,
             password_hash=password_hash,
@@ -79,19 +107,23 @@ async def register(request: web.Request) -> web.Response:
         )
         with translated(taken):
             await users.insert_user(work.conn, user)
+        known = await is_known(work, email)
+        if known:
+            await users.refuse_attribution(work.conn, user.id, work.moment)
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
-        await work.record("registered", actor=user.id, code=code)
-        if code:
+        attribution = attribution_view(has_code=code is not None, is_known=known)
+        await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
+        if code and not known:
             # This comes last: everybody who registers by this code waits for its owner's row meanwhile.
             await come_by(work, user.id, code, is_new=True)
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None
-    if code:
+    if code and not known:
         # Only now: whoever is refused must not use up what others may register by.
         await app[LIMITER].allows("registration_by_code", code)
-    app[METRICS].registrations.labels("yes" if code else "no").inc()
-    return answer({"user": user_view(account, work.moment), **tokens}, 201, NO_STORE)
+    app[METRICS].registrations.labels("yes" if code and not known else "no").inc()
+    return {"user": user_view(account, work.moment), "attribution": attribution, **tokens}

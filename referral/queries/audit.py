@@ -7,6 +7,7 @@ from referral.database import Connection
 
 EventName = Literal[
     "registered",
+    "registration-refused",
     "admin-created",
     "signed-in",
     "sign-in-refused",

@@ -86,6 +86,16 @@ async def insert_user(conn: Connection, user: NewUser) -> None:
     )
 
 
+async def refuse_attribution(conn: Connection, user_id: str, now: int) -> None:
+    """The user comes by nobody, now (ms) and later."""
+    await conn.run("refuse_attribution", user_id=user_id, now=now)
+
+
+async def is_attributable(conn: Connection, user_id: str) -> bool:
+    """Whether the user can come by somebody."""
+    return await conn.value("is_attributable", str, user_id=user_id) is not None
+
+
 async def find_account(conn: Connection, user_id: str, now: int) -> Account | None:
     return await conn.one("find_account", Account, user_id=user_id, now=now)
 

@@ -4,6 +4,8 @@ A change is recorded by its unit of work (`Work.record`). Look-ups are not recor
 tokens, which says only that a session goes on.
 """
 
+from typing import Any
+
 from aiohttp import web
 
 from referral.queries.audit import EventName
@@ -11,8 +13,8 @@ from referral.rules.work import work_on
 
 
 async def record_refusal(
-    request: web.Request, event: EventName, *, user: str | None = None, email: str | None = None
+    request: web.Request, event: EventName, *, user: str | None = None, email: str | None = None, **detail: Any
 ) -> None:
     """Record a refusal, in a transaction of its own. Raises DatabaseUnavailable: then the refusal waits, too."""
     async with work_on(request) as work:
-        await work.record(event, user=user, email=email)
+        await work.record(event, user=user, email=email, **detail)

@@ -1,6 +1,7 @@
 """The end of an account: what goes with it, and what stays of it for the sake of others."""
 
 from referral.queries import audit, codes, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.rules.former_addresses import remember
 from referral.rules.work import Work
 from referral.texts import email_key
 
@@ -11,6 +12,7 @@ async def erase(work: Work, contact: users.Contact, password_hash: str) -> bool:
     await profiles.delete_lookup(work.conn, contact.user_id)
     if not await users.erase_user(work.conn, contact.user_id, password_hash, work.moment):
         return False
+    await remember(work, contact.email)
     await _erase_rest(work, contact, "account-erased")
     return True
 

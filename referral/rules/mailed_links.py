@@ -18,6 +18,7 @@ from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIF
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
 from referral.rules.erasure import erase_unverified
+from referral.rules.former_addresses import remember
 from referral.rules.work import Work, work_on
 from referral.texts import email_key
 
@@ -80,7 +81,10 @@ async def _change(work: Work, link: Link) -> None:
     await one_time_tokens.delete_one_time_tokens(conn, user_id, CHANGE_EMAIL)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
-    if former.email_verified_at is not None and email_key(former.email) != email_key(link.email):
+    if email_key(former.email) == email_key(link.email):
+        return
+    await remember(work, former.email)
+    if former.email_verified_at is not None:
         await work.queue_mail(outbox.EMAIL_CHANGED, user_id, former.email, new=mask(link.email))
 
 

@@ -1,7 +1,7 @@
 """Who comes by whom: the one way to use a code."""
 
 from referral.contract.problems import Problem, translated
-from referral.database import TransactionConflict
+from referral.database import Connection, TransactionConflict
 from referral.queries import codes, locks, referrals, users
 from referral.rules.work import Work
 
@@ -14,7 +14,7 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
     was made in this very transaction, and nobody can have come by them; for everybody else the graph of referrals is locked
     first, so that no cycle is closed.
 
-    Raises a problem: `referral-code-invalid`, `own-code`, `referrer-already-set` or `referral-cycle`.
+    Raises a problem: `referral-code-invalid`, `own-code`, `referrer-already-set`, `known-address` or `referral-cycle`.
     """
     conn = work.conn
     own = Problem("own-code", "The code is your own: nobody comes by themselves.")
@@ -31,10 +31,20 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
         raise own if found and found.referrer_id == user_id else _refusal(found, work.moment)
     with translated(refused):
         if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment):
+            if not await users.is_attributable(conn, user_id):
+                raise Problem("known-address", "Your e-mail address had an account before, so that you come by nobody.")
             raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")
     if used.is_exhausted:
         work.invalidates_code(used.code)
     return used
+
+
+async def check_code(conn: Connection, code: str, moment: int) -> None:
+    """Raises `referral-code-invalid` for a code that is not active at `moment` (ms). One that is may have ended when it is
+    used."""
+    found = await codes.find_code(conn, code)
+    if found is None or found.status(moment) != "active":
+        raise _refusal(found, moment)
 
 
 def _refusal(found: codes.OwnedCode | None, moment: int) -> Problem:

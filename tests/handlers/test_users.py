@@ -69,7 +69,7 @@ async def test_erasure_leaves_no_personal_data_in_any_table(
     make_client: MakeClient, database_url: str, eventually: Eventually
 ) -> None:
     # Nobody listens there: mail stays in the outbox.
-    client = await make_client(mail_url="smtp://127.0.0.1:1")
+    client = await make_client(mail_url="smtp://127.0.0.1:1", auth_unverified="full")
     alice = await Person.register(client, "alice", username="Алиса")
     bob = await Person.register(client, "bob")
     code = await alice.make_code(code="SPRING-27")

@@ -199,8 +199,9 @@ async def test_a_link_that_is_used_twice_at_once_works_once(
     else:
         calls = [alice.post("/auth/email/verify", {"token": token}) for _ in range(6)]
     answers, statuses = await at_once(*calls)
-    assert statuses == {204: 1, 422: 5}
-    assert {answer.problem for answer in answers if answer.status == 422} == {"token-invalid"}
+    # A second press of the button of a verification says that it is done.
+    assert statuses == ({204: 1, 422: 5} if page == "reset" else {204: 6})
+    assert {answer.problem for answer in answers if answer.status == 422} <= {"token-invalid"}
     if page == "reset":
         winner = [answer.status for answer in answers].index(204)
         signed_in = [(await alice.sign_in(one)).status for one in chosen]
@@ -304,7 +305,6 @@ async def test_who_would_wait_too_long_for_a_password_is_told_to_come_back(
         await alice.post("/auth/register", {"email": "bob@example.com", "password": PASSWORD}),
         await alice.delete("/users/me", {"password": PASSWORD}),
         await alice.post("/auth/password/change", {"current_password": PASSWORD, "new_password": NEW_PASSWORD}),
-        await alice.post("/auth/password/reset/confirm", {"token": "x", "new_password": NEW_PASSWORD}),
     ):
         assert (answer.status, answer.problem) == (503, "overloaded")
         assert int(answer.headers["Retry-After"]) > 0

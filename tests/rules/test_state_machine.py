@@ -116,6 +116,7 @@ class User:
     slot: int
     username: str | None
     alive: bool = True
+    attributable: bool = True
     referrer: int | None = None
     by_code: str | None = None
 
@@ -157,15 +158,22 @@ class Model:
             yield referrer
             referrer = self.users[referrer].referrer
 
+    def unusable(self, text: str) -> str | None:
+        """Why nobody can come by the code; None if somebody can."""
+        if text not in self.codes:
+            return "unknown"
+        status = self.codes[text].status(self.now)
+        return None if status == "active" else status
+
     def use(self, user: int, text: str) -> Outcome | None:
         """Let the user come by the code; the refusal if that cannot be."""
-        code = self.codes.get(text)
-        if code is None:
-            return 422, "unknown"
+        unusable, code = self.unusable(text), self.codes.get(text)
+        if code is None or (unusable and code.owner != user):
+            return 422, unusable
+        if not unusable and not self.users[user].attributable:
+            return 409, "known-address"
         if code.owner == user:
             return 422, "own-code"
-        if code.status(self.now) != "active":
-            return 422, code.status(self.now)
         if user in self.above(code.owner):
             return 409, "referral-cycle"
         if self.users[user].referrer is not None:
@@ -239,19 +247,21 @@ class Register:
     code: str | None
 
     def expect(self, model: Model) -> tuple[Outcome, ...]:
+        if self.code and (unusable := model.unusable(self.code)):
+            return ((422, unusable),)
         refusals: list[Outcome] = []
         if model.holder(self.slot) is not None:
             refusals.append((409, "email-taken"))
         if self.username is not None and model.has(self.username) is not None:
             refusals.append((409, "username-taken"))
         if not refusals:
-            model.users.append(User(self.session, self.slot, self.username))
-            refused = model.use(len(model.users) - 1, self.code) if self.code else None
-            if refused is None:
-                model.sessions[self.session] = len(model.users) - 1
-                return ((201, None),)
-            model.users.pop()
-            refusals.append(refused)
+            # Whoever comes again by an address that had an account comes by nobody.
+            comes_again = any(user.slot == self.slot for user in model.users)
+            model.users.append(User(self.session, self.slot, self.username, attributable=not comes_again))
+            if self.code and not comes_again:
+                assert model.use(len(model.users) - 1, self.code) is None
+            model.sessions[self.session] = len(model.users) - 1
+            return ((201, None),)
         return tuple(refusals)
 
     async def do(self, world: World) -> Outcome:

@@ -64,7 +64,7 @@ class Person:
         answer = await person.post("/auth/register", body)
         assert answer.status == 201, answer.body
         person.id = answer.body["user"]["id"]
-        person.tokens = {key: value for key, value in answer.body.items() if key != "user"}
+        person.tokens = {key: value for key, value in answer.body.items() if key not in ("user", "attribution")}
         return person
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:

@@ -22,6 +22,7 @@ TABLES = (
     "profiles",
     "profile_lookups",
     "audit_events",
+    "former_addresses",
 )
 
 

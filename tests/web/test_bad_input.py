@@ -131,7 +131,7 @@ async def alice(person: MakePerson, database_url: str, eventually: Eventually) -
     before = await everything(database_url)
     yield alice
     after = await everything(database_url)
-    # That somebody was refused a sign-in is on record.
+    # That somebody was refused a sign-in or a registration is on record.
     assert after | {"audit_events": []} == before | {"audit_events": []}
 
 

@@ -1,10 +1,14 @@
 """Registration."""
 
-from marshmallow import fields
+from typing import Any
 
-from referral.contract.schemas.fields import InputSchema, code_text, email, new_password, username
+from marshmallow import Schema, fields, validate
+
+from referral.contract.schemas.fields import InputSchema, about, code_text, email, new_password, username
 from referral.contract.schemas.tokens import TokensSchema
 from referral.contract.schemas.users import UserSchema
+
+KNOWN_ADDRESS = "known-address"
 
 
 class RegistrationSchema(InputSchema):
@@ -14,5 +18,25 @@ class RegistrationSchema(InputSchema):
     referral_code = code_text(allow_none=True)
 
 
+class AttributionSchema(Schema):
+    status = fields.String(
+        validate=validate.OneOf(["attributed", "none", "refused"]),
+        metadata=about("Whether the account came by the code's owner; none without a code", "attributed"),
+    )
+    reason = fields.String(
+        allow_none=True,
+        validate=validate.OneOf([KNOWN_ADDRESS]),
+        metadata=about("Of a refusal: `known-address`, which had an account before and comes by nobody", None),
+    )
+
+
 class RegisteredSchema(TokensSchema):
     user = fields.Nested(UserSchema)
+    attribution = fields.Nested(AttributionSchema)
+
+
+def attribution_view(*, has_code: bool, is_known: bool) -> dict[str, Any]:
+    """What became of the referral code."""
+    if has_code and is_known:
+        return {"status": "refused", "reason": KNOWN_ADDRESS}
+    return {"status": "attributed" if has_code else "none", "reason": None}

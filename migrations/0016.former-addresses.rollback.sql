@@ -1,0 +1,3 @@
+ALTER TABLE users DROP COLUMN unattributable_at;
+
+DROP TABLE former_addresses;
