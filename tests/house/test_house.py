@@ -302,7 +302,8 @@ def test_public_functions_and_classes_say_what_they_promise() -> None:
 
 
 def test_every_test_file_says_what_it_covers() -> None:
-    for file in (ROOT / "tests").rglob("*.py"):
+    # Below the folders of subjects there is only what npm installs.
+    for file in (*(ROOT / "tests").glob("*.py"), *(ROOT / "tests").glob("*/*.py")):
         if file.name != "__init__.py":
             assert ast.get_docstring(tree_of(file)), file.name
 
