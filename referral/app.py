@@ -19,7 +19,7 @@ from referral.cache.codes import CODE_CACHE
 from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
-from referral.contract.access import refuse_undeclared
+from referral.contract.access import OAUTH_PATHS, Errors, paths_of, refuse_undeclared
 from referral.database import DATABASE
 from referral.database.opening import open_database
 from referral.handlers import (
@@ -76,6 +76,7 @@ def create_app(config: Config) -> web.Application:
     for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)
     refuse_undeclared(app.router.routes())
+    app[OAUTH_PATHS] = paths_of(Errors.OAUTH, app.router.routes())
     app.on_response_prepare.append(preparing_headers(config.server.public_url))
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))

@@ -1,4 +1,5 @@
-"""Who may call an endpoint, and which limit its calls count against: one declaration, on the endpoint itself.
+"""Who may call an endpoint, which limit its calls count against, and the shape of its errors: one declaration, on the
+endpoint.
 
 The middleware enforces the declaration and OpenAPI documents it. An endpoint without one stops the start (fail closed).
 """
@@ -34,10 +35,18 @@ class Limit(Enum):
     EXEMPT = "exempt"
 
 
+class Errors(Enum):
+    """The shape of an endpoint's errors, those included that come about before its handler is asked."""
+
+    PROBLEM = "RFC 9457"
+    OAUTH = "RFC 6749"
+
+
 @dataclass(frozen=True, slots=True)
 class Declaration:
     access: Access
     limit: Limit
+    errors: Errors = Errors.PROBLEM
 
     def wants_identity(self, config: Config) -> bool:
         """Whether a caller has to be signed in, with these settings."""
@@ -52,13 +61,14 @@ class UndeclaredAccess(Exception):
     """Endpoints do not say who may call them."""
 
 
-def allow(access: Access, limit: Limit = Limit.REQUEST) -> Callable[[H], H]:
-    """Declare who may call the decorated handler. Raises TypeError for anything but members of the two enums."""
-    if not isinstance(access, Access) or not isinstance(limit, Limit):
-        raise TypeError(f"allow() takes members of Access and Limit, not {access!r}, {limit!r}")
+def allow(access: Access, limit: Limit = Limit.REQUEST, errors: Errors = Errors.PROBLEM) -> Callable[[H], H]:
+    """Declare who may call the decorated handler, and what its errors look like. Raises TypeError for anything but members
+    of the three enums."""
+    if not isinstance(access, Access) or not isinstance(limit, Limit) or not isinstance(errors, Errors):
+        raise TypeError(f"allow() takes members of Access, Limit and Errors, not {access!r}, {limit!r}, {errors!r}")
 
     def declare(handler: H) -> H:
-        handler.__declaration__ = Declaration(access, limit)  # type: ignore[attr-defined]
+        handler.__declaration__ = Declaration(access, limit, errors)  # type: ignore[attr-defined]
         return handler
 
     return declare
@@ -82,3 +92,14 @@ def refuse_undeclared(routes: Iterable[web.AbstractRoute]) -> None:
             missing.append(f"{route.method} {route.resource.canonical if route.resource else '?'}: {error}")
     if missing:
         raise UndeclaredAccess("; ".join(missing))
+
+
+def paths_of(errors: Errors, routes: Iterable[web.AbstractRoute]) -> frozenset[str]:
+    """The paths with errors of this shape. It is a path's, because a method that the path does not take has no handler."""
+    return frozenset(
+        route.resource.canonical for route in routes if route.resource and declaration_of(route.handler).errors is errors
+    )
+
+
+# The paths whose errors are those of OAuth.
+OAUTH_PATHS: web.AppKey[frozenset[str]] = web.AppKey("oauth_paths", frozenset)

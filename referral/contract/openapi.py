@@ -15,8 +15,9 @@ from marshmallow import Schema
 
 from referral import __version__
 from referral.config import Config
-from referral.contract.access import Access, Limit, declaration_of
-from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Problem, invalid_members
+from referral.contract.access import Access, Errors, Limit, declaration_of
+from referral.contract.oauth import word_for
+from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members
 from referral.contract.schemas import fields
 from referral.contract.schemas.problems import ProblemSchema
 
@@ -171,7 +172,10 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
         texts = response_headers.get(status, {})
         response["headers"] = {name: _header(name, text) for name, text in texts.items()}
     for name in dict.fromkeys(problems):
-        _add_problem(responses, name, _example(name, path, invalid))
+        if declared.errors is Errors.OAUTH:
+            _add_oauth_error(responses, name)
+        else:
+            _add_problem(responses, name, _example(name, path, invalid))
     for response in responses.values():
         response["headers"]["X-Request-ID"] = "X-Request-ID"
     if parameters:
@@ -240,13 +244,24 @@ def _response(documented: dict[str, Any]) -> dict[str, Any]:
 
 def _add_problem(responses: dict[str, Any], name: str, example: dict[str, Any]) -> None:
     """One response a status, with an example of each problem that has it."""
+    _add_error(responses, CATALOGUE[name], f"`{name}`", (CONTENT_TYPE, "Problem"), example)
+
+
+def _add_oauth_error(responses: dict[str, Any], name: str) -> None:
+    """The same for an endpoint that answers the problem in the shape of RFC 6749."""
     kind = CATALOGUE[name]
+    example = {"error": word_for(kind.status), "error_description": _detail(kind)}
+    _add_error(responses, kind, f"`{example['error']}`", ("application/json", "OAuthError"), example)
+
+
+def _add_error(responses: dict[str, Any], kind: Kind, word: str, shape: tuple[str, str], example: dict[str, Any]) -> None:
     headers = {header: header for header in PROBLEM_HEADERS.get(kind.status, ())}
     response = responses.setdefault(str(kind.status), {"description": "", "headers": headers})
     separator = "; or " if response["description"] and not response["description"].endswith(".") else " "
-    response["description"] = f"{response['description']}{separator}`{name}`: {kind.title}.".strip()
-    content = response.setdefault("content", {}).setdefault(CONTENT_TYPE, {"schema": "Problem", "examples": {}})
-    content["examples"][name] = {"summary": kind.title, "value": example}
+    response["description"] = f"{response['description']}{separator}{word}: {kind.title}.".strip()
+    content_type, schema = shape
+    content = response.setdefault("content", {}).setdefault(content_type, {"schema": schema, "examples": {}})
+    content["examples"][kind.name] = {"summary": kind.title, "value": example}
 
 
 def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
@@ -257,7 +272,7 @@ def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
         "type": f"/problems/{name}",
         "title": kind.title,
         "status": kind.status,
-        "detail": kind.explanation.partition(". ")[0].rstrip(".") + ".",
+        "detail": _detail(kind),
         "instance": path,
         "request_id": fields.EXAMPLE_ID,
     }
@@ -266,6 +281,10 @@ def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
     if name == "referral-code-invalid":
         example |= {"detail": "The referral code has expired.", "reason": "expired"}
     return example
+
+
+def _detail(kind: Kind) -> str:
+    return kind.explanation.partition(". ")[0].rstrip(".") + "."
 
 
 def _finish_answers(document: dict[str, Any]) -> None:

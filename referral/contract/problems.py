@@ -225,7 +225,7 @@ class Problem(Exception):
         self.members = members
 
     def response(self, request: web.BaseRequest, request_id: str) -> web.Response:
-        """The problem document (RFC 9457), not to be kept by any cache."""
+        """The problem document (RFC 9457)."""
         document = {
             "type": f"/problems/{self.kind.name}",
             "title": self.kind.title,
@@ -236,11 +236,15 @@ class Problem(Exception):
             "request_id": request_id,
             **self.members,
         }
+        return self.response_with(document, CONTENT_TYPE)
+
+    def response_with(self, document: dict[str, Any], content_type: str) -> web.Response:
+        """This document with the problem's status and headers, not to be kept by any cache."""
         response = web.Response(
             status=self.kind.status,
             body=orjson.dumps(document),
             headers={"Cache-Control": "no-store", **self.headers},
-            content_type=CONTENT_TYPE,
+            content_type=content_type,
         )
         if "Connection" in self.headers:
             # aiohttp ignores the header: it would answer requests that the client takes for lost.

@@ -12,7 +12,7 @@ from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token
 from referral.clock import SECOND
 from referral.config import CONFIG
-from referral.contract.access import Access, allow
+from referral.contract.access import Access, Errors, allow
 from referral.contract.oauth import OAuthError
 from referral.contract.problems import Problem
 from referral.contract.schemas.fields import Email, Username
@@ -46,7 +46,7 @@ def _oauth_body(required: list[str], properties: dict[str, Any], examples: dict[
 
 
 @routes.post(f"{API}/auth/token")
-@allow(Access.ANYBODY)
+@allow(Access.ANYBODY, errors=Errors.OAUTH)
 @docs(
     tags=["Authentication"],
     operationId="createToken",
@@ -75,24 +75,21 @@ def _oauth_body(required: list[str], properties: dict[str, Any], examples: dict[
             },
         },
     ),
-    problems=("payload-too-large", "request-timeout", "overloaded"),
+    problems=("payload-too-large", "unsupported-encoding", "request-timeout", "overloaded"),
 )
 @response_schema(TokensSchema, 200, description="A new access token and a new refresh token")
 @response_schema(OAuthErrorSchema, 400, description="No tokens: the error in the words of RFC 6749 section 5.2")
 async def create_token(request: web.Request) -> web.Response:
-    try:
-        given = await _oauth_parameters(request, "grant_type", "username", "password", "refresh_token")
-        grant = given.get("grant_type")
-        if grant == "password":
-            tokens = await _grant_by_password(request, given)
-        elif grant == "refresh_token":
-            tokens = await _grant_by_refresh_token(request, given)
-        elif grant:
-            raise OAuthError("unsupported_grant_type", "grant_type is password or refresh_token.")
-        else:
-            raise OAuthError("invalid_request", "grant_type is missing.")
-    except OAuthError as error:
-        return answer(error.document, 400, NO_STORE)
+    given = await _oauth_parameters(request, "grant_type", "username", "password", "refresh_token")
+    grant = given.get("grant_type")
+    if grant == "password":
+        tokens = await _grant_by_password(request, given)
+    elif grant == "refresh_token":
+        tokens = await _grant_by_refresh_token(request, given)
+    elif grant:
+        raise OAuthError("unsupported_grant_type", "grant_type is password or refresh_token.")
+    else:
+        raise OAuthError("invalid_request", "grant_type is missing.")
     return answer(tokens, 200, NO_STORE)
 
 
@@ -104,10 +101,7 @@ async def _oauth_parameters(request: web.Request, *names: str) -> dict[str, str]
     body = await read_body(request)
     pairs: list[tuple[Any, Any]]
     if is_json(request):
-        try:
-            document = parse_json(body)
-        except Problem as problem:
-            raise OAuthError("invalid_request", problem.detail) from None
+        document = parse_json(body)
         if not isinstance(document, dict):
             raise OAuthError("invalid_request", "The body must be a JSON object.")
         pairs = list(document.items())
@@ -132,7 +126,8 @@ async def _oauth_parameters(request: web.Request, *names: str) -> dict[str, str]
 
 
 async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dict[str, Any]:
-    app, name, password = request.app, given.get("username"), given.get("password")
+    # People and keyboards leave white space around a name, but a password may have it.
+    app, name, password = request.app, given.get("username", "").strip(), given.get("password")
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
     email, username = _key_if(email_key, Email(), name), _key_if(key_of, Username(), name)
@@ -211,7 +206,7 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
 
 
 @routes.post(f"{API}/auth/revoke")
-@allow(Access.ANYBODY)
+@allow(Access.ANYBODY, errors=Errors.OAUTH)
 @docs(
     tags=["Authentication"],
     operationId="revokeToken",
@@ -226,16 +221,13 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
         {"refresh_token": {"token": "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"}},
     ),
     responses={200: {"description": "The session is over"}},
-    problems=("payload-too-large", "request-timeout"),
+    problems=("payload-too-large", "unsupported-encoding", "request-timeout"),
 )
 @response_schema(OAuthErrorSchema, 400, description="The token is missing: the error in the words of RFC 6749 section 5.2")
 async def revoke_token(request: web.Request) -> web.Response:
-    try:
-        token = (await _oauth_parameters(request, "token", "token_type_hint")).get("token")
-        if not token:
-            raise OAuthError("invalid_request", "token is required.")
-    except OAuthError as error:
-        return answer(error.document, 400, NO_STORE)
+    token = (await _oauth_parameters(request, "token", "token_type_hint")).get("token")
+    if not token:
+        raise OAuthError("invalid_request", "token is required.")
     async with work_on(request) as work:
         session_id = await sessions.find_session_of_refresh_token(work.conn, hash_token(token))
         if session_id is None:

@@ -18,7 +18,8 @@ from referral.auth.tokens import SIGNER, InvalidToken
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.config import CONFIG
-from referral.contract.access import UNROUTED, Access, Declaration, Limit, declaration_of
+from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, Limit, declaration_of
+from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
 from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
 from referral.ids import REQUEST_ID, new_id
@@ -26,6 +27,7 @@ from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
 from referral.queries import sessions
+from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json, refuse_unreadable, too_large
 
 log = logging.getLogger(REQUESTS)
@@ -65,7 +67,7 @@ async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
         return None
     request[REQUEST_ID] = new_id()
     problem = Problem("expectation-failed", "Expect can only be 100-continue.", headers={"Connection": "close"})
-    return problem.response(request, request[REQUEST_ID])
+    return _response(request, problem)
 
 
 @web.middleware
@@ -99,12 +101,14 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer whatever goes wrong below with a problem document. What nobody foresaw is logged and masked."""
+    """Answer whatever goes wrong below in the shape that the route declares. What nobody foresaw is logged and masked."""
     try:
         if not _names_host(request.headers.get("Host", "")):
             raise Problem("bad-request", "The header Host names no host.", headers={"Connection": "close"})
         refuse_unreadable(request)
         return await handler(request)
+    except OAuthError as error:
+        return answer(error.document, 400, NO_STORE)
     except Problem as problem:
         found = problem
     except web.HTTPRequestEntityTooLarge:
@@ -121,7 +125,15 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
     except Exception:
         errors.exception("unforeseen error", extra={"request_id": request[REQUEST_ID]})
         found = Problem("internal-error", "The service failed; the fault was logged under this request's id.")
-    return found.response(request, request[REQUEST_ID])
+    return _response(request, found)
+
+
+def _response(request: web.Request, problem: Problem) -> web.Response:
+    """The problem in the shape that the path's route declares."""
+    # As the router compares paths.
+    if request.rel_url.path_safe in request.app[OAUTH_PATHS]:
+        return oauth_response(problem)
+    return problem.response(request, request[REQUEST_ID])
 
 
 @lru_cache(maxsize=100)  # Most requests name the same one.

@@ -74,10 +74,12 @@ async def test_a_class_of_handlers_and_a_folder_of_files_stop_it_too(
 
 @pytest.mark.parametrize("word", ["admin", "signed-in", None, Limit.EXEMPT, True])
 def test_a_made_up_word_is_refused_where_it_stands(word: Any) -> None:
-    with pytest.raises(TypeError, match="members of Access and Limit"):
+    with pytest.raises(TypeError, match="members of Access, Limit and Errors"):
         allow(word)
-    with pytest.raises(TypeError, match="members of Access and Limit"):
+    with pytest.raises(TypeError, match="members of Access, Limit and Errors"):
         allow(Access.ADMIN, word if word is not Limit.EXEMPT else Access.ANYBODY)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="members of Access, Limit and Errors"):
+        allow(Access.ADMIN, errors=word)
 
 
 async def test_a_handler_that_slipped_past_the_start_is_not_called(
@@ -91,6 +93,7 @@ async def test_a_handler_that_slipped_past_the_start_is_not_called(
 
     add_route(forgotten)
     monkeypatch.setattr(app_module, "refuse_undeclared", lambda routes: None)
+    monkeypatch.setattr(app_module, "paths_of", lambda errors, routes: frozenset())
     client = await make_client()
     async with client.get("/extra") as response:
         assert response.status == 500

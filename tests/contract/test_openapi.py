@@ -46,6 +46,10 @@ def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method.upper(), path, operation
 
 
+# RFC 6749 and 7009 prescribe the shape of these calls' errors.
+OAUTH_PATHS = (f"{API}/auth/token", f"{API}/auth/revoke")
+
+
 def problems_of(operation: dict[str, Any]) -> set[str]:
     """The names of the problems that an operation is documented to answer with."""
     return {
@@ -113,7 +117,9 @@ def test_every_operation_can_fail_as_the_catalogue_says(document: Document) -> N
     for method, path, operation in operations(document):
         documented = problems_of(operation)
         assert documented <= CATALOGUE.keys(), (method, path)
-        assert "internal-error" in documented, (method, path)
+        is_oauth = path in OAUTH_PATHS
+        assert ("internal-error" in documented) != is_oauth, (method, path)
+        assert bool(documented) != is_oauth, (method, path)
         for response in operation["responses"].values():
             media = response.get("content", {}).get(CONTENT_TYPE)
             for name, example in media["examples"].items() if media else ():
@@ -122,6 +128,19 @@ def test_every_operation_can_fail_as_the_catalogue_says(document: Document) -> N
                 assert example["value"]["type"] == f"/problems/{name}"
                 assert example["value"]["status"] == kind.status
                 assert re.sub(r"{\w+}", "", path).split("/")[1] == example["value"]["instance"].split("/")[1]
+                assert_conforms(document, media["schema"], example["value"])
+
+
+def test_the_oauth_operations_fail_in_the_shape_of_rfc_6749_whatever_the_reason(document: Document) -> None:
+    for path in OAUTH_PATHS:
+        operation = document["paths"][path]["post"]
+        failures = {status: found for status, found in operation["responses"].items() if status[0] in "45"}
+        assert failures.keys() >= {"400", "408", "413", "415", "429", "500", "503"}
+        for status, failure in failures.items():
+            [(kind, media)] = failure["content"].items()
+            assert (kind, media["schema"]) == ("application/json", {"$ref": "#/components/schemas/OAuthError"}), status
+            assert ("Retry-After" in failure["headers"]) == (status in ("429", "503"))
+            for example in media.get("examples", {}).values():
                 assert_conforms(document, media["schema"], example["value"])
 
 
@@ -322,6 +341,9 @@ async def test_live_answers_are_as_documented(
     await tour.call(alice, "POST", "/codes", 415, data=b"{}", headers={"Content-Type": "text/plain"})
     large = b'"' + b"x" * 70_000 + b'"'
     await tour.call(alice, "POST", "/codes", 413, data=large, headers={"Content-Type": "application/json"})
+    for path in ("/auth/token", "/auth/revoke"):
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        await tour.call(anybody, "POST", path, 413, data=large, headers=form)
     for path in ("/health/live", "/health/ready", "/.well-known/oauth-authorization-server"):
         await tour.call(anybody, "GET", path, 200)
 

@@ -20,7 +20,7 @@ from referral.config import Config
 from referral.contract.problems import BY_STATUS, CATALOGUE
 from referral.database.statements import SQL, load_statements
 from tests.conftest import Client
-from tests.support.people import Person
+from tests.support.people import Answer, Person
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "referral"
@@ -372,7 +372,7 @@ def test_the_catalogue_has_error_statuses_and_whole_sentences() -> None:
         assert kind.explanation.endswith(".")
 
 
-# RFC 6749 and 7009 prescribe the shape of these calls' own errors.
+# RFC 6749 and 7009 prescribe the shape of these calls' errors.
 OAUTH = {"/api/v1/auth/token", "/api/v1/auth/revoke"}
 # Forms in a browser are answered with pages.
 PAGES = {"/account/verify", "/account/reset", "/account/disown"}
@@ -411,8 +411,8 @@ async def test_every_error_of_every_route_has_the_one_shape(client: Client) -> N
                         if response.status < 400:
                             continue
                         kind, text = response.content_type, await response.text()
-                        if path in OAUTH and response.status == 400:
-                            assert kind == "application/json", (method, path, body)
+                        if path in OAUTH:
+                            assert (await Answer.of(response)).oauth_error == "invalid_request", (method, path, body)
                         elif path in PAGES and kind == "text/html":
                             assert text.startswith("<!doctype html>")
                         else:

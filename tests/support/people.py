@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
@@ -41,6 +42,16 @@ class Answer:
         assert self.body["status"] == self.status
         assert self.body["request_id"] == self.headers["X-Request-ID"]
         return str(self.body["type"]).removeprefix("/problems/")
+
+    @property
+    def oauth_error(self) -> str:
+        """The `error` of RFC 6749, having checked that the answer is a whole and clean one."""
+        assert self.headers["Content-Type"].partition(";")[0] == "application/json", (self.status, self.body)
+        assert self.body.keys() == {"error", "error_description"}, self.body
+        assert re.fullmatch(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+", self.body["error_description"]), self.body
+        assert "?" not in self.body["error_description"], self.body
+        assert self.headers["Cache-Control"] == "no-store"
+        return str(self.body["error"])
 
     @property
     def pointers(self) -> list[str]:

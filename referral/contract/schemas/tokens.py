@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from referral.contract.oauth import SERVER_ERROR, TEMPORARILY_UNAVAILABLE
 from referral.contract.schemas.fields import about
 
 
@@ -18,7 +19,9 @@ class TokensSchema(Schema):
 
 class OAuthErrorSchema(Schema):
     error = fields.String(
-        validate=validate.OneOf(["invalid_request", "invalid_grant", "unsupported_grant_type"]),
-        metadata=about("RFC 6749 section 5.2", "invalid_grant"),
+        validate=validate.OneOf(
+            ["invalid_request", "invalid_grant", "unsupported_grant_type", TEMPORARILY_UNAVAILABLE, SERVER_ERROR]
+        ),
+        metadata=about("RFC 6749 section 5.2, and 4.1.2.1 for what a later try may change", "invalid_grant"),
     )
     error_description = fields.String(metadata=about("What is wrong", "The username or the password is wrong."))
