@@ -18,6 +18,8 @@ from referral.config import Config, ConfigError
 from referral.ids import new_id
 
 AUDIENCE = "referral"
+# RFC 9068 section 2.2 wants to know for whom a token was issued. Clients do not register here, and so are all the same one.
+CLIENT_ID = "public"
 # RFC 9068 section 2.1: keeps an ID token or any other JWT of the same key from being taken for an access token.
 TYPE = "at+jwt"
 
@@ -73,6 +75,7 @@ class Signer:
         claims = {
             "iss": self.issuer,
             "aud": AUDIENCE,
+            "client_id": CLIENT_ID,
             "sub": user_id,
             "sid": session_id,
             "rth": refresh_hash[:REFRESH_NAME],
