@@ -19,7 +19,7 @@ from referral import clock
 from referral.auth.tokens import hash_token, new_token
 from referral.background.queue import Backoff, QueueWorker, Rest, finish
 from referral.config import Config
-from referral.config.addresses import mailbox_of
+from referral.config.addresses import address_of, mailbox_of
 from referral.database import Connection, Database, DatabaseUnavailable
 from referral.mail import open_transport
 from referral.mail.compose import compose, mask
@@ -57,7 +57,7 @@ class Mailer(QueueWorker[outbox.Mail]):
     def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
         super().__init__(database)
         self._sender = mailbox_of(config.mail.sender)
-        self._service = config.server.public_url.rstrip("/")
+        self._service = address_of(config.server.public_url)
         self._links = (config.mail.link_base or f"{self._service}/account").rstrip("/")
         self._metrics = metrics
         self._transport = open_transport(config.mail.url)

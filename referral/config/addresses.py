@@ -17,6 +17,11 @@ Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 DEFAULT_PORTS = {"none": 25, "starttls": 587, "implicit": 465}
 
 
+def address_of(public_url: str, path: str = "") -> str:
+    """The absolute address of a path of the service, which is reached by `public_url`; a path of that URL comes first."""
+    return public_url.rstrip("/") + path
+
+
 @dataclass(frozen=True, slots=True)
 class SMTPAddress:
     """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust."""

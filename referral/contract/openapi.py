@@ -3,25 +3,35 @@
 Who may call an operation is what `@allow` declares (`access.py`). Beside aiohttp-apispec's own words, `@docs` says:
 - `problems`: the names of the problems it can answer with, beyond those every route of its sort has;
 - `response_headers`: {status: {header: description}}.
+
+The document is for clients, and for the generators that make them: what is for readers and probes has `@undocumented`
+instead.
 """
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from aiohttp import web
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
+from marshmallow.fields import Field
 
 from referral import __version__
 from referral.config import Config
+from referral.config.addresses import address_of
 from referral.contract.access import Access, Errors, Limit, declaration_of
 from referral.contract.oauth import word_for
-from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members
+from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members, type_of
 from referral.contract.schemas import fields
 from referral.contract.schemas.problems import ProblemSchema
+from referral.contract.schemas.tokens import OAuthInputSchema
 
-TOKEN_URL = "/api/v1/auth/token"
+H = TypeVar("H", bound=Callable[..., Any])
+
+TOKEN_PATH = "/api/v1/auth/token"
 
 # Problems that any address can answer with, before a handler is asked.
 TRANSPORT_PROBLEMS = ("bad-request", "method-not-allowed", "expectation-failed")
@@ -30,8 +40,7 @@ TAGS = {
     "Authentication": "Register, sign in, stay signed in, and get back in.",
     "Me": "The user's own account, referrer and referrals.",
     "Codes": "Make, edit, share and end codes; look one up.",
-    "Service": "Documentation, health, metrics and discovery.",
-    "Pages": "The small pages that mailed links lead to, and those that explain problems.",
+    "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
 }
 
 DESCRIPTION = f"""\
@@ -50,27 +59,44 @@ Register, press **Authorize** with the e-mail (or username) and password, and tr
 """
 
 
+def undocumented(reason: str) -> Callable[[H], H]:
+    """Declare that the decorated handler is left out of the document, because it answers with `reason`."""
+
+    def declare(handler: H) -> H:
+        handler.__undocumented__ = reason  # type: ignore[attr-defined]
+        return handler
+
+    return declare
+
+
 def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
     """The document of all routes of the application that carry `@docs`."""
+    public_url = config.server.public_url
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Referral service",
         version=__version__,
         openapi_version="3.1.0",
         plugins=[plugin],
-        info={"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+        info={
+            "description": DESCRIPTION,
+            "contact": {"name": "Referral service", "url": address_of(public_url, "/docs")},
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
-        servers=[{"url": config.server.public_url}],
+        servers=[{"url": address_of(public_url)}],
     )
     assert plugin.converter is not None
     for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText):
         plugin.map_to_openapi_type(field, "string", None)
+    plugin.converter.add_attribute_function(_refer_to_words)
+    token_url = address_of(public_url, TOKEN_PATH)
     spec.components.security_scheme(
         "OAuth2",
         {
             "type": "oauth2",
             "description": "Sign in with the e-mail or the username, and the password. Leave the client id empty.",
-            "flows": {"password": {"tokenUrl": TOKEN_URL, "refreshUrl": TOKEN_URL, "scopes": {}}},
+            "flows": {"password": {"tokenUrl": token_url, "refreshUrl": token_url, "scopes": {}}},
         },
     )
     for name, header in HEADERS.items():
@@ -85,7 +111,7 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
             )
     document: dict[str, Any] = spec.to_dict()
     _finish_answers(document)
-    _name_one_expiry(document)
+    _tell_conditions(document)
     _apply_settings(document, config)
     return document
 
@@ -126,6 +152,20 @@ PROBLEM_HEADERS = {
 }
 
 
+def _refer_to_words(converter: OpenAPIConverter, field: Field[Any], ret: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """The property of a field of a few words: a reference to their enum (apispec's attribute function)."""
+    if not isinstance(field, fields.Words):
+        return {}
+    for name in ("type", "enum"):
+        ret.pop(name)
+    names = [name.upper().replace("-", "_") for name in field.words]
+    components = converter.spec.components
+    if field.type_name not in components.schemas:
+        enum = {"type": "string", "enum": list(field.words.values()), "x-enum-varnames": names}
+        components.schema(field.type_name, enum)
+    return {"$ref": f"#/components/schemas/{field.type_name}"}
+
+
 def _schema_name(schema: Any) -> str:
     kind = schema if isinstance(schema, type) else type(schema)
     return kind.__name__.removesuffix("Schema")
@@ -157,8 +197,8 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
             parameters += plugin.converter.schema2parameters(request_schema["schema"], location="query")
             problems.append("validation-error")
             invalid = _invalid_example(request_schema["schema"])
-    if declared.wants_identity(config):
-        docs["security"] = [{"OAuth2": []}]
+    docs["security"] = [{"OAuth2": []}] if declared.wants_identity(config) else []
+    if docs["security"]:
         problems.append("unauthorized")
     if declared.access is Access.ADMIN:
         problems.append("forbidden")
@@ -198,7 +238,12 @@ def _invalid_example(schema: Schema) -> Problem:
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "code": {
         "description": "The code, in any case",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{4,32}$"},
+        "schema": {
+            "type": "string",
+            "pattern": fields.CODE_PATTERN,
+            "minLength": fields.CODE_LENGTH[0],
+            "maxLength": fields.CODE_LENGTH[1],
+        },
         "example": fields.EXAMPLE_CODE,
     },
     "user_id": {
@@ -210,16 +255,6 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The session's id",
         "schema": {"type": "string", "format": "uuid"},
         "example": fields.EXAMPLE_ID,
-    },
-    "problem": {
-        "description": "The problem's name",
-        "schema": {"type": "string", "enum": list(CATALOGUE)},
-        "example": "not-found",
-    },
-    "asset": {
-        "description": "The file's name",
-        "schema": {"type": "string"},
-        "example": "page.css",
     },
 }
 
@@ -269,7 +304,7 @@ def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
     for parameter, described in PATH_PARAMETERS.items():
         path = path.replace(f"{{{parameter}}}", described["example"])
     example: dict[str, Any] = {
-        "type": f"/problems/{name}",
+        "type": type_of(name),
         "title": kind.title,
         "status": kind.status,
         "detail": _detail(kind),
@@ -292,10 +327,15 @@ def _finish_answers(document: dict[str, Any]) -> None:
 
     What a client reads may grow: only bodies of requests are closed to unknown members.
     """
-    optional = {"Problem": {"errors", "reason"}, "Referral": {"email"}, "OAuthError": {"error_description"}}
-    incoming = set(map(_schema_name, _subclasses(fields.InputSchema)))
+    optional = {
+        "Problem": {"errors", "reason"},
+        "Referral": {"email"},
+        "OAuthError": {"error_description"},
+        "JsonWebKey": {"crv", "x", "n", "e"},
+    }
+    incoming = {_schema_name(kind) for parent in (fields.InputSchema, OAuthInputSchema) for kind in _subclasses(parent)}
     for name, schema in document["components"]["schemas"].items():
-        if name not in incoming:
+        if "properties" in schema and name not in incoming:
             schema["required"] = [member for member in schema["properties"] if member not in optional.get(name, set())]
             schema.pop("additionalProperties", None)
 
@@ -305,11 +345,34 @@ def _subclasses(kind: type) -> set[type]:
     return direct.union(*map(_subclasses, direct))
 
 
-def _name_one_expiry(document: dict[str, Any]) -> None:
-    """A new code has one of the two, a change at most one: rules of the schemas' code that marshmallow does not tell."""
+# RFC 6749 section 3.2: an empty member counts as omitted.
+NOT_EMPTY = {"minLength": 1}
+
+
+def _tell_conditions(document: dict[str, Any]) -> None:
+    """Rules about several members, which the code keeps and marshmallow does not tell: a new code has one expiry and a
+    change at most one, and each grant has its own members.
+
+    Generators make no type of a `oneOf` of such rules; `if` they leave to validators.
+    """
     bodies = document["components"]["schemas"]
-    bodies["NewCode"]["oneOf"] = [{"required": ["expires_at"]}, {"required": ["ttl_days"]}]
-    bodies["CodeChange"]["not"] = {"required": ["expires_at", "ttl_days"]}
+    one_expiry = {"if": _having("ttl_days"), "then": _of({"expires_at": False})}
+    bodies["CodeCreation"] |= {**one_expiry, "else": _having("expires_at")}
+    bodies["CodeChange"] |= one_expiry
+    bodies["TokenRequest"] |= {
+        "if": _of({"grant_type": {"const": "password"}}),
+        "then": _having("username", "password", limits=NOT_EMPTY),
+        "else": _having("refresh_token", limits=NOT_EMPTY),
+    }
+
+
+def _having(*members: str, limits: Any = True) -> dict[str, Any]:
+    return {**_of(dict.fromkeys(members, limits)), "required": list(members)}
+
+
+def _of(properties: dict[str, Any]) -> dict[str, Any]:
+    # Said, because redocly checks examples as if each schema with properties were closed.
+    return {"properties": properties, "unevaluatedProperties": True}
 
 
 def _apply_settings(document: dict[str, Any], config: Config) -> None:
@@ -321,5 +384,5 @@ def _apply_settings(document: dict[str, Any], config: Config) -> None:
         ("PasswordReset", "new_password"),
     ):
         bodies[name]["properties"][member]["minLength"] = config.auth.password_min_length
-    for name in ("NewCode", "CodeChange"):
+    for name in ("CodeCreation", "CodeChange"):
         bodies[name]["properties"]["ttl_days"]["maximum"] = config.codes.max_ttl_days

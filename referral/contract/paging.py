@@ -14,6 +14,8 @@ Key = tuple[int, str]
 
 # The key before the first page: it sorts behind every real item.
 _BEGINNING: Key = (2**62, "~")
+# Characters of a key's text at most: a code's or an id's.
+_LONGEST_TEXT = 64
 
 
 def read_cursor(query: dict[str, Any]) -> Key:
@@ -23,7 +25,14 @@ def read_cursor(query: dict[str, Any]) -> Key:
         return _BEGINNING
     try:
         time, text = orjson.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-        if type(time) is int and 0 <= time <= _BEGINNING[0] and type(text) is str and len(text) <= 64 and text.isprintable():
+        if (
+            type(time) is int
+            and 0 <= time <= _BEGINNING[0]
+            and type(text) is str
+            and len(text) <= _LONGEST_TEXT
+            and text.isascii()
+            and text.isprintable()
+        ):
             return time, text
     except (ValueError, TypeError):
         pass
@@ -33,6 +42,10 @@ def read_cursor(query: dict[str, Any]) -> Key:
 def encode_cursor(key: Key) -> str:
     """The cursor of a page that starts behind this key."""
     return base64.b64encode(orjson.dumps(key), altchars=b"-_").decode()
+
+
+# Characters of a cursor, at least and at most.
+CURSOR_LENGTH = len(encode_cursor((0, ""))), len(encode_cursor((_BEGINNING[0], "~" * _LONGEST_TEXT)))
 
 
 def page(

@@ -210,6 +210,11 @@ BY_STATUS = {
 }
 
 
+def type_of(name: str) -> str:
+    """The `type` of a problem's document: the address of the page that explains it."""
+    return f"/problems/{name}"
+
+
 class Problem(Exception):
     """Raised anywhere below the error middleware, which answers with it.
 
@@ -227,7 +232,7 @@ class Problem(Exception):
     def response(self, request: web.BaseRequest, request_id: str) -> web.Response:
         """The problem document (RFC 9457)."""
         document = {
-            "type": f"/problems/{self.kind.name}",
+            "type": type_of(self.kind.name),
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,

@@ -18,10 +18,10 @@ from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.codes import (
     ActiveCodeSchema,
     CodeChangeSchema,
+    CodeCreationSchema,
     CodePageSchema,
     CodeSchema,
     EmailQuerySchema,
-    NewCodeSchema,
     active_code_view,
     code_view,
 )
@@ -74,7 +74,7 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
     problems=("active-code-exists", "code-taken"),
     response_headers={201: {"Location": "The code's address"}},
 )
-@json_schema(NewCodeSchema, example={"ttl_days": 30})
+@json_schema(CodeCreationSchema, example={"ttl_days": 30})
 @response_schema(CodeSchema, 201, description="The new code")
 async def create_code(request: web.Request) -> web.Response:
     app, body, me = request.app, request[BODY], request[IDENTITY]
@@ -166,7 +166,13 @@ CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
 
 @routes.get(f"{API}/codes/current")
 @allow(Access.SIGNED_IN)
-@docs(tags=["Codes"], operationId="getCurrentCode", summary="My current code", problems=("not-found",))
+@docs(
+    tags=["Codes"],
+    operationId="getCurrentCode",
+    summary="My current code",
+    description="The one that is neither ended nor expired, used up or not.",
+    problems=("not-found",),
+)
 @response_schema(CodeSchema, 200, description="The code that is neither ended nor expired")
 async def get_current_code(request: web.Request) -> web.Response:
     moment = now()
@@ -183,6 +189,7 @@ async def get_current_code(request: web.Request) -> web.Response:
     tags=["Codes"],
     operationId="updateCurrentCode",
     summary="Edit my current code",
+    description="Its expiry by `expires_at` or `ttl_days`, its limit of uses by `max_uses`; what is left out stays.",
     problems=("not-found",),
 )
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
@@ -212,6 +219,7 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
     tags=["Codes"],
     operationId="deleteCurrentCode",
     summary="End my current code",
+    description="Nobody can use it any more, and nobody gets its text again.",
     responses={204: {"description": "The code has ended"}},
     problems=("not-found",),
 )
@@ -261,6 +269,7 @@ async def email_current_code(request: web.Request) -> web.Response:
     tags=["Codes"],
     operationId="findCodeByEmail",
     summary="Look a code up by its owner's e-mail",
+    description="For whoever is signed in, and for anybody where `codes.public_lookup` is on.",
     problems=("not-found",),
 )
 @querystring_schema(EmailQuerySchema)

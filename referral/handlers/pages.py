@@ -3,55 +3,33 @@
 A GET only shows a form and uses nothing up, because mail programs and virus scanners follow links.
 """
 
-from typing import Any
-
 from aiohttp import web
-from aiohttp_apispec import docs
 
 from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
+from referral.contract.openapi import undocumented
 from referral.contract.problems import CATALOGUE, Problem
 from referral.rules.mailed_links import confirm_email, confirm_reset, disown
 from referral.web.bodies import read_form
-from referral.web.pages import html, html_response, page_docs
+from referral.web.pages import html
 
 routes = web.RouteTableDef()
 
-TOKEN_PARAMETER = {
-    "in": "query",
-    "name": "token",
-    "required": False,
-    "description": "The token of the mailed link",
-    "schema": {"type": "string"},
-}
-
-
-def _form_docs(properties: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": list(properties), "properties": properties}
-    return {
-        "tags": ["Pages"],
-        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}},
-        "responses": {200: html_response("Done"), 422: html_response("The token or the password is not valid")},
-        "problems": ("payload-too-large", "request-timeout", "overloaded", "bad-request"),
-    }
+PAGE = "a page, for a reader"
 
 
 @routes.get("/account/verify")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    operationId="getVerifyPage",
-    summary="The page of the verification mail",
-    parameters=[TOKEN_PARAMETER],
-    **page_docs("Pages"),
-)
+@undocumented(PAGE)
 async def get_verify_page(request: web.Request) -> web.Response:
     return html("verify.html", token=request.query.get("token", ""))
 
 
 @routes.post("/account/verify")
 @allow(Access.ANYBODY)
-@docs(operationId="submitVerifyPage", summary="Its button", **_form_docs({"token": {"type": "string"}}))
+@undocumented(PAGE)
 async def submit_verify_page(request: web.Request) -> web.Response:
+    """The button of the page of the verification mail."""
     form = await read_form(request)
     try:
         await confirm_email(request, form.get("token", ""))
@@ -62,20 +40,16 @@ async def submit_verify_page(request: web.Request) -> web.Response:
 
 @routes.get("/account/disown")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    operationId="getDisownPage",
-    summary="The page of the verification mail for whoever did not register",
-    parameters=[TOKEN_PARAMETER],
-    **page_docs("Pages"),
-)
+@undocumented(PAGE)
 async def get_disown_page(request: web.Request) -> web.Response:
     return html("disown.html", token=request.query.get("token", ""))
 
 
 @routes.post("/account/disown")
 @allow(Access.ANYBODY)
-@docs(operationId="submitDisownPage", summary="Its button", **_form_docs({"token": {"type": "string"}}))
+@undocumented(PAGE)
 async def submit_disown_page(request: web.Request) -> web.Response:
+    """The button of the page for whoever did not register."""
     form = await read_form(request)
     try:
         await disown(request, form.get("token", ""))
@@ -86,9 +60,7 @@ async def submit_disown_page(request: web.Request) -> web.Response:
 
 @routes.get("/account/reset")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    operationId="getResetPage", summary="The page of the password mail", parameters=[TOKEN_PARAMETER], **page_docs("Pages")
-)
+@undocumented(PAGE)
 async def get_reset_page(request: web.Request) -> web.Response:
     return _reset_form(request, request.query.get("token", ""))
 
@@ -100,12 +72,9 @@ def _reset_form(request: web.Request, token: str, error: str | None = None) -> w
 
 @routes.post("/account/reset")
 @allow(Access.ANYBODY)
-@docs(
-    operationId="submitResetPage",
-    summary="Its button",
-    **_form_docs({"token": {"type": "string"}, "new_password": {"type": "string", "format": "password"}}),
-)
+@undocumented(PAGE)
 async def submit_reset_page(request: web.Request) -> web.Response:
+    """The button of the page of the password mail."""
     form = await read_form(request)
     token = form.get("token", "")
     try:
@@ -127,15 +96,9 @@ def _refused(problem: Problem) -> web.Response:
 
 @routes.get("/problems/{problem}")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Pages"],
-    operationId="getProblemPage",
-    summary="What a problem means",
-    responses={200: html_response("The page")},
-    problems=("not-found",),
-    touches_database=False,
-)
+@undocumented(PAGE)
 async def get_problem_page(request: web.Request) -> web.Response:
+    """What a problem means."""
     kind = CATALOGUE.get(request.match_info["problem"])
     if kind is None:
         raise Problem("not-found", "There is no such problem.")

@@ -7,19 +7,17 @@ from pathlib import Path
 import openapi_ui_bundles
 import orjson
 from aiohttp import web
-from aiohttp_apispec import docs, response_schema
 
 from referral.cache.codes import CODE_CACHE
 from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
-from referral.contract.openapi import build_openapi
+from referral.contract.openapi import build_openapi, undocumented
 from referral.contract.problems import Problem
-from referral.contract.schemas.service import HealthSchema
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.metrics import METRICS
 from referral.queries import service
 from referral.web.answers import answer
-from referral.web.pages import html, page_docs
+from referral.web.pages import html
 
 routes = web.RouteTableDef()
 
@@ -55,43 +53,30 @@ REDOC_POLICY = f"{DOCS_POLICY}; worker-src blob:"
 
 @routes.get("/")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Service"],
-    operationId="getRoot",
-    summary="To the documentation",
-    responses={302: {"description": "To /docs", "headers": {}}},
-    response_headers={302: {"Location": "/docs"}},
-    touches_database=False,
-)
+@undocumented("the documentation, for a reader")
 async def get_root(request: web.Request) -> web.Response:
     return web.Response(status=302, headers={"Location": "/docs"})
 
 
 @routes.get("/docs")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(operationId="getDocs", summary="Swagger UI", **page_docs("Service"))
+@undocumented("the documentation, for a reader")
 async def get_docs(request: web.Request) -> web.Response:
     return html("docs.html", policy=DOCS_POLICY)
 
 
 @routes.get("/redoc")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(operationId="getRedoc", summary="ReDoc", **page_docs("Service"))
+@undocumented("the documentation, for a reader")
 async def get_redoc(request: web.Request) -> web.Response:
     return html("redoc.html", policy=REDOC_POLICY)
 
 
 @routes.get("/assets/{asset}")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Service"],
-    operationId="getAsset",
-    summary="A file of the pages",
-    responses={200: {"description": "The file", "content": {"*/*": {}}}},
-    problems=("not-found",),
-    touches_database=False,
-)
+@undocumented("files of the pages")
 async def get_asset(request: web.Request) -> web.StreamResponse:
+    """A file of the pages."""
     found = ASSETS.get(request.match_info["asset"])
     if found is None:
         raise Problem("not-found", "There is no such file.")
@@ -113,13 +98,7 @@ def _redoc() -> bytes:
 
 @routes.get("/openapi.json")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Service"],
-    operationId="getOpenapi",
-    summary="This document",
-    responses={200: {"description": "OpenAPI 3.1", "content": {"application/json": {"schema": {"type": "object"}}}}},
-    touches_database=False,
-)
+@undocumented("the document itself")
 async def get_openapi(request: web.Request) -> web.Response:
     return web.Response(body=_openapi_bytes(request.app), content_type="application/json")
 
@@ -132,24 +111,16 @@ def _openapi_bytes(app: web.Application) -> bytes:
 
 @routes.get("/health/live")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(tags=["Service"], operationId="getLive", summary="Is the process alive?", touches_database=False)
-@response_schema(HealthSchema, 200, description="It is")
+@undocumented("a probe, for what keeps the service running")
 async def get_live(request: web.Request) -> web.Response:
     return answer({"status": "ok", "checks": {}}, headers={"Cache-Control": "no-store"})
 
 
 @routes.get("/health/ready")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Service"],
-    operationId="getReady",
-    summary="Can requests be answered?",
-    description="`degraded` when they can, but more slowly, because the cache is out.",
-    touches_database=False,
-)
-@response_schema(HealthSchema, 200, description="They can: `ok` or `degraded`")
-@response_schema(HealthSchema, 503, description="They cannot; `checks` names the part that failed")
+@undocumented("a probe, for what keeps the service running")
 async def get_ready(request: web.Request) -> web.Response:
+    """`degraded` when requests can be answered, but more slowly, because the cache is out."""
     checks = {"database": "ok", "cache": "ok" if await request.app[CODE_CACHE].healthy() else "unavailable"}
     status = "ok" if checks["cache"] == "ok" else "degraded"
     try:
@@ -164,13 +135,7 @@ async def get_ready(request: web.Request) -> web.Response:
 
 @routes.get("/metrics")
 @allow(Access.ANYBODY, Limit.EXEMPT)
-@docs(
-    tags=["Service"],
-    operationId="getMetrics",
-    summary="Prometheus metrics",
-    responses={200: {"description": "The text format", "content": {"text/plain": {"schema": {"type": "string"}}}}},
-    touches_database=False,
-)
+@undocumented("a probe, for what keeps the service running")
 async def get_metrics(request: web.Request) -> web.Response:
     return web.Response(
         body=request.app[METRICS].text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}

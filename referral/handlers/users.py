@@ -23,7 +23,12 @@ routes = web.RouteTableDef()
 
 @routes.get(f"{API}/users/me")
 @allow(Access.SIGNED_IN)
-@docs(tags=["Me"], operationId="getMe", summary="My account")
+@docs(
+    tags=["Me"],
+    operationId="getMe",
+    summary="My account",
+    description="With the referrer, the current code and what is publicly known of the caller.",
+)
 @response_schema(UserSchema, 200, description="The caller's account")
 async def get_me(request: web.Request) -> web.Response:
     moment = now()

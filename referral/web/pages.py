@@ -28,16 +28,3 @@ def html(template: str, status: int = 200, policy: str = FORM_POLICY, **facts: A
         content_type="text/html",
         headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"},
     )
-
-
-def page_docs(tag: str) -> dict[str, Any]:
-    """What `@docs` says of every page."""
-    return {
-        "tags": [tag],
-        "responses": {200: html_response("The page")},
-        "touches_database": False,
-    }
-
-
-def html_response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"text/html": {"schema": {"type": "string"}}}}

@@ -148,7 +148,8 @@ async def test_each_route_asks_for_a_token_as_it_declares_and_as_is_documented(
         url = client.make_url(path.replace("{", "").replace("}", ""))
         async with client.session.request(route.method, url, allow_redirects=False) as response:
             assert (response.status == 401) == wanted, (route.method, path, response.status)
-        assert ("security" in paths[path][route.method.lower()]) == wanted, (route.method, path)
+        if not hasattr(route.handler, "__undocumented__"):
+            assert bool(paths[path][route.method.lower()]["security"]) == wanted, (route.method, path)
         asked[wanted] += 1
     assert asked[True] > 15
     assert asked[False] > 15

@@ -66,7 +66,7 @@ def test_the_service_does_what_its_document_says(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
-    assert found["operations"]["tested"] == found["operations"]["total"] > 35
+    assert found["operations"]["tested"] == found["operations"]["total"] > 25
     assert {name: phase["status"] for name, phase in found["phases"].items()} == dict.fromkeys(
         ("examples", "coverage", "fuzzing", "stateful"), "success"
     )

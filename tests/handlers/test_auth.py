@@ -11,6 +11,7 @@ from typing import Any
 import bcrypt
 import jwt
 import pytest
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 from referral.auth.tokens import SIGNER
 from referral.clock import SECOND, now
@@ -653,7 +654,8 @@ async def test_the_metadata_of_rfc_8414_leads_to_endpoints_that_answer(make_clie
     assert metadata["token_endpoint"] == f"https://referrals.example.com{API}/auth/token"
     assert metadata["revocation_endpoint"] == f"https://referrals.example.com{API}/auth/revoke"
     assert metadata["grant_types_supported"] == ["password", "refresh_token"]
-    assert metadata["response_types_supported"] == []
+    AuthorizationServerMetadata(metadata).validate()
+    assert metadata["response_types_supported"] == ["none"]
     assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
     for name in ("token_endpoint", "revocation_endpoint"):
         path = metadata[name].removeprefix("https://referrals.example.com")

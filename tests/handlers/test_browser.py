@@ -156,13 +156,38 @@ async def test_swagger_ui_calls_where_it_was_opened_whatever_the_public_url_says
     page = visit.page
     other = address.replace("127.0.0.1", "localhost")
     visit.address = other
+    async with ClientSession(address) as client:
+        body = {"email": "other@example.com", "password": PASSWORD}
+        async with client.post(f"{API}/auth/register", json=body) as response:
+            assert response.status == 201
     await page.goto(f"{other}/docs")
-    call = page.locator("#operations-Service-getLive")
+    await page.get_by_role("button", name="Authorize").first.click()
+    await page.locator("#oauth_username").fill("other@example.com")
+    await page.locator("#oauth_password").fill(PASSWORD)
+    await page.locator(".modal-ux button.authorize").click()
+    await expect(page.locator(".modal-ux button", has_text="Logout")).to_be_visible()
+    await page.locator(".modal-ux .btn-done").click()
+    call = page.locator("#operations-Me-getMe")
     await call.locator(".opblock-summary-control").click()
     await call.get_by_role("button", name="Try it out").click()
     await call.get_by_role("button", name="Execute").click()
     status = call.locator(".live-responses-table tbody .response-col_status").first
     await expect(status).to_contain_text("200")
+
+
+async def test_swagger_ui_fills_its_form_of_the_sign_in_with_what_is_taken(visit: Visit) -> None:
+    page = visit.page
+    await page.goto("/docs")
+    call = page.locator("#operations-Authentication-createToken")
+    await call.locator(".opblock-summary-control").click()
+    await call.get_by_role("button", name="Try it out").click()
+    for member, value in (
+        ("username", "alice@example.com"),
+        ("password", "correct horse battery staple"),
+        ("refresh_token", "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"),
+    ):
+        await expect(call.get_by_placeholder(member, exact=True)).to_have_value(value)
+    await visit.keep("docs-sign-in")
 
 
 async def test_redoc_shows_and_searches_the_document(visit: Visit) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.fields import (
@@ -10,6 +10,7 @@ from referral.contract.schemas.fields import (
     MAX_USES,
     Boolean,
     InputSchema,
+    Words,
     about,
     code_text,
     email,
@@ -32,7 +33,7 @@ class ExpirySchema(InputSchema):
             raise ValidationError("Give either expires_at or ttl_days, not both.", "expires_at")
 
 
-class NewCodeSchema(ExpirySchema):
+class CodeCreationSchema(ExpirySchema):
     code = code_text()
     replace = Boolean(metadata=about("End the current code in the same step", False))
 
@@ -52,9 +53,8 @@ class EmailQuerySchema(InputSchema):
 
 class CodeSchema(Schema):
     code = fields.String(metadata=about("The text to share", EXAMPLE_CODE))
-    status = fields.String(
-        validate=validate.OneOf(["active", "expired", "revoked", "exhausted"]),
-        metadata=about("What became of it", "active"),
+    status = Words(
+        "CodeStatus", ("active", "expired", "revoked", "exhausted"), metadata=about("What became of it", "active")
     )
     expires_at = time("When it ends or ended by itself")
     created_at = time("When it was made")

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,14 @@ from referral.clock import rfc_3339
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 CODE = re.compile(r"[A-Z0-9_-]{4,32}")
+# The same in any case, as the document says it.
+CODE_LENGTH = (4, 32)
+CODE_PATTERN = "^[A-Za-z0-9_-]{4,32}$"
 RESERVED_CODES = frozenset({"CURRENT", "BY-EMAIL"})
 USERNAME_LENGTH = (2, 32)
-# RFC 5321 section 4.5.3.1.3, without the angle brackets.
+# RFC 5321 section 4.5.3.1.3, without the angle brackets; a domain has at least two labels.
 LONGEST_EMAIL = 254
+SHORTEST_EMAIL = len("a@b.c")
 # Code points that one character of a normal form is typed with at most. A longer text is refused before it is normalised.
 MOST_CHARACTERS_IN_ONE = 4
 # A limit of uses has to fit a 32-bit client.
@@ -35,6 +40,16 @@ class InputSchema(Schema):
         unknown = RAISE
 
     error_messages = {"unknown": "There is no such member.", "type": "Must be a JSON object."}
+
+
+class Words(fields.String):
+    """One of a few words, which are an enum of the name `type_name` in the document; `words` maps the names of its members
+    to the words. Generators for Go need names that no other enum has."""
+
+    def __init__(self, type_name: str, words: Iterable[str] | Mapping[str, str], **kwargs: Any) -> None:
+        self.type_name = type_name
+        self.words = dict(words) if isinstance(words, Mapping) else {word: word for word in words}
+        super().__init__(validate=validate.OneOf(list(self.words.values())), **kwargs)
 
 
 class Timestamp(fields.Field[int]):
@@ -168,7 +183,9 @@ def code_text(**kwargs: Any) -> CodeText:
     return CodeText(
         metadata={
             **about("4 to 32 of A-Z, 0-9, '-' and '_'; stored in upper case, compared without case", EXAMPLE_CODE),
-            "pattern": "^[A-Za-z0-9_-]{4,32}$",
+            "pattern": CODE_PATTERN,
+            "minLength": CODE_LENGTH[0],
+            "maxLength": CODE_LENGTH[1],
         },
         **kwargs,
     )
@@ -179,13 +196,22 @@ def username(**kwargs: Any) -> Username:
         metadata={
             **about("2 to 32 letters and digits of any script, '.', '_' and '-'; unique without case", "alice"),
             "minLength": USERNAME_LENGTH[0],
+            "maxLength": USERNAME_LENGTH[1],
         },
         **kwargs,
     )
 
 
 def email(**kwargs: Any) -> Email:
-    return Email(metadata={**about("Unique without case", "alice@example.com"), "format": "email"}, **kwargs)
+    return Email(
+        metadata={
+            **about("Unique without case", "alice@example.com"),
+            "format": "email",
+            "minLength": SHORTEST_EMAIL,
+            "maxLength": LONGEST_EMAIL,
+        },
+        **kwargs,
+    )
 
 
 def time(description: str, **kwargs: Any) -> Timestamp:

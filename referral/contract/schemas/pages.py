@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from referral.contract.paging import CURSOR_LENGTH
 from referral.contract.schemas.fields import InputSchema, about
 
 
@@ -12,7 +13,10 @@ class PageQuerySchema(InputSchema):
         error_messages={"invalid": "Must be a whole number."},
         metadata={"description": "How many items at most"},
     )
-    cursor = fields.String(metadata={"description": "The next_cursor of the page before; opaque"})
+    cursor = fields.String(
+        validate=validate.Length(*CURSOR_LENGTH, error="Must be the next_cursor of a page before, unchanged."),
+        metadata={"description": "The next_cursor of the page before; opaque", "pattern": "^[A-Za-z0-9_-]+={0,2}$"},
+    )
 
 
 class PageSchema(Schema):

@@ -1,8 +1,9 @@
 """The shape of every error."""
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
-from referral.contract.schemas.fields import EXAMPLE_ID, about
+from referral.contract.problems import CATALOGUE, type_of
+from referral.contract.schemas.fields import EXAMPLE_ID, Words, about
 
 
 class MemberErrorSchema(Schema):
@@ -13,8 +14,10 @@ class MemberErrorSchema(Schema):
 class ProblemSchema(Schema):
     """RFC 9457."""
 
-    type = fields.String(
-        metadata={**about("Resolves to a page that explains the problem", "/problems/not-found"), "format": "uri-reference"}
+    type = Words(
+        "ProblemType",
+        {name: type_of(name) for name in CATALOGUE},
+        metadata=about("Resolves to a page that explains the problem", type_of("not-found")),
     )
     title = fields.String(metadata=about("The kind of problem", "There is no such thing"))
     status = fields.Integer(metadata=about("The HTTP status", 404))
@@ -24,7 +27,8 @@ class ProblemSchema(Schema):
     )
     request_id = fields.String(metadata=about("As in the header X-Request-ID", EXAMPLE_ID))
     errors = fields.List(fields.Nested(MemberErrorSchema), metadata={"description": "Of a validation-error: its members"})
-    reason = fields.String(
-        validate=validate.OneOf(["unknown", "expired", "revoked", "exhausted"]),
-        metadata={"description": "Of referral-code-invalid: why"},
+    reason = Words(
+        "RefusalReason",
+        {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted")},
+        metadata=about("Of referral-code-invalid: why", "expired"),
     )

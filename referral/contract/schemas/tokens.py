@@ -1,27 +1,53 @@
 """The OAuth 2.0 endpoints."""
 
-from marshmallow import Schema, fields, validate
+from marshmallow import EXCLUDE, Schema, fields, validate
 
 from referral.contract.oauth import SERVER_ERROR, TEMPORARILY_UNAVAILABLE
-from referral.contract.schemas.fields import about
+from referral.contract.schemas.fields import Words, about
+
+TOKEN = "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"
+
+
+class OAuthInputSchema(Schema):
+    """Described here and read by the handler, because RFC 6749 has its own words for what is wrong with it. It wants unknown
+    members to be ignored."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class TokenRequestSchema(OAuthInputSchema):
+    grant_type = Words(
+        "GrantType", ("password", "refresh_token"), required=True, metadata=about("What is given", "password")
+    )
+    username = fields.String(metadata=about("With password: a username or an e-mail", "alice@example.com"))
+    password = fields.String(
+        load_only=True,
+        metadata={**about("With password", "correct horse battery staple"), "format": "password"},
+    )
+    refresh_token = fields.String(metadata=about("With refresh_token: the latest one of the session", TOKEN))
+
+
+class RevocationSchema(OAuthInputSchema):
+    token = fields.String(
+        required=True, validate=validate.Length(min=1), metadata=about("An access or a refresh token", TOKEN)
+    )
+    token_type_hint = fields.String(metadata=about("Allowed, and not needed", "refresh_token"))
 
 
 class TokensSchema(Schema):
     access_token = fields.String(
         metadata=about("A JWT for the Authorization header", "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln")
     )
-    token_type = fields.String(validate=validate.Equal("Bearer"), metadata=about("RFC 6750", "Bearer"))
+    token_type = Words("TokenType", ("Bearer",), metadata=about("RFC 6750", "Bearer"))
     expires_in = fields.Integer(metadata=about("Seconds the access token lives", 900))
-    refresh_token = fields.String(
-        metadata=about("Opaque; good for one refresh", "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM")
-    )
+    refresh_token = fields.String(metadata=about("Opaque; good for one refresh", TOKEN))
 
 
 class OAuthErrorSchema(Schema):
-    error = fields.String(
-        validate=validate.OneOf(
-            ["invalid_request", "invalid_grant", "unsupported_grant_type", TEMPORARILY_UNAVAILABLE, SERVER_ERROR]
-        ),
+    error = Words(
+        "OAuthErrorCode",
+        ("invalid_request", "invalid_grant", "unsupported_grant_type", TEMPORARILY_UNAVAILABLE, SERVER_ERROR),
         metadata=about("RFC 6749 section 5.2, and 4.1.2.1 for what a later try may change", "invalid_grant"),
     )
     error_description = fields.String(metadata=about("What is wrong", "The username or the password is wrong."))

@@ -3,11 +3,11 @@
 from typing import Any
 
 import orjson
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.codes import CodeSchema, code_view
-from referral.contract.schemas.fields import InputSchema, about, identifier, password, public_page, time, username
+from referral.contract.schemas.fields import InputSchema, Words, about, identifier, password, public_page, time, username
 from referral.contract.schemas.people import PersonSchema, person
 from referral.queries.users import Account
 
@@ -40,7 +40,7 @@ class UserSchema(Schema):
     email = fields.String(metadata={**about("Where mail goes", "alice@example.com"), "format": "email"})
     email_verified = fields.Boolean(metadata=about("Whether a mailed link was followed", True))
     username = fields.String(allow_none=True, metadata=about("null without one", "alice"))
-    role = fields.String(validate=validate.OneOf(["user", "admin"]), metadata=about("An admin may edit any code", "user"))
+    role = Words("Role", ("user", "admin"), metadata=about("An admin may edit any code", "user"))
     created_at = time("When the account was made")
     referrer = fields.Nested(PersonSchema, allow_none=True, metadata={"description": "By whom the user came"})
     referral_count = fields.Integer(metadata=about("How many came by the user", 3))
