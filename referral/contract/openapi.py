@@ -15,19 +15,17 @@ from typing import Any, TypeVar
 from aiohttp import web
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
-from marshmallow.fields import Field
 
 from referral import __version__
 from referral.config import Config
 from referral.config.addresses import address_of
 from referral.contract.access import Access, Errors, Limit, declaration_of
+from referral.contract.components import finish_schemas, refer_to_words, schema_name
 from referral.contract.oauth import word_for
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members, type_of
 from referral.contract.schemas import fields
 from referral.contract.schemas.problems import ProblemSchema
-from referral.contract.schemas.tokens import OAuthInputSchema
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -72,7 +70,7 @@ def undocumented(reason: str) -> Callable[[H], H]:
 def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
     """The document of all routes of the application that carry `@docs`."""
     public_url = config.server.public_url
-    plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
+    plugin = MarshmallowPlugin(schema_name_resolver=schema_name)
     spec = APISpec(
         title="Referral service",
         version=__version__,
@@ -89,7 +87,7 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
     assert plugin.converter is not None
     for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText):
         plugin.map_to_openapi_type(field, "string", None)
-    plugin.converter.add_attribute_function(_refer_to_words)
+    plugin.converter.add_attribute_function(refer_to_words)
     token_url = address_of(public_url, TOKEN_PATH)
     spec.components.security_scheme(
         "OAuth2",
@@ -110,9 +108,7 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
                 operations={route.method.lower(): _operation(plugin, route, copy.deepcopy(documented), config)},
             )
     document: dict[str, Any] = spec.to_dict()
-    _finish_answers(document)
-    _tell_conditions(document)
-    _apply_settings(document, config)
+    finish_schemas(document, config)
     return document
 
 
@@ -150,25 +146,6 @@ PROBLEM_HEADERS = {
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
 }
-
-
-def _refer_to_words(converter: OpenAPIConverter, field: Field[Any], ret: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """The property of a field of a few words: a reference to their enum (apispec's attribute function)."""
-    if not isinstance(field, fields.Words):
-        return {}
-    for name in ("type", "enum"):
-        ret.pop(name)
-    names = [name.upper().replace("-", "_") for name in field.words]
-    components = converter.spec.components
-    if field.type_name not in components.schemas:
-        enum = {"type": "string", "enum": list(field.words.values()), "x-enum-varnames": names}
-        components.schema(field.type_name, enum)
-    return {"$ref": f"#/components/schemas/{field.type_name}"}
-
-
-def _schema_name(schema: Any) -> str:
-    kind = schema if isinstance(schema, type) else type(schema)
-    return kind.__name__.removesuffix("Schema")
 
 
 def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[str, Any], config: Config) -> dict[str, Any]:
@@ -320,69 +297,3 @@ def _example(name: str, path: str, invalid: Problem | None) -> dict[str, Any]:
 
 def _detail(kind: Kind) -> str:
     return kind.explanation.partition(". ")[0].rstrip(".") + "."
-
-
-def _finish_answers(document: dict[str, Any]) -> None:
-    """Answers have all their members, null where there is nothing; only these come and go.
-
-    What a client reads may grow: only bodies of requests are closed to unknown members.
-    """
-    optional = {
-        "Problem": {"errors", "reason"},
-        "Referral": {"email"},
-        "OAuthError": {"error_description"},
-        "JsonWebKey": {"crv", "x", "n", "e"},
-    }
-    incoming = {_schema_name(kind) for parent in (fields.InputSchema, OAuthInputSchema) for kind in _subclasses(parent)}
-    for name, schema in document["components"]["schemas"].items():
-        if "properties" in schema and name not in incoming:
-            schema["required"] = [member for member in schema["properties"] if member not in optional.get(name, set())]
-            schema.pop("additionalProperties", None)
-
-
-def _subclasses(kind: type) -> set[type]:
-    direct: set[type] = set(kind.__subclasses__())
-    return direct.union(*map(_subclasses, direct))
-
-
-# RFC 6749 section 3.2: an empty member counts as omitted.
-NOT_EMPTY = {"minLength": 1}
-
-
-def _tell_conditions(document: dict[str, Any]) -> None:
-    """Rules about several members, which the code keeps and marshmallow does not tell: a new code has one expiry and a
-    change at most one, and each grant has its own members.
-
-    Generators make no type of a `oneOf` of such rules; `if` they leave to validators.
-    """
-    bodies = document["components"]["schemas"]
-    one_expiry = {"if": _having("ttl_days"), "then": _of({"expires_at": False})}
-    bodies["CodeCreation"] |= {**one_expiry, "else": _having("expires_at")}
-    bodies["CodeChange"] |= one_expiry
-    bodies["TokenRequest"] |= {
-        "if": _of({"grant_type": {"const": "password"}}),
-        "then": _having("username", "password", limits=NOT_EMPTY),
-        "else": _having("refresh_token", limits=NOT_EMPTY),
-    }
-
-
-def _having(*members: str, limits: Any = True) -> dict[str, Any]:
-    return {**_of(dict.fromkeys(members, limits)), "required": list(members)}
-
-
-def _of(properties: dict[str, Any]) -> dict[str, Any]:
-    # Said, because redocly checks examples as if each schema with properties were closed.
-    return {"properties": properties, "unevaluatedProperties": True}
-
-
-def _apply_settings(document: dict[str, Any], config: Config) -> None:
-    """Limits that are settings of this installation."""
-    bodies = document["components"]["schemas"]
-    for name, member in (
-        ("Registration", "password"),
-        ("PasswordChange", "new_password"),
-        ("PasswordReset", "new_password"),
-    ):
-        bodies[name]["properties"][member]["minLength"] = config.auth.password_min_length
-    for name in ("CodeCreation", "CodeChange"):
-        bodies[name]["properties"]["ttl_days"]["maximum"] = config.codes.max_ttl_days
