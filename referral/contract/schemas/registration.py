@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
-from referral.contract.schemas.fields import InputSchema, about, code_text, email, new_password, username
+from referral.contract.schemas.fields import InputSchema, Words, about, code_text, email, new_password, username
 from referral.contract.schemas.tokens import TokensSchema
 from referral.contract.schemas.users import UserSchema
 
@@ -19,13 +19,13 @@ class RegistrationSchema(InputSchema):
 
 
 class AttributionSchema(Schema):
-    status = fields.String(
-        validate=validate.OneOf(["attributed", "none", "refused"]),
+    status = Words(
+        "AttributionStatus",
+        ("attributed", "none", "refused"),
         metadata=about("Whether the account came by the code's owner; none without a code", "attributed"),
     )
     reason = fields.String(
         allow_none=True,
-        validate=validate.OneOf([KNOWN_ADDRESS]),
         metadata=about("Of a refusal: `known-address`, which had an account before and comes by nobody", None),
     )
 
