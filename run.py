@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from referral.commands import Stop
 from referral.config import Config, ConfigError, load_config
@@ -115,6 +115,15 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
+    def group(name: str, text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        return sub.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def member(group: Any, name: str, function: str, text: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = group.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=in_module(function))
+        return sub
+
     command("serve", serve, "migrate, then serve until SIGINT or SIGTERM")
     migration = command("migrate", in_module("database.migrate_database"), "bring the database to this version's schema")
     migration.add_argument("--break-lock", action="store_true", help="first take away the lock of a killed migration")
@@ -122,9 +131,33 @@ def parser() -> argparse.ArgumentParser:
         "createsuperuser",
         in_module("accounts.create_superuser"),
         "make an account with the role admin; the password is asked for, or read from standard input",
+        "Make an account with the role admin, or give this role to an account that exists. The password is asked for, or "
+        "read from standard input; an account that exists keeps its own if none is given.",
     )
     superuser.add_argument("email", help="the admin's e-mail address")
     superuser.add_argument("--username", help="the admin's username")
+    admins = group("admins", "list the admins, or demote one")
+    member(admins, "list", "accounts.list_admins", "list the accounts with the role admin")
+    demotion = member(
+        admins, "demote", "accounts.demote_admin", "take the role admin from an account, also while it is used"
+    )
+    demotion.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    signed_in = group("sessions", "end somebody's sessions")
+    ending = member(signed_in, "end", "accounts.end_sessions", "end all sessions of an account, also while they are used")
+    ending.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    accounts = group("users", "suspend an account, or end its suspension")
+    suspension = member(
+        accounts,
+        "suspend",
+        "accounts.suspend_user",
+        "end an account's sessions and links; until it is unsuspended it signs in nowhere, and its code is not active",
+    )
+    suspension.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    suspension.add_argument("--reason", required=True, help="why, in a line; it is kept in the record of events, too")
+    return_text = "let a suspended account sign in again; its code is what it was"
+    member(accounts, "unsuspend", "accounts.unsuspend_user", return_text).add_argument(
+        "email", metavar="EMAIL", help="the account's e-mail address"
+    )
     command(
         "rotate-keys",
         in_module("signing_keys.rotate_signing_keys"),

@@ -15,17 +15,20 @@ WHERE referrer_id = :referrer_id AND revoked_at IS NULL
 RETURNING code;
 
 -- name: find_active_code(code, now, limited)^
--- Everybody's view of a code, with what the cache must know of it: by which address it may be found, if by any.
+-- Everybody's view of a code, with what the cache must know of it: by which address it may be found, if by any. The code of a
+-- suspended account is not active.
 SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username,
        CASE WHEN cast(:limited as bigint) = 0 OR u.email_verified_at IS NOT NULL THEN u.email_key END AS email_key
 FROM codes c JOIN users u ON u.id = c.referrer_id
-WHERE c.code = :code AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses);
+WHERE c.code = :code AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses)
+  AND u.suspended_at IS NULL;
 
 -- name: find_active_code_by_email(email_key, now, limited)^
 -- Whoever registers with an address does not speak for it before it is verified, where that is limited.
 SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.email_key
 FROM users u JOIN codes c ON c.referrer_id = u.id
 WHERE u.email_key = :email_key AND (cast(:limited as bigint) = 0 OR u.email_verified_at IS NOT NULL)
+  AND u.suspended_at IS NULL
   AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses);
 
 -- name: find_code(code)^

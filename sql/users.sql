@@ -25,20 +25,20 @@ WHERE u.id = :user_id AND u.erased_at IS NULL;
 
 -- name: find_credentials_by_email(email_key)^
 -- For a sign-in: what a password is checked against.
-SELECT id AS user_id, role, password_hash FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE email_key = :email_key;
 
 -- name: find_credentials_by_username(username_key)^
-SELECT id AS user_id, role, password_hash FROM users WHERE username_key = :username_key;
+SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE username_key = :username_key;
 
 -- name: find_credentials_by_id(user_id)^
-SELECT id AS user_id, role, password_hash FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact(user_id)^
 -- Where to write to a user.
-SELECT id AS user_id, email, username, email_verified_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, email, username, email_verified_at, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact_by_email(email_key)^
-SELECT id AS user_id, email, username, email_verified_at FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, email, username, email_verified_at, suspended_at FROM users WHERE email_key = :email_key;
 
 -- name: find_referral_count(user_id)^
 -- The total of a list of referrals, without counting.
@@ -58,11 +58,13 @@ RETURNING id;
 -- A link that reached the mailbox proves the address, too: the one that it was mailed to, unless nobody knows which.
 UPDATE users SET password_hash = :new_hash, email_verified_at = coalesce(email_verified_at, :now)
 WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
+  AND suspended_at IS NULL
 RETURNING id;
 
 -- name: verify_email(user_id, email_key, now)^
 UPDATE users SET email_verified_at = coalesce(email_verified_at, :now)
 WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
+  AND suspended_at IS NULL
 RETURNING id;
 
 -- name: update_email(user_id, email, email_key, now)!
@@ -72,9 +74,10 @@ WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: increment_referral_count(code)^
 -- In the transaction that inserts the referral, so that the count always equals the rows. Before the code itself is used:
--- whatever changes both takes the user first, so that two transactions never wait for each other.
+-- whatever changes both takes the user first, so that two transactions never wait for each other. No row for the code of a
+-- suspended account.
 UPDATE users SET referral_count = referral_count + 1
-WHERE id = (SELECT c.referrer_id FROM codes c WHERE c.code = :code)
+WHERE id = (SELECT c.referrer_id FROM codes c WHERE c.code = :code) AND suspended_at IS NULL
 RETURNING id;
 
 -- name: decrement_referral_count(user_id)^
@@ -85,13 +88,33 @@ RETURNING id;
 -- name: erase_unverified_user(user_id, now)^
 -- Disowned by whoever reads the mailbox. Conditional, too: the owner may have verified it meanwhile.
 UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
-    username = NULL, username_key = NULL, password_hash = NULL
+    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL
 WHERE id = :user_id AND email_verified_at IS NULL AND erased_at IS NULL
 RETURNING id;
 
 -- name: erase_user(user_id, old_hash, now)^
 -- The row stays, nameless, for the referrer's history. Conditional on the password hash that was checked.
 UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
-    username = NULL, username_key = NULL, password_hash = NULL
+    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL
 WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
+RETURNING id;
+
+-- name: list_admins()
+-- For the operator.
+SELECT id, email, username, created_at, suspended_at FROM users WHERE role = 'admin' AND erased_at IS NULL
+ORDER BY created_at, id;
+
+-- name: update_role(user_id, role)^
+-- No row for an account that has the role already.
+UPDATE users SET role = :role WHERE id = :user_id AND role <> :role AND erased_at IS NULL
+RETURNING id;
+
+-- name: suspend_user(user_id, reason, now)^
+-- No row for an account that is suspended already: the first time and reason stay.
+UPDATE users SET suspended_at = :now, suspended_reason = :reason
+WHERE id = :user_id AND suspended_at IS NULL AND erased_at IS NULL
+RETURNING id;
+
+-- name: unsuspend_user(user_id)^
+UPDATE users SET suspended_at = NULL, suspended_reason = NULL WHERE id = :user_id AND suspended_at IS NOT NULL
 RETURNING id;

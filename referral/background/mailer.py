@@ -144,7 +144,9 @@ class Mailer(QueueWorker[outbox.Mail]):
                 if mail.user_id
                 else await users.find_contact_by_email(conn, mail.recipient)
             )
-        if contact is None or (mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None):
+        if contact is None or contact.suspended_at is not None:
+            return None
+        if mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None:
             return None
         # Where the account's address is about to change, or just has, the mail says to whom it goes.
         recipient = mail.recipient if mail.kind in (outbox.CHANGE_EMAIL, outbox.EMAIL_CHANGED) else contact.email

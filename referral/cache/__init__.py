@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from referral.cache.codes import CodeCache, MemoryCodeCache, NoCodeCache
+from referral.cache.epoch import Epoch
 from referral.cache.sessions import LocalSessionCache, SessionCache
 from referral.database import Database
 from referral.metrics import Metrics
@@ -32,6 +33,8 @@ def open_caches(url: str, metrics: Metrics, database: Database) -> Caches:
 
         invalidation = RedisInvalidation(RedisClient(url, metrics), database)
         return Caches(RedisCodeCache(metrics, invalidation), RedisSessionCache(invalidation), invalidation.redis)
+    if url.startswith("memory:"):
+        epoch = Epoch(database)
+        return Caches(MemoryCodeCache(metrics, epoch), LocalSessionCache(epoch), None)
     # With `none://` there may be other processes, and nobody to tell of their changes.
-    alone = url.startswith("memory:")
-    return Caches(MemoryCodeCache(metrics) if alone else NoCodeCache(), LocalSessionCache(alone=alone), None)
+    return Caches(NoCodeCache(), LocalSessionCache(None), None)

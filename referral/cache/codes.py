@@ -11,6 +11,7 @@ from typing import Protocol
 from aiohttp import web
 from cachetools import LRUCache
 
+from referral.cache.epoch import Epoch
 from referral.cache.invalidation import Cache
 from referral.clock import now
 from referral.database import Connection
@@ -66,9 +67,12 @@ class NoCodeCache:
 
 
 class MemoryCodeCache:
-    """`memory://`: a cache in this process. The least recently used codes are dropped first."""
+    """`memory://`: a cache in this process. The least recently used codes are dropped first, and all of them when the epoch
+    is advanced: by a command beside the service."""
 
-    def __init__(self, metrics: Metrics, entries: int = MEMORY_ENTRIES) -> None:
+    def __init__(self, metrics: Metrics, epoch: Epoch, entries: int = MEMORY_ENTRIES) -> None:
+        self._epoch = epoch
+        epoch.on_advance.append(self._forget)
         self._by_code: LRUCache[str, ActiveCode] = LRUCache(entries)
         # An e-mail leads to a code's text, never to a copy of its own: only _by_code has to be kept true.
         self._by_email: LRUCache[str, str] = LRUCache(entries)
@@ -77,9 +81,13 @@ class MemoryCodeCache:
         self._miss = metrics.cache.labels("miss").inc
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+        if not self._epoch.is_trusted:
+            await self._epoch.trusted()
         return self._find(code) or await self._load(load)
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+        if not self._epoch.is_trusted:
+            await self._epoch.trusted()
         try:
             code = self._by_email[email_key]
         except KeyError:
@@ -111,6 +119,10 @@ class MemoryCodeCache:
             if active.email_key:
                 self._by_email[active.email_key] = active.code
         return active
+
+    def _forget(self) -> None:
+        self._changes += 1
+        self._by_code.clear()
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True

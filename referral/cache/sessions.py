@@ -1,8 +1,9 @@
 """The cache of live sessions, which each authenticated request asks first.
 
-With `memory://` there is one process, and it learns of each session's end from its own transactions. With Redis, Redis is
-asked whether a session has ended since (`redis/sessions.py`). With `none://` the database is asked each time. A hit saves a
-look-up the hop to the database's thread, which is a third of its time.
+With `memory://` one process serves, and it learns of each session's end from its own transactions, and by the epoch from
+commands beside it (`epoch.py`). With Redis, Redis is asked whether a session has ended since (`redis/sessions.py`). With
+`none://` the database is asked each time. A hit saves a look-up the hop to the database's thread, which is a third of its
+time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 from cachetools import LRUCache
 
+from referral.cache.epoch import Epoch
 from referral.cache.invalidation import Cache
 from referral.clock import now
 from referral.database import Connection
@@ -41,14 +43,18 @@ class SessionCache(Cache, Protocol):
 
 
 class LocalSessionCache:
-    """Caches sessions of one process. Unless this process is `alone`, nothing is kept."""
+    """Caches sessions of one process. Without an epoch, nothing is kept: other processes may serve, too."""
 
-    def __init__(self, *, alone: bool) -> None:
-        self._alone = alone
+    def __init__(self, epoch: Epoch | None) -> None:
+        self._epoch = epoch
         self._sessions: LRUCache[str, LiveSession] = LRUCache(ENTRIES)
         self._endings = 0
+        if epoch is not None:
+            epoch.on_advance.append(self._forget)
 
     def look(self, session_id: str) -> tuple[LiveSession | None, None]:
+        if self._epoch is None or not self._epoch.is_trusted:
+            return None, None
         # `get` would take twice as long, here and wherever each request looks something up.
         try:
             session = self._sessions[session_id]
@@ -57,12 +63,23 @@ class LocalSessionCache:
         return (session if session.expires_at > now() else None), None
 
     async def find(self, session_id: str, load: Load, asked: Question | None = None) -> LiveSession | None:
+        if self._epoch is None:
+            return await load()
+        # `look` did not trust the epoch: the session may be here, and is live if the epoch is what it was.
+        await self._epoch.trusted()
+        known, _ = self.look(session_id)
+        if known is not None:
+            return known
         endings = self._endings
         session = await load()
         # What was read while a session ended may be the former state.
-        if session is not None and self._alone and endings == self._endings:
+        if session is not None and endings == self._endings:
             self._sessions[session_id] = session
         return session
+
+    def _forget(self) -> None:
+        self._endings += 1
+        self._sessions.clear()
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True

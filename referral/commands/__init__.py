@@ -1,13 +1,23 @@
 """What the commands of `run.py` do: each is a function of the settings and the arguments, in the module of its subject."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from referral import queries
+from referral.cache.epoch import EPOCH_WAIT
 from referral.config import Config
-from referral.database import Database
+from referral.database import Connection, Database, TransactionConflict
 from referral.database.migrate import refuse_unmigrated
 from referral.database.opening import open_database
+from referral.queries import cache_epoch
+
+T = TypeVar("T")
+
+# How often a transaction is made that others undo.
+ATTEMPTS = 5
 
 
 class Stop(Exception):
@@ -23,3 +33,25 @@ async def opened(config: Config) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def changed(config: Config, change: Callable[[Connection], Awaitable[T]]) -> T:
+    """The result of a change of accounts, made in one transaction beside running services.
+
+    The transaction advances the epoch, which makes void what any worker caches. When this returns, no worker takes the
+    former state for true. `change` is called again if another transaction undid it. Raises what `change` and `opened`
+    raise.
+    """
+    async with opened(config) as database:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with database.transaction() as conn:
+                    result = await change(conn)
+                    await cache_epoch.advance_epoch(conn)
+                break
+            except TransactionConflict:
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+        await asyncio.sleep(EPOCH_WAIT)
+        return result

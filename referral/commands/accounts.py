@@ -1,81 +1,252 @@
-"""Accounts made from the command line."""
+"""Accounts, as an operator changes them: admins are made and demoted, sessions ended, accounts suspended.
+
+Each of these works beside running services, and holds for every request that begins after the command has ended.
+"""
 
 import argparse
 import asyncio
 import getpass
 import sys
+from typing import Any
 
+import orjson
 from marshmallow import ValidationError
 
 from referral.auth.passwords import PasswordHasher
-from referral.clock import now
-from referral.commands import Stop, opened
+from referral.clock import now, rfc_3339
+from referral.commands import Stop, changed, opened
 from referral.config import Config, ConfigError
 from referral.contract.problems import Problem
 from referral.contract.schemas.fields import Email, Username
-from referral.database import ConstraintViolation
+from referral.database import Connection, ConstraintViolation
 from referral.database.migrate import migrate
 from referral.ids import new_id
-from referral.queries import audit, users
+from referral.queries import audit, locks, one_time_tokens, outbox, sessions, users
 from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.mailed_links import end_reset_links
 from referral.texts import email_key, key_of
+
+SOURCE = "the command line"
+# Characters of a reason.
+LONGEST_REASON = 500
 
 
 def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
-    """Make an account with the role admin. The password is asked for, or read from standard input. Raises Stop or
-    ConfigError."""
-    try:
-        if sys.stdin is None:
-            raise EOFError
-        if sys.stdin.isatty():
-            password = getpass.getpass("Password: ")
-            if password != getpass.getpass("Again: "):
-                raise Stop("The passwords are not the same.")
-        else:
-            line = sys.stdin.buffer.readline()
-            if not line:
-                raise EOFError
-            password = line.decode().rstrip("\r\n")
-    except EOFError:
-        raise Stop("No password was given.") from None
-    except UnicodeDecodeError:
-        raise Stop("The password is not UTF-8.") from None
+    """Make an account with the role admin, or give an account that exists this role. The password is asked for, or read from
+    standard input; an account that exists keeps its own if none is given. Raises Stop or ConfigError."""
     migrate(config.database.url)
+    exists = asyncio.run(_exists(config, arguments.email))
+    password = _read_password(optional=exists)
     email = asyncio.run(create_admin(config, arguments.email, arguments.username, password))
     print(f"{email} is an admin now.")
 
 
-async def create_admin(config: Config, email: str, username: str | None, password: str) -> str:
-    """Make an account with the role admin and return its address. Raises ConfigError for input that is not allowed."""
-    source = "the command line"
+def _read_password(*, optional: bool) -> str | None:
+    try:
+        if sys.stdin is None:
+            raise EOFError
+        if sys.stdin.isatty():
+            password = getpass.getpass("Password (none: it stays as it is): " if optional else "Password: ")
+            if optional and not password:
+                return None
+            if password != getpass.getpass("Again: "):
+                raise Stop("The passwords are not the same.")
+            return password
+        line = sys.stdin.buffer.readline()
+        if not line:
+            raise EOFError
+        return line.decode().rstrip("\r\n")
+    except EOFError:
+        if optional:
+            return None
+        raise Stop("No password was given.") from None
+    except UnicodeDecodeError:
+        raise Stop("The password is not UTF-8.") from None
+
+
+async def _exists(config: Config, email: str) -> bool:
+    key = _key(email)
+    async with opened(config) as database, database.reader() as conn:
+        return key is not None and await users.find_contact_by_email(conn, key) is not None
+
+
+def _key(email: str) -> str | None:
+    """The key of an address; None for what is none."""
+    try:
+        return email_key(Email().deserialize(email))
+    except (ValidationError, ValueError):
+        return None
+
+
+async def create_admin(config: Config, email: str, username: str | None, password: str | None) -> str:
+    """Give the account of this address the role admin, making it if there is none, and return its address.
+
+    With a password, an account that exists gets that, and its sessions end. Raises ConfigError for input that is not
+    allowed, Stop for an account that has to be made without a password, or that is suspended.
+    """
     try:
         address = Email().deserialize(email)
         name = Username().deserialize(username) if username else None
-        check_new_password(password, config, "/password")
-        check_not_personal(password, "/password", address, name)
+        if password is not None:
+            check_new_password(password, config, "/password")
+            check_not_personal(password, "/password", address, name)
     except ValidationError as error:
-        raise ConfigError("email or username", str(error.messages[0]), source) from None
+        raise ConfigError("email or username", str(error.messages[0]), SOURCE) from None
     except Problem as problem:
         raise ConfigError("password", problem.members["errors"][0]["detail"], "standard input") from None
-    hasher = PasswordHasher(config.auth.bcrypt_rounds)
+    new_hash = None
+    if password is not None:
+        hasher = PasswordHasher(config.auth.bcrypt_rounds)
+        try:
+            new_hash = await hasher.hash(password)
+        finally:
+            hasher.close()
+
+    async def make(conn: Connection) -> str:
+        contact = await users.find_contact_by_email(conn, email_key(address))
+        if contact is not None:
+            await _promote(conn, contact, name, new_hash)
+            return contact.email
+        if new_hash is None:
+            raise Stop("No password was given.")
+        await _insert_admin(conn, address, name, new_hash)
+        return address
+
     try:
-        user = users.NewUser(
-            id=new_id(),
-            email=address,
-            email_key=email_key(address),
-            username=name,
-            username_key=key_of(name) if name else None,
-            password_hash=await hasher.hash(password),
-            role="admin",
-            created_at=now(),
-        )
-        async with opened(config) as database, database.transaction() as conn:
-            await users.insert_user(conn, user)
-            made = audit.Event(new_id(), now(), "admin-created", None, user.id, None, None, None, "{}")
-            await audit.insert_event(conn, made)
+        return await changed(config, make)
     except ConstraintViolation as error:
         taken = "the username" if error.constraint == "users_username_key" else "the e-mail address"
-        raise ConfigError("createsuperuser", f"{taken} is taken", source) from None
-    finally:
-        hasher.close()
-    return address
+        raise ConfigError("createsuperuser", f"{taken} is taken", SOURCE) from None
+
+
+async def _insert_admin(conn: Connection, email: str, username: str | None, password_hash: str) -> None:
+    user = users.NewUser(
+        id=new_id(),
+        email=email,
+        email_key=email_key(email),
+        username=username,
+        username_key=key_of(username) if username else None,
+        password_hash=password_hash,
+        role="admin",
+        created_at=now(),
+    )
+    await users.insert_user(conn, user)
+    await _record(conn, "admin-created", user.id)
+
+
+async def _promote(conn: Connection, contact: users.Contact, username: str | None, new_hash: str | None) -> None:
+    await locks.lock_user(conn, contact.user_id)
+    if contact.suspended_at is not None:
+        raise Stop(f"{contact.email} is suspended: `python run.py users unsuspend` comes first.")
+    if username is not None:
+        await users.update_username(conn, contact.user_id, username, key_of(username))
+        await _record(conn, "username-changed", contact.user_id)
+    if new_hash is not None:
+        found = await users.find_credentials_by_id(conn, contact.user_id)
+        if found is None or not await users.update_password(conn, contact.user_id, found.password_hash, new_hash):
+            raise Stop(f"{contact.email} has just been erased.")
+        await end_reset_links(conn, contact.user_id, contact.email)
+        await sessions.delete_sessions_of_user(conn, contact.user_id)
+        await _record(conn, "password-changed", contact.user_id)
+    if await users.update_role(conn, contact.user_id, "admin"):
+        await _record(conn, "admin-promoted", contact.user_id)
+
+
+def list_admins(config: Config, arguments: argparse.Namespace) -> None:
+    """List the accounts with the role admin."""
+    found = asyncio.run(find_admins(config))
+    if not found:
+        print("Nobody is an admin.")
+        return
+    line = "{:36}  {:20}  {:9}  {:20}  {}"
+    print(line.format("ID", "SINCE", "STATUS", "USERNAME", "E-MAIL"))
+    for admin in found:
+        status = "suspended" if admin.suspended_at is not None else "active"
+        print(line.format(admin.id, rfc_3339(admin.created_at), status, admin.username or "", admin.email))
+
+
+async def find_admins(config: Config) -> list[users.Admin]:
+    """All admins, the oldest account first."""
+    async with opened(config) as database, database.reader() as conn:
+        return await users.list_admins(conn)
+
+
+def demote_admin(config: Config, arguments: argparse.Namespace) -> None:
+    """Take the role admin from an account. Raises ConfigError for an unknown address."""
+
+    async def demote(conn: Connection) -> str:
+        contact = await _account(conn, arguments.email)
+        if not await users.update_role(conn, contact.user_id, "user"):
+            return f"{contact.email} is no admin."
+        await _record(conn, "admin-demoted", contact.user_id)
+        return f"{contact.email} is no admin any more."
+
+    print(asyncio.run(changed(config, demote)))
+
+
+def end_sessions(config: Config, arguments: argparse.Namespace) -> None:
+    """End all sessions of an account. Raises ConfigError for an unknown address."""
+
+    async def end(conn: Connection) -> str:
+        contact = await _account(conn, arguments.email)
+        ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
+        if ended:
+            await _record(conn, "sessions-ended", contact.user_id, sessions=len(ended))
+        return f"{len(ended)} {'session' if len(ended) == 1 else 'sessions'} of {contact.email} ended."
+
+    print(asyncio.run(changed(config, end)))
+
+
+def suspend_user(config: Config, arguments: argparse.Namespace) -> None:
+    """Suspend an account: it signs in nowhere, its sessions and mailed links end, and its code is not active. Raises
+    ConfigError for an unknown address or a reason that is none."""
+    reason = str(arguments.reason).strip()
+    if not reason or len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise ConfigError("--reason", f"must be a line of 1 to {LONGEST_REASON} characters", SOURCE)
+
+    async def suspend(conn: Connection) -> str:
+        contact = await _account(conn, arguments.email)
+        if not await users.suspend_user(conn, contact.user_id, reason, now()):
+            return f"{contact.email} is suspended already."
+        await sessions.delete_sessions_of_user(conn, contact.user_id)
+        await _end_links(conn, contact)
+        await _record(conn, "account-suspended", contact.user_id, reason=reason)
+        return f"{contact.email} is suspended."
+
+    print(asyncio.run(changed(config, suspend)))
+
+
+def unsuspend_user(config: Config, arguments: argparse.Namespace) -> None:
+    """End an account's suspension: it may sign in again, and its code is what it was. Raises ConfigError for an unknown
+    address."""
+
+    async def unsuspend(conn: Connection) -> str:
+        contact = await _account(conn, arguments.email)
+        if not await users.unsuspend_user(conn, contact.user_id):
+            return f"{contact.email} is not suspended."
+        # A mail that was on its way when the account was suspended has a link, too.
+        await _end_links(conn, contact)
+        await _record(conn, "account-unsuspended", contact.user_id)
+        return f"{contact.email} is not suspended any more."
+
+    print(asyncio.run(changed(config, unsuspend)))
+
+
+async def _account(conn: Connection, email: str) -> users.Contact:
+    """The account of this address, locked. Raises ConfigError."""
+    key = _key(email)
+    found = await users.find_contact_by_email(conn, key) if key is not None else None
+    if found is None:
+        raise ConfigError("EMAIL", "there is no account with this address", SOURCE)
+    await locks.lock_user(conn, found.user_id)
+    return found
+
+
+async def _end_links(conn: Connection, contact: users.Contact) -> None:
+    await one_time_tokens.delete_one_time_tokens_of_user(conn, contact.user_id)
+    await outbox.delete_mail_of_user(conn, contact.user_id, email_key(contact.email))
+
+
+async def _record(conn: Connection, event: audit.EventName, user_id: str, **detail: Any) -> None:
+    facts = orjson.dumps(detail).decode()
+    await audit.insert_event(conn, audit.Event(new_id(), now(), event, None, user_id, None, None, None, facts))

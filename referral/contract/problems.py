@@ -144,8 +144,8 @@ CATALOGUE: dict[str, Kind] = {
             "referral-code-invalid",
             422,
             "The referral code cannot be used",
-            "`reason` says why: `unknown`, `expired`, `revoked` (ended by its owner) or `exhausted` (used as often as it "
-            "may be). Nothing was done: at a registration, no account was made.",
+            "`reason` says why: `unknown`, `expired`, `revoked` (ended by its owner), `exhausted` (used as often as it may "
+            "be) or `suspended` (its owner is). Nothing was done: at a registration, no account was made.",
         ),
         Kind(
             "email-undeliverable",

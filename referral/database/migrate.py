@@ -1,9 +1,11 @@
 """Migrations: `migrations/` through yoyo."""
 
+import io
 import os
 import socket
 import sqlite3
 import uuid
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,8 @@ class _Whole:
         # yoyo would mark a migration as applied in a second transaction: a kill in between would leave a schema that can go
         # neither forward nor back.
         self.ensure_internal_schema_updated()
-        with self.transaction():
+        # SQLite checks a new column's rule by a query of its own, whose columns yoyo would print among what a command says.
+        with self.transaction(), redirect_stdout(io.StringIO()):
             migration.process_steps(self, "apply", force=force)
             if mark:
                 self.mark_one(migration)

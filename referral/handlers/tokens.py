@@ -137,6 +137,10 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
             await _record_sign_in(request, "sign-in-limited", await _find_credentials(app, email, username), email)
         raise
+    if found.suspended_at is not None:
+        # Only whoever knows the password is told.
+        await _record_sign_in(request, "sign-in-refused", found, email)
+        raise OAuthError("invalid_grant", "The account is suspended.")
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
     fresh = (
         await app[PASSWORDS].hash(password, request[ADDRESS]) if app[PASSWORDS].is_outdated(found.password_hash) else None

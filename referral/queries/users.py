@@ -61,6 +61,7 @@ class Credentials:
     user_id: str
     role: str
     password_hash: str
+    suspended_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,18 @@ class Contact:
     email: str
     username: str | None
     email_verified_at: int | None
+    suspended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What the operator is shown of an admin; times in ms."""
+
+    id: str
+    email: str
+    username: str | None
+    created_at: int
+    suspended_at: int | None
 
 
 async def insert_user(conn: Connection, user: NewUser) -> None:
@@ -155,7 +168,8 @@ async def update_email(conn: Connection, user_id: str, email: str, email_key: st
 async def increment_referral_count(conn: Connection, code: str) -> bool:
     """Count one more referral of the code's owner.
 
-    False when there is no such code. The code must not be used then, even if somebody makes it at this very moment.
+    False when there is no such code, or its owner is suspended. The code must not be used then, even if somebody makes it at
+    this very moment.
     """
     return await conn.value("increment_referral_count", str, code=code) is not None
 
@@ -173,3 +187,23 @@ async def erase_unverified_user(conn: Connection, user_id: str, now: int) -> boo
 async def erase_user(conn: Connection, user_id: str, old_hash: str, now: int) -> bool:
     """Take the personal data away for good; False when the password is no longer the one that was checked."""
     return await conn.value("erase_user", str, user_id=user_id, old_hash=old_hash, now=now) is not None
+
+
+async def list_admins(conn: Connection) -> list[Admin]:
+    """All admins, the oldest account first."""
+    return await conn.all("list_admins", Admin)
+
+
+async def update_role(conn: Connection, user_id: str, role: str) -> bool:
+    """False when the account has the role already."""
+    return await conn.value("update_role", str, user_id=user_id, role=role) is not None
+
+
+async def suspend_user(conn: Connection, user_id: str, reason: str, now: int) -> bool:
+    """False when the account is suspended already; the first time and reason stay."""
+    return await conn.value("suspend_user", str, user_id=user_id, reason=reason, now=now) is not None
+
+
+async def unsuspend_user(conn: Connection, user_id: str) -> bool:
+    """False when the account is not suspended."""
+    return await conn.value("unsuspend_user", str, user_id=user_id) is not None

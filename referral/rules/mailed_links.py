@@ -70,7 +70,7 @@ async def _speak_for_address(work: Work, user_id: str) -> None:
 async def _change(work: Work, link: Link) -> None:
     conn, user_id = work.conn, link.user_id
     former = await users.find_contact(conn, user_id)
-    if former is None or link.email is None:
+    if former is None or former.suspended_at is not None or link.email is None:
         raise _refused()
     # This comes first, because the worker that stores a profile takes the same rows in this order.
     await look_profile_up(work, user_id)

@@ -28,7 +28,9 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
     used = await codes.use_code(conn, code, work.moment) if counted else None
     if used is None:
         found = await codes.find_code(conn, code)
-        raise own if found and found.referrer_id == user_id else _refusal(found, work.moment)
+        if found and found.referrer_id == user_id:
+            raise own
+        raise _refusal(found, work.moment, is_suspended=await _is_suspended(conn, found))
     with translated(refused):
         if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment):
             if not await users.is_attributable(conn, user_id):
@@ -43,23 +45,32 @@ async def check_code(conn: Connection, code: str, moment: int) -> None:
     """Raises `referral-code-invalid` for a code that is not active at `moment` (ms). One that is may have ended when it is
     used."""
     found = await codes.find_code(conn, code)
-    if found is None or found.status(moment) != "active":
-        raise _refusal(found, moment)
+    is_suspended = await _is_suspended(conn, found)
+    if found is None or is_suspended or found.status(moment) != "active":
+        raise _refusal(found, moment, is_suspended=is_suspended)
 
 
-def _refusal(found: codes.OwnedCode | None, moment: int) -> Problem:
-    """The problem of a code that could not be used at `moment` (ms), with the reason.
+async def _is_suspended(conn: Connection, found: codes.OwnedCode | None) -> bool:
+    owner = await users.find_contact(conn, found.referrer_id) if found else None
+    return owner is not None and owner.suspended_at is not None
+
+
+def _refusal(found: codes.OwnedCode | None, moment: int, *, is_suspended: bool) -> Problem:
+    """The problem of a code that could not be used at `moment` (ms), with the reason; whether its owner `is_suspended`.
 
     Raises TransactionConflict when the code could be used by now: then the request is made again.
     """
     if found is None:
         return Problem("referral-code-invalid", "There is no such referral code.", reason="unknown")
     reason = found.status(moment)
+    if reason == "active" and is_suspended:
+        reason = "suspended"
     if reason == "active":
         raise TransactionConflict("the code's owner has just brought it back to life")
     sentences = {
         "expired": "The referral code has expired.",
         "revoked": "The referral code was ended by its owner.",
         "exhausted": "The referral code has been used as often as it may be.",
+        "suspended": "The account that the referral code belongs to is suspended.",
     }
     return Problem("referral-code-invalid", sentences[reason], reason=reason)

@@ -24,7 +24,7 @@ async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]
     if not await sessions.insert_session(
         work.conn, session_id, account.user_id, account.password_hash, work.moment, expires_at, origin_of(work.request)
     ):
-        raise OAuthError("invalid_grant", "The password has just been changed, or the account erased.")
+        raise OAuthError("invalid_grant", "The password has just been changed, or the account suspended or erased.")
     return await issue_tokens(work, sessions.LiveSession(account.user_id, account.role, session_id, expires_at))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from referral.cache import open_caches
 from referral.cache.codes import CodeCache, Load, MemoryCodeCache, NoCodeCache
+from referral.cache.epoch import Epoch
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.clock import SECOND, now
 from referral.database import Database, DatabaseUnavailable
@@ -24,7 +25,7 @@ START = now()
 
 @pytest.fixture
 def engine() -> str:
-    # The caches of this file ask the database for nothing of their own.
+    # The caches of this file ask the database for nothing of their own but the epoch.
     return "sqlite"
 
 
@@ -83,41 +84,41 @@ async def test_no_cache_of_the_process_is_ever_out(make_client: MakeClient, url:
     assert (ready.status, ready.body["checks"]["cache"]) == (200, "ok")
 
 
-async def test_a_code_that_was_looked_up_or_made_is_found_without_the_database() -> None:
-    cache = MemoryCodeCache(Metrics())
+async def test_a_code_that_was_looked_up_or_made_is_found_without_the_database(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert await cache.by_code("ALICE1", never) == active()
     assert await cache.by_email(EMAIL, never) == active()
-    other = MemoryCodeCache(Metrics())
+    other = MemoryCodeCache(Metrics(), Epoch(database))
     assert await other.by_email(EMAIL, loading(active())) == active()
     assert await other.by_email(EMAIL, never) == active()
     assert await other.by_code("ALICE1", never) == active()
 
 
-async def test_what_is_not_found_is_asked_for_again() -> None:
-    cache = MemoryCodeCache(Metrics())
+async def test_what_is_not_found_is_asked_for_again(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     assert await cache.by_code("ALICE1", loading(None)) is None
     assert await cache.by_code("ALICE1", loading(active())) == active()
 
 
-async def test_an_entry_is_void_from_the_codes_own_end_on() -> None:
-    cache = MemoryCodeCache(Metrics())
+async def test_an_entry_is_void_from_the_codes_own_end_on(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     await cache.by_code("ALICE1", loading(active(ttl=now() - START + 30)))
     await asyncio.sleep(0.04)
     assert await cache.by_code("ALICE1", loading(None)) is None
     assert await cache.by_email(EMAIL, loading(None)) is None
 
 
-async def test_an_email_leads_to_its_new_owners_code() -> None:
-    cache = MemoryCodeCache(Metrics())
+async def test_an_email_leads_to_its_new_owners_code(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     await cache.by_email(EMAIL, loading(active()))
     await cache.after_commit("a", {"ALICE1"}, told=True)
     assert await cache.by_email(EMAIL, loading(active("ALICE2"))) == active("ALICE2")
     assert await cache.by_email(EMAIL, never) == active("ALICE2")
 
 
-async def test_the_least_recently_used_code_makes_room() -> None:
-    cache = MemoryCodeCache(Metrics(), entries=2)
+async def test_the_least_recently_used_code_makes_room(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database), entries=2)
     for code in ("ALICE1", "BOB001"):
         await cache.by_code(code, loading(active(code, email=f"{code}@example.com")))
     await cache.by_code("ALICE1", never)
@@ -130,7 +131,7 @@ async def test_the_least_recently_used_code_makes_room() -> None:
 async def test_a_reader_that_fetched_the_row_before_a_delete_does_not_put_it_back_after_it(
     database: Database, way: str
 ) -> None:
-    cache = MemoryCodeCache(Metrics())
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     fetched, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_load() -> ActiveCode | None:
@@ -153,7 +154,7 @@ async def test_a_reader_that_fetched_the_row_before_a_delete_does_not_put_it_bac
 
 
 async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(database: Database) -> None:
-    cache = MemoryCodeCache(Metrics())
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     await cache.by_code("ALICE1", loading(active()))
     committing = asyncio.Event()
 
@@ -174,9 +175,9 @@ async def test_a_change_is_seen_to_when_its_request_is_cancelled_in_the_commit(d
     assert await cache.by_code("ALICE1", loading(None)) is None
 
 
-async def test_hits_and_misses_are_counted() -> None:
+async def test_hits_and_misses_are_counted(database: Database) -> None:
     metrics = Metrics()
-    cache = MemoryCodeCache(metrics)
+    cache = MemoryCodeCache(metrics, Epoch(database))
     for load in (loading(None), loading(active()), never, never):
         await cache.by_code("ALICE1", load)
     assert await cache.by_email(EMAIL, never)
@@ -236,7 +237,7 @@ async def test_of_several_caches_each_is_told_though_the_first_fails(database: D
 
 
 async def test_what_was_never_committed_invalidates_nothing(database: Database) -> None:
-    cache = MemoryCodeCache(Metrics())
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
     await cache.by_code("ALICE1", loading(active()))
 
     async def fail() -> None:

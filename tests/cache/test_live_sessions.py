@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from referral.cache.epoch import Epoch
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.sessions import LocalSessionCache, SessionCache
 from referral.clock import now
@@ -46,30 +47,30 @@ async def found(sessions: SessionCache, asked: Asked) -> LiveSession | None:
     return known if known and question is None else await sessions.find("one", asked.load, question)
 
 
-async def test_a_live_session_is_asked_for_once() -> None:
-    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+async def test_a_live_session_is_asked_for_once(database: Database) -> None:
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
         assert await found(sessions, asked) == asked.session
     assert asked.times == 1
 
 
 async def test_where_there_are_other_workers_it_is_asked_for_each_time() -> None:
-    sessions, asked = LocalSessionCache(alone=False), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(None), Asked(LiveSession("user", "user", "one", FAR))
     for _ in range(3):
         assert await found(sessions, asked) == asked.session
     assert asked.times == 3
 
 
-async def test_one_that_has_expired_is_asked_for_again() -> None:
-    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", now() + 50))
+async def test_one_that_has_expired_is_asked_for_again(database: Database) -> None:
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(LiveSession("user", "user", "one", now() + 50))
     await found(sessions, asked)
     await asyncio.sleep(0.06)
     asked.session = None
     assert await found(sessions, asked) is None
 
 
-async def test_none_is_not_kept() -> None:
-    sessions, asked = LocalSessionCache(alone=True), Asked(None)
+async def test_none_is_not_kept(database: Database) -> None:
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(None)
     assert await found(sessions, asked) is None
     asked.session = LiveSession("user", "user", "one", FAR)
     assert await found(sessions, asked) == asked.session
@@ -81,7 +82,7 @@ async def test_one_that_was_ended_is_asked_for_anew(failing: bool, database: Dat
         if failing:
             raise DatabaseUnavailable("nobody knows whether it was committed")
 
-    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
     ended = Invalidation(sessions)
     with contextlib.suppress(DatabaseUnavailable):
@@ -92,7 +93,7 @@ async def test_one_that_was_ended_is_asked_for_anew(failing: bool, database: Dat
 
 
 async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Database) -> None:
-    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(LiveSession("user", "user", "one", FAR))
     asked.held.clear()
     reader = asyncio.create_task(found(sessions, asked))
     await asked.begun.wait()
@@ -107,7 +108,7 @@ async def test_what_was_read_before_an_ending_is_not_kept_after_it(database: Dat
 
 
 async def test_nothing_ended_leaves_the_others_at_hand(database: Database) -> None:
-    sessions, asked = LocalSessionCache(alone=True), Asked(LiveSession("user", "user", "one", FAR))
+    sessions, asked = LocalSessionCache(Epoch(database)), Asked(LiveSession("user", "user", "one", FAR))
     await found(sessions, asked)
     async with invalidating(database, Invalidation(sessions)):
         pass

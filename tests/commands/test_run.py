@@ -211,12 +211,8 @@ def test_mail_of_a_registration_outlives_a_kill_9(tmp_path: Path) -> None:
 def test_createsuperuser_takes_the_password_from_standard_input_and_the_admin_signs_in() -> None:
     made = command("createsuperuser", "Root@Example.com", "--username", "root", stdin=f"{PASSWORD}\r\nmore\n".encode())
     assert (made.returncode, made.stdout) == (0, "Root@example.com is an admin now.\n")
-    taken = {
-        "createsuperuser: the e-mail address is taken (read from the command line)": ("root@example.com",),
-        "createsuperuser: the username is taken (read from the command line)": ("other@example.com", "--username", "ROOT"),
-    }
-    for line, arguments in taken.items():
-        assert refusal(command("createsuperuser", *arguments, stdin=PASSWORD.encode())) == line
+    taken = command("createsuperuser", "other@example.com", "--username", "ROOT", stdin=PASSWORD.encode())
+    assert refusal(taken) == "createsuperuser: the username is taken (read from the command line)"
     with serving() as service:
         status, tokens = service.sign_in("root")
         assert status == 200

@@ -183,6 +183,9 @@ RULES: list[tuple[str, str | None]] = [
             "username = 'x', username_key = 'x'",
         )
     ),
+    ("UPDATE users SET suspended_at = 1 WHERE id = 'alice'", "users_suspension"),
+    ("UPDATE users SET suspended_reason = 'x' WHERE id = 'alice'", "users_suspension"),
+    ("UPDATE users SET suspended_at = 1, suspended_reason = 'x' WHERE id = 'erased'", "users_suspension"),
     (f"{CODE}('REVOKED1', 'carol', 1, 2, NULL, 0)", "codes_pkey"),
     (f"{CODE}('ALICES-2', 'alice', 1, 2, NULL, 0)", "codes_one_unrevoked"),
     (f"{CODE}('lower', 'carol', 1, 2, NULL, 0)", "codes_text"),
@@ -978,7 +981,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(file: Path) -> None:
 # Query plans
 
 # Statements that only the hourly housekeeping or an operator's command runs; they may scan.
-BACKGROUND = {"find_mail", "retry_failed_mail", "delete_failed_mail", "delete_used_refresh_tokens"}
+BACKGROUND = {"list_admins", "find_mail", "retry_failed_mail", "delete_failed_mail", "delete_used_refresh_tokens"}
 
 MANY_ROWS = """
 CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;

@@ -100,9 +100,9 @@ def test_every_migration_has_its_rollback() -> None:
     }
 
 
-def test_migrations_are_numbered_without_gaps_and_depend_on_earlier_ones() -> None:
+def test_migrations_have_a_number_each_and_depend_on_earlier_ones() -> None:
     migrations = sorted(read_migrations(), key=lambda one: one.id)
-    assert [int(one.id[:4]) for one in migrations] == list(range(1, len(migrations) + 1))
+    assert len({int(one.id[:4]) for one in migrations}) == len(migrations)
     for number, one in enumerate(migrations[1:], 1):
         assert one.depends, one.id
         assert one.depends <= set(migrations[:number]), one.id

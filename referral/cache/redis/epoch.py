@@ -6,8 +6,7 @@ database. A cached value of another era is void.
 - Before its commit, a transaction puts a *tombstone* on the keys that it changes; after the commit it removes them. A
   worker that is killed in between leaves its name on the tombstone for TOMBSTONE_TTL, and no other change removes or
   prolongs it.
-- A transaction that cannot reach Redis advances the epoch, which makes everything void. Workers trust an epoch for
-  EPOCH_LEASE seconds after they read it, and the change is answered only after that time.
+- A transaction that cannot reach Redis advances the epoch, which makes everything void (`cache/epoch.py`).
 - A Redis that is restarted has another run id, so that entries of an old snapshot are void. Each connection knows the run
   id of the process it leads to, and no answer is taken for another process's.
 
@@ -16,19 +15,15 @@ answers some of the workers, is no shared cache.
 """
 
 import asyncio
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from referral.cache.epoch import EPOCH_WAIT, Epoch
 from referral.cache.redis.client import RedisClient
 from referral.clock import SECOND
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
 from referral.queries import cache_epoch
 
-# Seconds that a worker trusts an epoch that it read, and that a change waits which could not reach Redis. The wait is
-# longer, because timers may go off early by a clock's grain.
-EPOCH_LEASE = 0.1
-EPOCH_WAIT = 0.12
 # How often the epoch is tried to be advanced after a commit, while the database undoes that.
 ATTEMPTS = 5
 # Longer than any transaction takes, in ms.
@@ -70,22 +65,11 @@ class RedisInvalidation:
     def __init__(self, redis: RedisClient, database: Database) -> None:
         self.redis = redis
         self._database = database
-        self._epoch = 0
-        self._epoch_read_at = float("-inf")
-        self._epoch_lock = asyncio.Lock()
+        self._epoch = Epoch(database)
 
     async def trusted_epoch(self) -> int:
-        """The epoch, read no longer than EPOCH_LEASE seconds ago. Raises DatabaseUnavailable."""
-        if time.monotonic() - self._epoch_read_at <= EPOCH_LEASE:
-            return self._epoch
-        # Reads go one by one: of two at once, the one that began earlier could end later.
-        async with self._epoch_lock:
-            asked = time.monotonic()
-            if asked - self._epoch_read_at > EPOCH_LEASE:
-                async with self._database.reader() as conn:
-                    self._epoch = await cache_epoch.find_epoch(conn)
-                self._epoch_read_at = asked
-            return self._epoch
+        """The epoch, read so lately that no change of it has been answered since. Raises DatabaseUnavailable."""
+        return await self._epoch.trusted()
 
     async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
         """Put tombstones on these keys, within the transaction that changes what they stand for; `change` is its name.

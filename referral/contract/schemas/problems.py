@@ -29,6 +29,6 @@ class ProblemSchema(Schema):
     errors = fields.List(fields.Nested(MemberErrorSchema), metadata={"description": "Of a validation-error: its members"})
     reason = Words(
         "RefusalReason",
-        {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted")},
+        {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted", "suspended")},
         metadata=about("Of referral-code-invalid: why", "expired"),
     )

@@ -1,0 +1,53 @@
+"""The epoch: a number in the database, which grows when everything that is cached anywhere becomes void at once.
+
+A change that a service makes invalidates what it changes by name. The epoch is for changes that cannot be told to a cache:
+a command changes accounts beside running services, or Redis is out. Such a change advances the epoch in its own
+transaction. A process that caches trusts the epoch under a *lease*, for EPOCH_LEASE seconds after it asked the database;
+the change waits EPOCH_WAIT, which is longer, before anybody is told that it is done. So a service asks the database ten
+times a second at most, however many requests it answers, and not at all while it has none.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from referral.database import Database
+from referral.queries import cache_epoch
+
+# Seconds that a process trusts an epoch that it read, and that a change waits. The wait is longer, because timers may go off
+# early by a clock's grain.
+EPOCH_LEASE = 0.1
+EPOCH_WAIT = 0.12
+
+
+class Epoch:
+    """What one process knows of the epoch. `on_advance` lists what is called, in the event loop, when it has grown."""
+
+    def __init__(self, database: Database) -> None:
+        self.on_advance: list[Callable[[], None]] = []
+        self._database = database
+        self._number = 0
+        self._read_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the epoch was read so lately that whatever was advanced since has not been answered yet."""
+        return time.monotonic() - self._read_at <= EPOCH_LEASE
+
+    async def trusted(self) -> int:
+        """The epoch, read no longer than EPOCH_LEASE seconds ago. Raises DatabaseUnavailable."""
+        if self.is_trusted:
+            return self._number
+        # Reads go one by one: of two at once, the one that began earlier could end later.
+        async with self._lock:
+            if not self.is_trusted:
+                asked = time.monotonic()
+                async with self._database.reader() as conn:
+                    number = await cache_epoch.find_epoch(conn)
+                if number != self._number:
+                    self._number = number
+                    for forget in self.on_advance:
+                        forget()
+                self._read_at = asked
+            return self._number
