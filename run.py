@@ -19,6 +19,7 @@ from referral.commands import Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
 from referral.database.migrate import MigrationError, migrate
+from referral.database.service_lock import ServiceRunning, service_lock
 from referral.log import configure_logging, flush_log
 from referral.queries.audit import EventName
 
@@ -26,7 +27,14 @@ Command = Callable[[Config, argparse.Namespace], None]
 
 
 def serve(config: Config, arguments: argparse.Namespace) -> None:
-    """Migrate, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the address."""
+    """Migrate, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the address, ServiceRunning when
+    another service has the database."""
+    # Before anything is migrated: a start that is refused must leave the database as the running service knows it.
+    with service_lock(config.database.url, alone=config.cache.url.startswith("memory:")):
+        _serve(config, arguments)
+
+
+def _serve(config: Config, arguments: argparse.Namespace) -> None:
     from referral.auth.tokens import open_signer
 
     applied = migrate(config.database.url)
@@ -234,7 +242,7 @@ def main() -> int:
     except BrokenPipeError:
         # As in `run.py openapi | head`: whoever read the output has enough of it.
         _drop_output()
-    except (ConfigError, MigrationError, DatabaseUnavailable, Stop, OSError) as error:
+    except (ConfigError, MigrationError, DatabaseUnavailable, ServiceRunning, Stop, OSError) as error:
         if isinstance(error, OSError):
             # A full disk behind standard output, for one.
             _drop_output()

@@ -74,6 +74,9 @@ class Workers(BaseApplication):  # type: ignore[misc]
         # The master reads the settings before any worker goes: a slip in them must not stop what runs.
         try:
             config = self._read_config()
+            if config.cache.url.startswith("memory:"):
+                # The lock that such a cache needs is taken at the start; workers that go share nothing with it.
+                raise ConfigError("cache.url", "can become memory:// by a restart only", "the settings")
             # The keys are read, too: a worker that cannot read them would take the whole service down.
             open_signer(config)
             self._config = config
