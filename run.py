@@ -36,12 +36,14 @@ def serve(config: Config, arguments: argparse.Namespace) -> None:
 
 def _serve(config: Config, arguments: argparse.Namespace) -> None:
     from referral.auth.tokens import open_signer
+    from referral.commands.signing_keys import claim
 
     applied = migrate(config.database.url)
     if applied:
         logging.getLogger("referral").info("migrated: %s", ", ".join(applied))
     # Made here, that a secret which cannot be kept is known before anything listens, and that workers agree on one.
     open_signer(config)
+    asyncio.run(claim(config))
     _allow_many_connections()
     listener = _listen(config)
     port = listener.getsockname()[1]
@@ -170,6 +172,13 @@ def parser() -> argparse.ArgumentParser:
         "rotate-keys",
         in_module("signing_keys.rotate_signing_keys"),
         "make a new key that signs access tokens; the one before is accepted until the next time",
+    )
+    keys = group("keys", "which key the database belongs to")
+    member(
+        keys,
+        "accept",
+        "signing_keys.accept_signing_key",
+        "let the database belong to the key of these settings, in the place of another one",
     )
     outbox = command("outbox", in_module("outbox.list_outbox"), "list the mail that waits and the mail that failed, and why")
     retry_text = "make all failed mail due again, or the mails that are named"

@@ -5,6 +5,7 @@ accepted, and the master ends with 0. On SIGHUP the master reads the settings ag
 `server.port`, and replaces the workers. The socket stays open meanwhile: what arrives waits in its queue.
 """
 
+import asyncio
 import logging
 import os
 import shutil
@@ -22,8 +23,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from referral.auth.tokens import open_signer
+from referral.commands.signing_keys import claim
 from referral.config import Config, ConfigError
 from referral.database import DatabaseUnavailable
+from referral.database.migrate import MigrationError
 from referral.log import configure_logging
 
 log = logging.getLogger(__name__)
@@ -79,8 +82,9 @@ class Workers(BaseApplication):  # type: ignore[misc]
                 raise ConfigError("cache.url", "can become memory:// by a restart only", "the settings")
             # The keys are read, too: a worker that cannot read them would take the whole service down.
             open_signer(config)
+            asyncio.run(claim(config))
             self._config = config
-        except ConfigError as error:
+        except (ConfigError, DatabaseUnavailable, MigrationError) as error:
             log.error("the settings stay as they were: %s", error)
         configure_logging(self._config.log)
         super().reload()

@@ -1,6 +1,7 @@
 """The keys that sign access tokens: given, or made once and kept in `var/`; two are accepted at a time, for rotation."""
 
 import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,17 +17,21 @@ SECRET_FILE = Path("var/secret")
 KEY_FILE = Path("var/key.pem")
 LEAST_SECRET = 32
 RSA_BITS = 3072
+# What a secret is asked to sign for its fingerprint. No token has this text.
+FINGERPRINT_OF = b"the key that this database belongs to"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`jwk` is the public key for other services; None for a shared secret. `secret` is what other keys are made from."""
+    """`jwk` is the public key for other services; None for a shared secret. The `fingerprint` (64 hexadecimal digits) is
+    kept in the database and tells nothing of a secret. Other keys are made from `secret`."""
 
     id: str
     algorithm: str
     private: Any
     public: Any
     jwk: dict[str, Any] | None
+    fingerprint: str
     secret: bytes = field(repr=False)
 
 
@@ -136,7 +141,8 @@ def _shared_key(secret: str) -> Key:
         )
     # Names the key and tells nothing of it: the secret is random.
     name = hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]
-    return Key(name, "HS256", secret, secret, None, secret.encode())
+    fingerprint = hmac.digest(secret.encode(), FINGERPRINT_OF, hashlib.sha256).hex()
+    return Key(name, "HS256", secret, secret, None, fingerprint, secret.encode())
 
 
 def _new_pem(algorithm: str) -> str:
@@ -170,7 +176,9 @@ def _key_pair(pem: str, algorithm: str, file: Path) -> Key:
         wanted = "an Ed25519 key" if algorithm == "EdDSA" else "an RSA key of 2048 bits or more"
         raise ConfigError("auth.key_file", f"must be {wanted} for auth.algorithm = {algorithm}", str(file))
     # Any name will do that depends on nothing but the key; RFC 7638 describes another one.
-    name = hashlib.sha256(repr(sorted(jwk.items())).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(repr(sorted(jwk.items())).encode()).hexdigest()
+    name = fingerprint[:16]
     jwk = {key: value for key, value in jwk.items() if key != "key_ops"}
     secret = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return Key(name, algorithm, private, public, {**jwk, "kid": name, "alg": algorithm, "use": "sig"}, secret)
+    public_jwk = {**jwk, "kid": name, "alg": algorithm, "use": "sig"}
+    return Key(name, algorithm, private, public, public_jwk, fingerprint, secret)

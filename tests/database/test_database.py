@@ -157,6 +157,7 @@ ALICE = "id, email, email_key, username, username_key, password_hash, role, crea
 CODE = "INSERT INTO codes (code, referrer_id, created_at, expires_at, max_uses, uses) VALUES "
 REFERRAL = "INSERT INTO referrals (user_id, referrer_id, code, joined_at) VALUES "
 MAIL = "INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at) VALUES "
+KEY = "INSERT INTO signing_keys (algorithm, fingerprint, previous, claimed_at) VALUES "
 EVENT = "INSERT INTO audit_events (id, at, event, user_id, email, detail) VALUES "
 TOKEN = "INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at) VALUES "
 # What has not the shape of a word; which words there are is the program's to say.
@@ -226,6 +227,9 @@ RULES: list[tuple[str, str | None]] = [
     ("INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('nobody', 1, 1)", None),
     ("INSERT INTO cache_epoch (id, epoch) VALUES (2, 1)", "cache_epoch_one_row"),
     ("INSERT INTO cache_epoch (id, epoch) VALUES (1, 1)", "cache_epoch_pkey"),
+    (f"{KEY}('HS256', '{64 * 'e'}', NULL, 1)", "signing_keys_pkey"),
+    (f"{KEY}('EdDSA', 'short', NULL, 1)", "signing_keys_fingerprints"),
+    (f"{KEY}('EdDSA', '{64 * 'e'}', 'short', 1)", "signing_keys_fingerprints"),
     (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
     *((f"{EVENT}('x', 1, '{word}', 'alice', NULL, '{{}}')", "audit_events_event") for word in NO_WORDS),
     (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
@@ -251,6 +255,7 @@ WORLD = [
     "INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES ('alice', 'x', '{}', 1)",
     "INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('alice', 1, 1)",
     f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')",
+    f"{KEY}('HS256', '{64 * 'f'}', NULL, 1)",
 ]
 
 

@@ -23,6 +23,7 @@ TABLES = (
     "profile_lookups",
     "audit_events",
     "former_addresses",
+    "signing_keys",
 )
 
 
