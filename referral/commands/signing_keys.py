@@ -33,8 +33,10 @@ def accept_signing_key(config: Config, arguments: argparse.Namespace) -> None:
 
 
 async def claim(config: Config) -> None:
-    """Claim the database for the key of these settings. Raises ConfigError when it belongs to another one."""
+    """Claim the database for the key of these settings. Raises ConfigError when it belongs to another one,
+    DatabaseUnavailable when it takes no writes."""
     async with opened(config) as database:
+        await database.check_writable()
         await claim_database(database, open_keys(config.auth), config.auth)
 
 

@@ -128,6 +128,16 @@ class Database(Protocol):
         """
         ...
 
+    async def check_writable(self) -> None:
+        """Raises DatabaseUnavailable when the database, or the disk below it, takes no writes. This writes nothing itself;
+        what only a write can find out, `write_failed` says."""
+        ...
+
+    @property
+    def write_failed(self) -> bool:
+        """Whether the latest commit failed for want of space, or because the disk took nothing."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -40,6 +40,8 @@ IDLE_TRANSACTION_TIMEOUT = "30s"
 # In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
 BEGIN = "BEGIN; SET LOCAL plan_cache_mode = auto"
 
+IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+
 CONFLICTS = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -114,6 +116,7 @@ class PostgresDatabase:
     def __init__(self, pool: Any, statements: Mapping[str, Statement]) -> None:
         self._pool = pool
         self._statements = statements
+        self.write_failed = False
 
     @classmethod
     async def open(cls, url: str, records: Mapping[str, type] | None = None) -> "PostgresDatabase":
@@ -157,12 +160,22 @@ class PostgresDatabase:
                 await conn.run_deferred()
                 # Nobody knows whether a commit without an answer took place: it is never repeated unasked.
                 answer = await settle(_ask(raw, "commit", lambda: raw.execute("COMMIT"), DatabaseUnavailable))
+                self.write_failed = False
                 if answer != "COMMIT":
                     raise RuntimeError("a statement failed, its error was ignored, and so nothing was committed")
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error.__cause__, asyncpg.DiskFullError):
+                    self.write_failed = True
                 if not _is_closed(raw) and raw.is_in_transaction():
                     await settle(_roll_back(raw))
                 raise
+
+    async def check_writable(self) -> None:
+        async with self._acquired() as raw:
+            if await _ask(raw, "is_read_only", lambda: raw.fetchval(IS_READ_ONLY), DatabaseUnavailable):
+                raise DatabaseUnavailable(
+                    "PostgreSQL takes no writes here: it is a standby, or its transactions are read-only"
+                )
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Any]:

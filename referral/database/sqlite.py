@@ -5,6 +5,7 @@ commit).
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -21,6 +22,9 @@ CACHE_KB = 8_000
 # How long to wait for another process (createsuperuser, a backup) that holds the write lock.
 BUSY_TIMEOUT_MS = 5_000
 
+# Bytes that the disk must have left. A transaction adds some ten pages of 4 KB to the log.
+LEAST_FREE = 256 * 1024
+
 # SQLite names the columns of a broken rule; this looks the rule's own name up.
 INDEXES = """
 SELECT m.name || '.' || group_concat(c.name, ', ' || m.name || '.'),
@@ -34,7 +38,9 @@ GROUP BY m.name, i.name, i.origin
 class SQLiteDatabase:
     """Readers see the last commit (WAL). Transactions queue for the one writer."""
 
-    def __init__(self, writer: SQLiteWriter, reader: SQLiteReader) -> None:
+    def __init__(self, path: Path, writer: SQLiteWriter, reader: SQLiteReader) -> None:
+        self._path = path
+        self._inode = path.stat().st_ino
         self._writer = writer
         self._reader = reader
         self._turn = asyncio.Lock()
@@ -58,7 +64,7 @@ class SQLiteDatabase:
                 raise DatabaseUnavailable(f"{path}: {error}") from error
             raise
         writer, reader = opened
-        return cls(SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements))
+        return cls(path, SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements))
 
     def reader(self) -> AbstractAsyncContextManager[SQLiteConnection]:
         # Its statements run one by one in one thread: no lock is needed.
@@ -133,9 +139,34 @@ class SQLiteDatabase:
         finally:
             self._turn.release()
 
+    async def check_writable(self) -> None:
+        # In a thread: a disk that hangs must not hang the service.
+        reason = await asyncio.to_thread(_why_not_writable, self._path, self._inode)
+        if reason:
+            raise DatabaseUnavailable(f"{self._path}: {reason}")
+
+    @property
+    def write_failed(self) -> bool:
+        return self._writer.write_failed
+
     async def close(self) -> None:
         for connection in (self._reader, self._writer):
             await connection.raw.close()
+
+
+def _why_not_writable(path: Path, inode: int) -> str | None:
+    try:
+        if path.stat().st_ino != inode:
+            return "is another file than the one that was opened"
+        disk = os.statvfs(path)
+    except OSError as error:
+        return error.strerror
+    # SQLite makes files beside the database.
+    if disk.f_flag & os.ST_RDONLY or not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        return "can only be read, not written"
+    free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+    # Some file systems do not count blocks.
+    return "the disk is full" if disk.f_blocks and free < LEAST_FREE else None
 
 
 async def _connect(path: Path, mode: str) -> aiosqlite.Connection:

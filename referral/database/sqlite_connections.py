@@ -65,6 +65,8 @@ class Step:
 
 
 BEGIN, COMMIT = "BEGIN IMMEDIATE", "COMMIT"
+# Primary result codes of SQLite that say so.
+DISK_REFUSED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 SAVE, UNDO, RELEASE = "SAVEPOINT writing", "ROLLBACK TO writing", "RELEASE writing"
 
 
@@ -91,6 +93,8 @@ class SQLiteWriter(SQLiteConnection):
         self._writing = Writing()
         # Why SQLite rolled the open transaction back by itself, if it did.
         self._undone_by: StepFailed | None = None
+        # Whether the disk took the latest commit.
+        self.write_failed = False
 
     def begin(self, *, joins: bool) -> Writing:
         """Begin a transaction. One that `joins` is committed together with those that have ended since the last commit."""
@@ -153,7 +157,11 @@ class SQLiteWriter(SQLiteConnection):
             if steps[0].sql is not BEGIN and not self.raw.in_transaction:
                 raise self._undone_by or StepFailed(step.name, sqlite3.OperationalError("the transaction was undone"))
             await self._in_thread(partial(_in_turn, steps, step.owner))
+            if step.sql is COMMIT:
+                self.write_failed = False
         except StepFailed as failed:
+            if isinstance(failed.error, sqlite3.Error) and failed.error.sqlite_errorcode & 0xFF in DISK_REFUSED:
+                self.write_failed = True
             if not self.raw.in_transaction:
                 self._undone_by = failed
             raise

@@ -13,9 +13,9 @@ from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi, undocumented
 from referral.contract.problems import Problem
-from referral.database import DATABASE, DatabaseUnavailable
+from referral.database import DATABASE, Database, DatabaseUnavailable
 from referral.metrics import METRICS
-from referral.queries import service
+from referral.queries import cache_epoch, service
 from referral.web.answers import answer
 from referral.web.pages import html
 
@@ -124,13 +124,26 @@ async def get_ready(request: web.Request) -> web.Response:
     checks = {"database": "ok", "cache": "ok" if await request.app[CODE_CACHE].healthy() else "unavailable"}
     status = "ok" if checks["cache"] == "ok" else "degraded"
     try:
-        async with asyncio.timeout(READY_TIMEOUT), request.app[DATABASE].reader() as conn:
-            await service.ping(conn)
+        async with asyncio.timeout(READY_TIMEOUT):
+            await _check_database(request.app[DATABASE])
     except (DatabaseUnavailable, TimeoutError):
         checks["database"] = status = "unavailable"
     return answer(
         {"status": status, "checks": checks}, 503 if status == "unavailable" else 200, {"Cache-Control": "no-store"}
     )
+
+
+async def _check_database(database: Database) -> None:
+    """Raises DatabaseUnavailable when the database cannot be read or written. Nothing is written to find that out, unless
+    the latest write failed: a service that gets no requests until it is ready would never find out that it can write
+    again."""
+    async with database.reader() as conn:
+        await service.ping(conn)
+    await database.check_writable()
+    if database.write_failed:
+        # A change that does no harm: SQLite writes nothing for a value that stays the same.
+        async with database.transaction() as conn:
+            await cache_epoch.advance_epoch(conn)
 
 
 @routes.get("/metrics")

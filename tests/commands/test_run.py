@@ -272,6 +272,7 @@ def test_createsuperuser_asks_twice_on_a_terminal_and_shows_nothing() -> None:
 
 
 def test_createsuperuser_stops_on_a_terminal_when_the_passwords_differ_or_none_is_given() -> None:
+    assert command("migrate").returncode == 0
     differing = Terminal("createsuperuser", "root@example.com")
     leaving = Terminal("createsuperuser", "root@example.com")
     differing.answer("Password: ", f"{PASSWORD}\n".encode())

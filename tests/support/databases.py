@@ -14,6 +14,8 @@ class AtCommit:
     def __init__(self, database: Database, work: Callable[[], Awaitable[None]]) -> None:
         self.reader = database.reader
         self.close = database.close
+        self.check_writable = database.check_writable
+        self.write_failed = database.write_failed
         self._database = database
         self._work = work
 
