@@ -25,6 +25,22 @@ LOCK_TIMEOUT = 30
 # Seconds for PostgreSQL to answer.
 CONNECT_TIMEOUT = 5
 
+# What a migration does at least.
+CREATION = "CREATE TABLE rights_of_this_role (id BIGINT)"
+# A table of the service that it may not read or write. Of what was migrated, it only reads. Other tables of the schema,
+# which somebody else made, are of no concern.
+LACKING = """
+SELECT t.name FROM (
+    SELECT quote_ident(tablename) AS name, quote_ident(schemaname) || '.' || quote_ident(tablename) AS path FROM pg_tables
+    WHERE schemaname = current_schema() AND tableowner = (
+        SELECT tableowner FROM pg_tables WHERE schemaname = current_schema() AND tablename = '_yoyo_migration')
+) t
+WHERE NOT has_table_privilege(t.path, 'SELECT') OR (position('yoyo' IN t.name) = 0 AND NOT (
+    has_table_privilege(t.path, 'INSERT') AND has_table_privilege(t.path, 'UPDATE') AND has_table_privilege(t.path,
+    'DELETE')))
+ORDER BY t.name LIMIT 1
+"""
+
 
 class MigrationError(Exception):
     """The schema cannot be brought to this version; the message says what to do."""
@@ -40,11 +56,13 @@ def migrate(url: str) -> list[str]:
     migrations = read_migrations()
     with connect(url) as backend:
         try:
+            _refuse_without_rights(backend, url)
             # yoyo makes its own tables under its lock: a database without them is not asked before that is held.
             if not needs_upgrading(backend):
                 _refuse_newer_schema(backend, migrations)
                 if not backend.to_apply(migrations):
                     return []
+            _refuse_without_rights(backend, url, to_migrate=True)
             with backend.lock(timeout=LOCK_TIMEOUT):
                 # Another process may have done the work before this one got the lock.
                 pending = backend.to_apply(migrations)
@@ -65,9 +83,48 @@ def refuse_unmigrated(url: str) -> None:
         raise DatabaseUnavailable(f"{sqlite_path(url)}: there is no database")
     migrations = read_migrations()
     with connect(url) as backend:
+        _refuse_without_rights(backend, url)
         if needs_upgrading(backend) or backend.to_apply(migrations):
             raise MigrationError("the database is not of this version's schema: run `python run.py migrate` on it first")
         _refuse_newer_schema(backend, migrations)
+
+
+def _refuse_without_rights(backend: yoyo.backends.DatabaseBackend, url: str, *, to_migrate: bool = False) -> None:
+    """Raises DatabaseUnavailable when PostgreSQL lets this role not serve or, if `to_migrate`, not migrate: with
+    PostgreSQL's own reason and the GRANT that is missing. yoyo would take each refusal for somebody else's lock, and wait
+    for that."""
+    if not is_postgres(url):
+        return
+    schema, role = backend.execute("SELECT quote_ident(current_schema()), quote_ident(current_user)").fetchone()
+    if schema is None:
+        raise DatabaseUnavailable(
+            f"PostgreSQL: {_refusal(backend, CREATION) or 'no schema can be used'}: GRANT USAGE ON SCHEMA public TO {role}, "
+            "or set a search_path to a schema that this role may use"
+        )
+    if to_migrate:
+        reason = _refusal(backend, CREATION)
+        if reason:
+            raise DatabaseUnavailable(
+                f"PostgreSQL: {reason}, and there are migrations to apply: run `python run.py migrate` with a role that "
+                f"may, or GRANT CREATE ON SCHEMA {schema} TO {role}"
+            )
+    # The tables that are missing are of no concern here: they will belong to this role.
+    forbidden = backend.execute(LACKING).fetchone()
+    if forbidden:
+        reason = _refusal(backend, f"TABLE {forbidden[0]}") or f"permission denied for table {forbidden[0]}"
+        raise DatabaseUnavailable(
+            f"PostgreSQL: {reason}: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+        )
+
+
+def _refusal(backend: yoyo.backends.DatabaseBackend, statement: str) -> str | None:
+    """PostgreSQL's reason to refuse the statement, which is undone in any case."""
+    try:
+        with backend.transaction(rollback_on_exit=True):
+            backend.execute(statement)
+    except backend.DatabaseError as error:
+        return _first_line(error)
+    return None
 
 
 def break_lock(url: str) -> None:
