@@ -2,16 +2,6 @@
 INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at)
 VALUES (:id, :kind, :user_id, :recipient, :language, :params, :now, :now);
 
--- name: claim_mail(now, lease_until, batch_size)
--- Takes what is due by moving it to the end of a lease: another worker finds it due again only when this one died. The
--- outer condition is checked again on a row that another worker has just taken.
-UPDATE outbox SET next_attempt_at = :lease_until, attempts = attempts + 1
-WHERE failed_at IS NULL AND next_attempt_at <= :now AND id IN (
-    SELECT id FROM outbox WHERE failed_at IS NULL AND next_attempt_at <= :now
-    ORDER BY next_attempt_at LIMIT :batch_size
-)
-RETURNING id, kind, user_id, recipient, language, params, created_at, attempts;
-
 -- name: delete_mail(id)!
 DELETE FROM outbox WHERE id = :id;
 

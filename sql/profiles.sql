@@ -3,15 +3,6 @@
 INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES (:user_id, :now, :now)
 ON CONFLICT (user_id) DO UPDATE SET created_at = :now, next_attempt_at = :now, attempts = 0;
 
--- name: claim_lookups(now, lease_until, batch_size)
--- Takes what is due by moving it to the end of a lease: another worker finds it due again only when this one died. The
--- outer condition is checked again on a row that another worker has just taken.
-UPDATE profile_lookups SET next_attempt_at = :lease_until, attempts = attempts + 1
-WHERE next_attempt_at <= :now AND user_id IN (
-    SELECT user_id FROM profile_lookups WHERE next_attempt_at <= :now ORDER BY next_attempt_at LIMIT :batch_size
-)
-RETURNING user_id, created_at, attempts;
-
 -- name: postpone_lookup(user_id, next_attempt_at)!
 UPDATE profile_lookups SET next_attempt_at = :next_attempt_at WHERE user_id = :user_id;
 

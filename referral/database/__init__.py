@@ -43,8 +43,11 @@ class DatabaseUnavailable(Exception):
 
 
 class TransactionConflict(DatabaseUnavailable):
-    """Another transaction undid this one before its commit, or the connection was lost. If the transaction is made again,
-    it may succeed."""
+    """Another transaction undid this one before its commit. If the transaction is made again, it may succeed."""
+
+
+class ConnectionLost(TransactionConflict):
+    """The connection was lost before the commit. If the transaction is made again, on another connection, it may succeed."""
 
 
 class Deferred:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from referral.database import (
+    ConnectionLost,
     ConstraintViolation,
     DatabaseUnavailable,
     Deferred,
@@ -37,8 +38,9 @@ RECONNECT_PAUSE = 0.05
 # A transaction whose worker was stopped in the middle holds its locks no longer than this.
 IDLE_TRANSACTION_TIMEOUT = "30s"
 
-# In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
-BEGIN = "BEGIN; SET LOCAL plan_cache_mode = auto"
+# The level is said, because a database or a role may have another default: at SERIALIZABLE most of what happens at once
+# would fail. In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL plan_cache_mode = auto"
 
 IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
@@ -57,6 +59,7 @@ LOST = (
     ConnectionError,
 )
 OUT = (
+    asyncpg.InsufficientPrivilegeError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     OSError,
@@ -74,9 +77,7 @@ class PostgresConnection(StatementConnection):
         statement = self._statements[name]
         values = [parameters[key] for key in statement.parameters]
         # A connection that is lost before the commit has changed nothing: the request can be made again on another one.
-        rows: Sequence[Row] = await _ask(
-            self._raw, name, lambda: self._raw.fetch(statement.sql, *values), TransactionConflict
-        )
+        rows: Sequence[Row] = await _ask(self._raw, name, lambda: self._raw.fetch(statement.sql, *values), ConnectionLost)
         return rows
 
 
@@ -154,7 +155,7 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresConnection]:
         async with self._acquired() as raw:
             try:
-                await settle(_ask(raw, "begin", lambda: raw.execute(BEGIN), TransactionConflict))
+                await settle(_ask(raw, "begin", lambda: raw.execute(BEGIN), ConnectionLost))
                 conn = PostgresTransaction(raw, self._statements)
                 yield conn
                 await conn.run_deferred()

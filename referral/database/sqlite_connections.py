@@ -160,7 +160,7 @@ class SQLiteWriter(SQLiteConnection):
             if step.sql is COMMIT:
                 self.write_failed = False
         except StepFailed as failed:
-            if isinstance(failed.error, sqlite3.Error) and failed.error.sqlite_errorcode & 0xFF in DISK_REFUSED:
+            if getattr(failed.error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in DISK_REFUSED:
                 self.write_failed = True
             if not self.raw.in_transaction:
                 self._undone_by = failed

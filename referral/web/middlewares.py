@@ -21,7 +21,7 @@ from referral.config import CONFIG
 from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, Limit, declaration_of
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
-from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
+from referral.database import DATABASE, ConnectionLost, DatabaseUnavailable, TransactionConflict
 from referral.ids import REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
@@ -119,7 +119,12 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         found = _of_aiohttp(error)
     except DatabaseUnavailable as error:
         errors.error("database unavailable: %s", error, extra={"request_id": request[REQUEST_ID]})
-        found = Problem("unavailable", "The database cannot be reached at the moment.", headers={"Retry-After": RETRY_AFTER})
+        # It was there, when what undid this request was another one, again and again.
+        is_there = isinstance(error, TransactionConflict) and not isinstance(error, ConnectionLost)
+        detail = (
+            "Too many requests change the same at once." if is_there else "The database cannot be reached at the moment."
+        )
+        found = Problem("unavailable", detail, headers={"Retry-After": RETRY_AFTER})
     except Overloaded:
         found = Problem("overloaded", "Too many passwords are being checked.", headers={"Retry-After": RETRY_AFTER})
     except Exception:

@@ -60,9 +60,10 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
-def make_run(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def make_run(folder: Path, database: str = "var/referral.db") -> tuple[subprocess.Popen[str], str]:
     """`make run` in the folder, and the address that it serves on."""
     environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "PIP_NO_INDEX": "1"}
+    environ["REFERRAL_DATABASE_URL"] = f"sqlite:///{database}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             ["make", "--no-print-directory", "run"],
@@ -89,7 +90,7 @@ def test_make_run_serves_from_a_path_with_a_space_twice_at_once(copy: Path) -> N
         assert (copy / ".venv" / "run.stamp").exists()
         # The second start finds everything set up.
         (copy / "tools" / "make-venv").unlink()
-        services.append(make_run(copy))
+        services.append(make_run(copy, "var/other.db"))
         assert len({address for _, address in services}) == 2
         for _, address in services:
             with urlopen(f"{address}/health/ready", timeout=10) as response:
