@@ -31,7 +31,7 @@ from referral.log import configure_logging
 
 log = logging.getLogger(__name__)
 
-# Seconds in which a worker that is told to stop answers what it has accepted.
+# Seconds after which gunicorn kills a worker that was told to stop: longer than the worker lets itself take.
 GRACEFUL_TIMEOUT = 30
 # Seconds without a sign of life after which a worker is replaced.
 DEAD_AFTER = 60
@@ -96,8 +96,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
 
         async def make() -> web.AppRunner:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-            # gunicorn kills a worker that is not gone by then.
-            return Runner(create_app(self._config), shutdown_timeout=0.9 * GRACEFUL_TIMEOUT, last_requests=LAST_REQUESTS)
+            return Runner(create_app(self._config), last_requests=LAST_REQUESTS)
 
         return make
 

@@ -1,0 +1,178 @@
+"""Clients that do not read their answer, or never ask: they are cut, and hold no stop up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+import run
+from referral.app import create_app
+from referral.web import server
+from tests.conftest import MakeConfig
+from tests.support.servers import free_port, wait_until
+from tests.support.service import status_of
+
+# Several are more than what the system buffers for a client that reads nothing.
+BIG = b"GET /assets/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n"
+SMALL = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+# `run.py` with a shorter patience, in which nothing else differs.
+HASTY = (
+    "import sys; sys.argv[0] = {run!r}; sys.path.insert(0, {root!r})\n"
+    "import referral.web.server as server\n"
+    "server.SHUTDOWN_TIMEOUT, server.BREAK_OFF_TIMEOUT = 0.5, 0.5\n"
+    "server.Runner.__init__.__kwdefaults__['shutdown_timeout'] = 0.5\n"
+    "import run; sys.exit(run.main())"
+)
+
+
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+async def runner(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[server.Runner]:
+    """A service that waits for no reader longer than 0.4 s and stops within a second."""
+    monkeypatch.setattr(server, "UNREAD_TIMEOUT", 0.4)
+    monkeypatch.setattr(server, "LOOK_PAUSE", 0.1)
+    monkeypatch.setattr(server, "BREAK_OFF_TIMEOUT", 0.3)
+    monkeypatch.setattr(server, "KEEPALIVE", 0.4)
+    found = server.Runner(create_app(make_config()), shutdown_timeout=0.3)
+    await found.setup()
+    await web.TCPSite(found, "127.0.0.1", 0).start()
+    yield found
+    await found.cleanup()
+
+
+def connect(port: int, small: bool = True) -> socket.socket:
+    """A connection whose client takes little at a time, and nothing unless it reads."""
+    client = socket.socket()
+    if small:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    return client
+
+
+async def until(check: object) -> None:
+    async with asyncio.timeout(20):
+        while not check():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+def connections(runner: server.Runner) -> int:
+    assert runner.server is not None
+    return len(runner.server.connections)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+async def test_an_answer_that_nobody_reads_is_given_up(runner: server.Runner, closing: bool) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    last = BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") if closing else BIG
+    stalled = [connect(port) for _ in range(20)]
+    for client in stalled:
+        await loop.sock_sendall(client, 4 * BIG + last)
+    await until(lambda: connections(runner) == 20)
+    await until(lambda: connections(runner) == 0)
+    for client in stalled:
+        client.close()
+
+
+async def test_whoever_reads_slowly_but_reads_gets_everything(runner: server.Runner) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    client = connect(port)
+    await loop.sock_sendall(client, BIG)
+    received, began = 0, loop.time()
+    whole = 0
+    head = b""
+    while not whole or received < whole:
+        # Slowly at first, for several times as long as a reader may pause.
+        data = await loop.sock_recv(client, 16_384)
+        assert data
+        received += len(data)
+        if not whole:
+            head += data
+            if b"\r\n\r\n" in head:
+                start = head.partition(b"\r\n\r\n")[0].lower()
+                whole = len(start) + 4 + int(start.partition(b"content-length: ")[2].split()[0])
+        if loop.time() - began < 2:
+            await asyncio.sleep(0.05)
+    assert received == whole
+    client.close()
+
+
+async def test_a_connection_on_which_nothing_is_ever_sent_is_idle(runner: server.Runner) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    silent = [connect(port) for _ in range(20)]
+    assert [await asyncio.wait_for(loop.sock_recv(client, 1), 20) for client in silent] == [b""] * 20
+    for client in silent:
+        client.close()
+
+
+async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_that_is_not(runner: server.Runner) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    stalled = [connect(port) for _ in range(5)]
+    for client in stalled:
+        await loop.sock_sendall(client, 5 * BIG)
+    await until(lambda: connections(runner) == 5)
+    began = loop.time()
+    await runner.cleanup()
+    # Each phase has its own end: three times their sum is far less than the two minutes that clients could take before.
+    assert loop.time() - began < 10
+    for client in stalled:
+        client.close()
+
+
+@contextlib.contextmanager
+def hasty(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    port = free_port()
+    program = HASTY.format(run=run.__file__, root=str(Path(run.__file__).parent))
+    settings = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(port), "REFERRAL_CACHE_URL": "none://", **environ}
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", program], cwd=folder, env=settings, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: status_of(f"http://127.0.0.1:{port}/health/ready") == 200)
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_ends_the_service_whatever_clients_do(tmp_path: Path, workers: str) -> None:
+    with hasty(tmp_path, REFERRAL_SERVER_WORKERS=workers) as (process, port):
+        clients = []
+        for sent in (BIG, BIG[:-20], SMALL, b"", BIG * 20, SMALL + BIG + SMALL):
+            client = connect(port)
+            client.sendall(sent)
+            clients.append(client)
+        body = (
+            b"POST /api/v1/auth/revoke HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
+        )
+        clients.append(connect(port))
+        clients[-1].sendall(body)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        for client in clients:
+            client.close()
+    assert "Traceback" not in (tmp_path / "service.log").read_text()
+
+
+def test_the_patience_of_a_stop_is_less_than_half_a_minute() -> None:
+    from referral.background.mailer import STOP_GRACE
+    from referral.workers import GRACEFUL_TIMEOUT, LAST_REQUESTS
+
+    longest = LAST_REQUESTS + server.SHUTDOWN_TIMEOUT + server.BREAK_OFF_TIMEOUT + STOP_GRACE
+    assert longest < GRACEFUL_TIMEOUT <= 30
