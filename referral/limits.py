@@ -43,10 +43,14 @@ KEPT_HOPS = 200
 # As some proxies write an address: 192.0.2.1:5555, [2001:db8::1]:443, [2001:db8::1].
 WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 # Counts a hit and returns the count, and for how many milliseconds the window is still open. A new window ends in ARGV[1]
-# seconds.
+# seconds, and so does one that somebody else wrote: without an end, or as no number at all.
 HIT = """
-local count = redis.call('INCR', KEYS[1])
-if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+local count = redis.pcall('INCR', KEYS[1])
+if type(count) == 'table' then
+    redis.call('SET', KEYS[1], 1)
+    count = 1
+end
+if count == 1 or redis.call('PTTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {count, redis.call('PTTL', KEYS[1])}
 """
 

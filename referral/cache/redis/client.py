@@ -20,7 +20,7 @@ from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from referral.metrics import Metrics
 
@@ -36,6 +36,13 @@ LATE_TURNS = 4
 PROBE_INTERVAL = 0.5
 # Commands that are pipelined at most: packing and reading them takes the event loop a few milliseconds.
 BATCH = 200
+# Lua: the text under a key; false where there is none, or something else that somebody wrote there.
+TEXT_OF = """
+local function text_of(key)
+    local held = redis.pcall('GET', key)
+    return type(held) == 'string' and held
+end
+"""
 # The probe writes, by a script, as everything that matters does: a full or read-only Redis counts as out, too.
 PROBE = ("EVAL", "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])", 1, "referral:probe", 1_000)
 
@@ -61,6 +68,7 @@ class RedisClient:
         self._probe: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._closed = False
+        self._stranger_reported = False
         address, _, authority = url.partition("?ca=")
         options = {"ssl_ca_certs": unquote(authority)} if authority else {}
         # The pool only parses the URL and makes connections; nothing is ever pooled.
@@ -125,10 +133,26 @@ class RedisClient:
         try:
             connection = await self._connected()
             await connection.send_packed_command(b"".join(map(pack_command, commands)), check_health=False)
-            return [Reply(connection.run_id, await connection.read_response()) for _ in commands]
+            return [Reply(connection.run_id, await self._answer_of(connection)) for _ in commands]
         except BaseException:
             await self._disconnect()
             raise
+
+    async def _answer_of(self, connection: Any) -> Any:
+        try:
+            return await connection.read_response()
+        except ResponseError as error:
+            # Somebody else wrote a list, say, under this key. Redis itself is well, and the next write mends the key.
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            self.report_stranger(str(error))
+            return None
+
+    def report_stranger(self, what: str) -> None:
+        """Log that Redis holds something that no service wrote; once, because it may be asked for all the time."""
+        if not self._stranger_reported:
+            self._stranger_reported = True
+            log.warning("Redis holds what this service did not write, which counts as nothing: %s", what)
 
     async def _connected(self) -> Any:
         if self._connection is not None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from referral.cache.codes import Load
+from referral.cache.redis.client import TEXT_OF
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.database import Connection
@@ -23,30 +24,34 @@ from referral.queries.codes import ActiveCode
 ENTRY_TTL = 600 * SECOND
 # The life of a lease, in ms: longer than any look-up of the database may take.
 LEASE_TTL = 15 * SECOND
+# No entry begins with this: every one may be replaced.
+NO_ERA = b"\0"
 
 # A key holds an entry (era and JSON), a lease ("?" and a random word) or a tombstone.
 # Only these scripts and GET are sent to Redis. The scripts are too short to be worth loading beforehand.
 
-# Returns the value of the code's key that an e-mail's key points to. One round trip is worth a key that is not declared,
-# which only a Redis Cluster would mind.
-GET_BY_EMAIL = """
-local code = redis.call('GET', KEYS[1])
-return code and redis.call('GET', 'referral:code:' .. code)
+# Returns the code that an e-mail's key points to, and the value of that code's key. One round trip is worth a key that is
+# not declared, which only a Redis Cluster would mind.
+GET_BY_EMAIL = f"""{TEXT_OF}
+local code = text_of(KEYS[1])
+return code and {{code, text_of('referral:code:' .. code)}}
 """
-# Takes the lease ARGV[1] on a key that is free or holds an entry of another era than ARGV[3].
-TAKE_LEASE = """
-local held = redis.call('GET', KEYS[1])
+# Takes the lease ARGV[1] on a key that is free or holds an entry of another era than ARGV[3]. Tombstones and leases have an
+# end: what looks like one and has none was written by somebody else.
+TAKE_LEASE = f"""{TEXT_OF}
+local held = text_of(KEYS[1])
 if held then
     local first = string.sub(held, 1, 1)
-    if first == '-' or first == '?' or string.sub(held, 1, #ARGV[3]) == ARGV[3] then return 0 end
+    if (first == '-' or first == '?') and redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
+    if string.sub(held, 1, #ARGV[3]) == ARGV[3] then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 # Fills a key if the lease ARGV[1] is still on it. The e-mail's key needs no lease: it says where to look, not what is true.
 # The entry's end is a time and no period, because a Redis that hung may execute this late.
-FILL = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+FILL = f"""{TEXT_OF}
+if text_of(KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2])
     redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 end
@@ -61,16 +66,32 @@ class _Look(NamedTuple):
     """What a look into Redis found, and the era whose entries counted then."""
 
     era: bytes
-    value: bytes | None
+    value: Any
+    # Whether that is an entry which no service wrote.
+    is_foreign: bool = False
 
-    def active(self, email_key: str | None = None, of: str | None = None) -> ActiveCode | None:
-        """The entry, if it is of this era, of an unexpired code and, if the digest of an e-mail is given, of this one's."""
+    def active(self, email_key: str | None = None, of: str | None = None, text: str | None = None) -> ActiveCode | None:
+        """The entry, if it is of this era, of an unexpired code and, if the digest of an e-mail is given, of this one's.
+
+        Raises ValueError for an entry that no service wrote: one of another shape or, if the code's text is given, of
+        another."""
         if self.value is None or not self.value.startswith(self.era):
             return None
-        code, expires_at, referrer_id, username, digest = orjson.loads(self.value[len(self.era) :])
+        code, expires_at, referrer_id, username, digest = _read(self.value[len(self.era) :])
+        if text not in (None, code):
+            raise ValueError("an entry of another code")
         # No address can be read in Redis: without an e-mail asked for, none is known here.
         active = ActiveCode(code, expires_at, referrer_id, username, email_key)
         return active if active.expires_at > now() and of in (None, digest) else None
+
+
+def _read(entry: bytes) -> tuple[str, int, str, str | None, str | None]:
+    """What an entry says. Raises ValueError for one that no service wrote."""
+    found = orjson.loads(entry)
+    match found:
+        case [str(code), int(expires_at), str(referrer_id), str() | None as username, str() | None as digest]:
+            return code, expires_at, referrer_id, username, digest
+    raise ValueError(f"an entry with other members: {type(found).__name__}")
 
 
 class RedisCodeCache:
@@ -83,26 +104,27 @@ class RedisCodeCache:
         self._miss = metrics.cache.labels("miss").inc
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
-        look = await self._look("GET", _name(code))
-        found = look and look.active()
+        look, found = self._judged(await self._look("GET", _name(code)), text=code)
         if found:
             self._hit()
             return found
         self._miss()
-        return await self._load(code, load, look.era) if look else await load()
+        return await self._load(code, load, look) if look else await load()
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
         digest = _digest(email_key)
-        look = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(digest))
+        look, text = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(digest)), None
+        if look and isinstance(look.value, list):
+            text, look = look.value[0].decode(errors="replace"), look._replace(value=look.value[1])
         # The e-mail's key may be outdated: the entry that it leads to has to say whose it is.
-        found = look and look.active(email_key, digest)
+        look, found = self._judged(look, email_key, digest, text)
         if found:
             self._hit()
             return found
         self._miss()
         # Only the database knows on which key to take the lease.
         active = await load()
-        return await self._load(active.code, load, look.era) if look and active else active
+        return await self._load(active.code, load, look) if look and active else active
 
     async def made(self, code: str, load: Load) -> None:
         # One worker fills it for all of them.
@@ -116,14 +138,29 @@ class RedisCodeCache:
         reply = await self._redis.ask(*command)
         return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
 
-    async def _load(self, code: str, load: Load, era: bytes) -> ActiveCode | None:
+    def _judged(
+        self, look: _Look | None, email_key: str | None = None, of: str | None = None, text: str | None = None
+    ) -> tuple[_Look | None, ActiveCode | None]:
+        """The look, and the entry that it found. An entry that no service wrote counts as nothing, and as none of this era,
+        so that the right one takes its place."""
+        if look is None:
+            return None, None
+        try:
+            return look, look.active(email_key, of, text)
+        except ValueError as error:
+            self._redis.report_stranger(str(error))
+            return look._replace(is_foreign=True), None
+
+    async def _load(self, code: str, load: Load, look: _Look) -> ActiveCode | None:
         """Ask the database under a lease on the code's key, and fill the key if the lease is still there."""
         lease = f"?{secrets.token_hex(8)}"
-        reply = await self._redis.ask("EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, era)
+        reply = await self._redis.ask(
+            "EVAL", TAKE_LEASE, 1, _name(code), lease, LEASE_TTL, NO_ERA if look.is_foreign else look.era
+        )
         active = await load()
         if reply and active and active.code == code:
             digest = _digest(active.email_key) if active.email_key else None
-            entry = era + orjson.dumps(
+            entry = look.era + orjson.dumps(
                 [active.code, active.expires_at, active.referrer_id, active.referrer_username, digest]
             )
             end = min(active.expires_at, now() + ENTRY_TTL)

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from referral.cache.epoch import EPOCH_WAIT, Epoch
-from referral.cache.redis.client import RedisClient
+from referral.cache.redis.client import TEXT_OF, RedisClient
 from referral.clock import SECOND
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
 from referral.queries import cache_epoch
@@ -32,11 +32,11 @@ TOMBSTONE_TTL = 60 * SECOND
 # A tombstone is this sign, followed by the name of each change and the end of its time by Redis's clock.
 TOMBSTONE = b"-"
 # Lua, for both scripts: what is left of a key's tombstone without the change ARGV[1] and without changes whose time is over.
-OTHERS = """
+OTHERS = f"""{TEXT_OF}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function others(key)
-    local left, held = '', redis.call('GET', key) or ''
+    local left, held = '', text_of(key) or ''
     if string.sub(held, 1, 1) == '-' then
         for change, ending in string.gmatch(held, '(%x+):(%d+)') do
             if change ~= ARGV[1] and tonumber(ending) > now then left = left .. change .. ':' .. ending .. ' ' end

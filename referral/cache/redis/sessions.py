@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from referral.cache.redis.client import Question
+from referral.cache.redis.client import TEXT_OF, Question
 from referral.cache.redis.epoch import TOMBSTONE, RedisInvalidation
 from referral.cache.sessions import ENTRIES, Load
 from referral.clock import now
@@ -20,8 +20,8 @@ from referral.queries.sessions import LiveSession
 
 GENERATION = "referral:sessions"
 # Returns the word. Makes one if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
-MAKE_GENERATION = """
-local word = redis.call('GET', KEYS[1])
+MAKE_GENERATION = f"""{TEXT_OF}
+local word = text_of(KEYS[1])
 if not word then
     word = ARGV[1]
     redis.call('SET', KEYS[1], word)

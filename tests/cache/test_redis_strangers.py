@@ -1,0 +1,148 @@
+"""Redis holds what no service wrote: it counts as nothing, is told once, and makes room for what is right."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import asyncio as aioredis
+
+from tests.conftest import Client, MakeClient
+from tests.support.people import Person
+from tests.support.servers import RedisServer
+
+
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def inside(redis: RedisServer) -> AsyncIterator[Any]:
+    async with aioredis.Redis.from_url(redis.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def service(make_client: MakeClient, redis: RedisServer) -> Client:
+    return await make_client(cache_url=redis.url, codes_public_lookup="true", limits_enabled="true")
+
+
+async def hits(client: Client) -> int:
+    async with client.get("/metrics") as response:
+        text = await response.text()
+    return int(float(text.partition('referral_cache_lookups_total{result="hit"} ')[2].split()[0]))
+
+
+async def put(inside: Any, key: str, kind: str, entry: bytes) -> None:
+    """Put something else under the key; an entry keeps the beginning that says of which era it is."""
+    if kind == "list":
+        await inside.delete(key)
+        await inside.rpush(key, "x")
+        return
+    if kind == "hash":
+        await inside.delete(key)
+        await inside.hset(key, "x", "y")
+        return
+    era = entry[: entry.index(b"[")]
+    texts = {
+        "no JSON": era + b"[oops",
+        "no UTF-8": era + b'["\xff"]',
+        "another shape": era + b'{"code": "X"}',
+        "too few": era + b'["X"]',
+        "another type": entry.replace(b"[", b"[[1],", 1),
+        "a text for a number": era + b'["ALICES-1","soon","id",null,"digest"]',
+        "of another code": entry.replace(b"ALICES-1", b"ALICES-2"),
+        "nothing": b"",
+        "only the era": era,
+        "half a lease": b"?",
+        "half a tombstone": b"-",
+    }
+    await inside.set(key, texts[kind])
+
+
+KINDS = [
+    *("list", "hash", "no JSON", "no UTF-8", "another shape", "too few", "another type", "a text for a number"),
+    *("of another code", "nothing", "only the era", "half a lease", "half a tombstone"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_entry_that_no_service_wrote_is_a_miss_and_is_replaced(
+    service: Client, inside: Any, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = await Person.register(service, "alice")
+    await alice.make_code(code="ALICES-1")
+    nobody, key = Person(service, ""), "referral:code:ALICES-1"
+    ways: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("/codes/ALICES-1", {}),
+        ("/codes/by-email", {"params": {"email": alice.email}}),
+    )
+    for path, options in ways:
+        assert (await nobody.get(path, **options)).status == 200
+        await put(inside, key, kind, await inside.get(key))
+        for _ in range(2):
+            answer = await nobody.get(path, **options)
+            assert (answer.status, answer.body["code"]) == (200, "ALICES-1")
+        before = await hits(service)
+        assert (await nobody.get(path, **options)).status == 200
+        assert await hits(service) == before + 1
+    told = [record for record in caplog.records if "did not write" in record.getMessage()]
+    assert len(told) <= 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING and record not in told]
+    # What was there is no obstacle to a change, either.
+    await put(inside, key, kind, await inside.get(key))
+    assert (await alice.delete("/codes/current")).status == 204
+    assert (await nobody.get("/codes/ALICES-1")).status == 404
+
+
+@pytest.mark.parametrize("value", ["list", "text", "a code of nobody's"])
+async def test_an_emails_key_that_no_service_wrote_leads_nowhere(service: Client, inside: Any, value: str) -> None:
+    alice = await Person.register(service, "alice")
+    await alice.make_code(code="ALICES-1")
+    nobody, options = Person(service, ""), {"params": {"email": alice.email}}
+    assert (await nobody.get("/codes/by-email", **options)).status == 200
+    [key] = await inside.keys("referral:email:*")
+    await inside.delete(key)
+    await (inside.rpush(key, "x") if value == "list" else inside.set(key, b"\xff" if value == "text" else b"NOBODYS1"))
+    assert (await nobody.get("/codes/by-email", **options)).status == 200
+    assert await inside.get(key) == b"ALICES-1"
+
+
+async def test_the_word_of_the_sessions_may_be_of_another_kind(service: Client, inside: Any) -> None:
+    alice = await Person.register(service, "alice")
+    for end in (False, True):
+        await inside.delete("referral:sessions")
+        await inside.rpush("referral:sessions", "x")
+        if end:
+            assert (await alice.post("/auth/revoke", {"token": alice.tokens["refresh_token"]})).status == 200
+        for _ in range(3):
+            assert (await alice.get("/users/me")).status == (401 if end else 200)
+    assert (await Person(service, "").get("/health/ready")).body["status"] == "ok"
+
+
+@pytest.mark.parametrize("value", ["list", "text", "a count without an end"])
+async def test_a_count_that_no_service_wrote_begins_anew_and_ends(service: Client, inside: Any, value: str) -> None:
+    alice = await Person.register(service, "alice")
+    assert (await alice.get("/users/me")).status == 200
+    keys = await inside.keys("referral:limit:*")
+    assert keys
+    for key in keys:
+        await inside.delete(key)
+        await (inside.rpush(key, "x") if value == "list" else inside.set(key, "many" if value == "text" else 7))
+    assert (await alice.get("/users/me")).status == 200
+    counted = [key for key in keys if await inside.type(key) == b"string" and (await inside.get(key)) in (b"1", b"8")]
+    assert counted
+    for key in counted:
+        assert await inside.pttl(key) > 0
