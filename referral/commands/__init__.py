@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from referral import queries
-from referral.cache.epoch import EPOCH_WAIT
 from referral.config import Config
 from referral.database import Connection, Database, TransactionConflict
 from referral.database.migrate import refuse_unmigrated
@@ -42,6 +41,9 @@ async def changed(config: Config, change: Callable[[Connection], Awaitable[T]]) 
     former state for true. `change` is called again if another transaction undid it. Raises what `change` and `opened`
     raise.
     """
+    # Imported here: the caches bring the metrics along, which workers must not import before they are told to share them.
+    from referral.cache.epoch import EPOCH_WAIT
+
     async with opened(config) as database:
         for attempt in range(1, ATTEMPTS + 1):
             try:

@@ -458,7 +458,7 @@ async def test_a_commit_without_an_answer_is_never_made_again(
     caplog.set_level(logging.INFO)
     client = await make_client(database_url=proxy.url)
     await quiet(client)
-    proxy.marker, proxy.passes = b"COMMIT", passes
+    proxy.marker, proxy.passes = b"COMMIT\0", passes
     answer = await registration(client, "alice")
     assert (answer.status, answer.problem) == (503, "unavailable")
     assert answer.headers["Retry-After"]
