@@ -20,6 +20,7 @@ from typing import Any
 
 from referral.database import is_postgres, sqlite_path
 from referral.database.migrate import migrate
+from referral.texts import fold_code
 
 Progress = Callable[[str, int, int], None]
 
@@ -29,8 +30,19 @@ YEAR = 365 * 86_400_000
 # What nobody's password has: nobody signs in to these accounts. The bench registers its own.
 NO_PASSWORD = "$2b$12$" + "." * 53
 
-USERS = ("id", "email", "email_key", "username", "username_key", "password_hash", "role", "referral_count", "created_at")
-CODES = ("code", "referrer_id", "created_at", "expires_at", "uses")
+USERS = (
+    "id",
+    "email",
+    "email_key",
+    "username",
+    "username_key",
+    "password_hash",
+    "role",
+    "referral_count",
+    "code_count",
+    "created_at",
+)
+CODES = ("code", "code_key", "referrer_id", "created_at", "expires_at", "uses")
 REFERRALS = ("user_id", "referrer_id", "code", "joined_at")
 
 
@@ -76,12 +88,14 @@ class Population:
         for number in range(self.users):
             name, moment = f"user{number}", self.moment(number)
             email = f"{name}@example.com"
-            yield user_id(number, moment), email, email, name, name, NO_PASSWORD, "user", self.counts[number], moment
+            counts = self.counts[number], int(number < self.referrers)
+            yield user_id(number, moment), email, email, name, name, NO_PASSWORD, "user", *counts, moment
 
     def code_rows(self) -> Iterator[tuple[Any, ...]]:
         for number in range(self.referrers):
             moment = self.moment(number)
-            yield code_of(number), user_id(number, moment), moment, moment + 5 * YEAR, self.counts[number]
+            text = code_of(number)
+            yield text, fold_code(text), user_id(number, moment), moment, moment + 5 * YEAR, self.counts[number]
 
     def referral_rows(self) -> Iterator[tuple[Any, ...]]:
         for number, referrer in enumerate(self.referrer_of, self.referrers):

@@ -22,3 +22,12 @@ def email_key(address: str) -> str:
     if not domain.isascii():
         domain = idna.encode(domain).decode()
     return f"{unicodedata.normalize('NFC', local.lower())}@{domain.lower()}"
+
+
+_MISREAD = str.maketrans("OIL", "011")
+
+
+def fold_code(code: str) -> str:
+    """The form in which codes are compared: in upper case, and folded as Crockford's base32 is decoded, O as 0, I and L
+    as 1. A hyphen counts. `codes_code_key_folded` in the schema is the same rule."""
+    return code.upper().translate(_MISREAD)

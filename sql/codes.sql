@@ -1,10 +1,14 @@
+-- A text stands for the code that has exactly this text or, if none has, for the one that folds alike: O is 0, and I and L are
+-- 1 (codes.code_key).
+
 -- name: insert_code(code, referrer_id, created_at, expires_at, max_uses)^
--- No row when the text is taken or the account has just been erased; a violation of codes_one_unrevoked when the user
+-- No row when the folded text is taken or the account has just been erased; a violation of codes_one_unrevoked when the user
 -- has a current code.
-INSERT INTO codes (code, referrer_id, created_at, expires_at, max_uses)
-SELECT :code, u.id, cast(:created_at as bigint), cast(:expires_at as bigint), cast(:max_uses as bigint)
+INSERT INTO codes (code, code_key, referrer_id, created_at, expires_at, max_uses)
+SELECT :code, replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'), u.id, cast(:created_at as bigint),
+       cast(:expires_at as bigint), cast(:max_uses as bigint)
 FROM users u WHERE u.id = :referrer_id AND u.erased_at IS NULL
-ON CONFLICT (code) DO NOTHING
+ON CONFLICT (code_key) DO NOTHING
 RETURNING code, created_at, expires_at, revoked_at, max_uses, uses;
 
 -- name: revoke_codes_in_the_way(referrer_id, now, replace)^
@@ -20,7 +24,11 @@ RETURNING code;
 SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username,
        CASE WHEN cast(:limited as bigint) = 0 OR u.email_verified_at IS NOT NULL THEN u.email_key END AS email_key
 FROM codes c JOIN users u ON u.id = c.referrer_id
-WHERE c.code = :code AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses)
+WHERE c.code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  )
+  AND c.revoked_at IS NULL AND c.expires_at > :now AND (c.max_uses IS NULL OR c.uses < c.max_uses)
   AND u.suspended_at IS NULL;
 
 -- name: find_active_code_by_email(email_key, now, limited)^
@@ -33,7 +41,11 @@ WHERE u.email_key = :email_key AND (cast(:limited as bigint) = 0 OR u.email_veri
 
 -- name: find_code(code)^
 -- Any code, whatever became of it: to say why one is refused and whose it is.
-SELECT code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id FROM codes WHERE code = :code;
+SELECT code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id FROM codes
+WHERE code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  );
 
 -- name: find_current_code(referrer_id, now)^
 SELECT code, created_at, expires_at, revoked_at, max_uses, uses FROM codes
@@ -46,15 +58,20 @@ WHERE referrer_id = :referrer_id AND (created_at, code) < (:before_time, :before
 ORDER BY created_at DESC, code DESC
 LIMIT :page_size;
 
--- name: count_codes(referrer_id)^
-SELECT count(*) AS total FROM codes WHERE referrer_id = :referrer_id;
+-- name: find_code_count(referrer_id)^
+-- The total of the list, without counting.
+SELECT code_count FROM users WHERE id = :referrer_id;
 
 -- name: update_code(code, owner_id, set_expiry, expires_at, set_max_uses, max_uses)^
 -- owner_id is null for an admin, who may edit anybody's. A violation of codes_uses when fewer uses are allowed than were made.
 UPDATE codes SET
     expires_at = CASE WHEN cast(:set_expiry as bigint) = 1 THEN cast(:expires_at as bigint) ELSE expires_at END,
     max_uses = CASE WHEN cast(:set_max_uses as bigint) = 1 THEN cast(:max_uses as bigint) ELSE max_uses END
-WHERE code = :code AND revoked_at IS NULL
+WHERE code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  )
+  AND revoked_at IS NULL
   AND (cast(:owner_id as text) IS NULL OR referrer_id = cast(:owner_id as text))
 RETURNING code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id;
 
@@ -68,7 +85,11 @@ RETURNING code, created_at, expires_at, revoked_at, max_uses, uses;
 -- name: revoke_code(code, owner_id, now)^
 -- owner_id is null for an admin. Ending a code twice keeps the first time.
 UPDATE codes SET revoked_at = coalesce(revoked_at, :now)
-WHERE code = :code AND (cast(:owner_id as text) IS NULL OR referrer_id = cast(:owner_id as text))
+WHERE code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  )
+  AND (cast(:owner_id as text) IS NULL OR referrer_id = cast(:owner_id as text))
 RETURNING code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id;
 
 -- name: revoke_current_code(referrer_id, now)^
@@ -89,5 +110,9 @@ RETURNING code;
 -- name: use_code(code, now)^
 -- The limit is part of the update: of two uses at once of a last use, one finds no row.
 UPDATE codes SET uses = uses + 1
-WHERE code = :code AND revoked_at IS NULL AND expires_at > :now AND (max_uses IS NULL OR uses < max_uses)
+WHERE code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  )
+  AND revoked_at IS NULL AND expires_at > :now AND (max_uses IS NULL OR uses < max_uses)
 RETURNING code, referrer_id, uses, max_uses;

@@ -72,12 +72,19 @@ RETURNING id;
 UPDATE users SET email = :email, email_key = :email_key, email_verified_at = :now
 WHERE id = :user_id AND erased_at IS NULL;
 
+-- name: increment_code_count(user_id)!
+-- In the transaction that inserts the code, so that the count always equals the rows.
+UPDATE users SET code_count = code_count + 1 WHERE id = :user_id;
+
 -- name: increment_referral_count(code)^
 -- In the transaction that inserts the referral, so that the count always equals the rows. Before the code itself is used:
 -- whatever changes both takes the user first, so that two transactions never wait for each other. No row for the code of a
 -- suspended account.
 UPDATE users SET referral_count = referral_count + 1
-WHERE id = (SELECT c.referrer_id FROM codes c WHERE c.code = :code) AND suspended_at IS NULL
+WHERE id = coalesce(
+    (SELECT e.referrer_id FROM codes e WHERE e.code = :code),
+    (SELECT k.referrer_id FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  ) AND suspended_at IS NULL
 RETURNING id;
 
 -- name: decrement_referral_count(user_id)^

@@ -88,6 +88,33 @@ async def test_everything_else_is_counted_by_user(make_client: MakeClient) -> No
     assert (await bob.get("/users/me")).status == 200
 
 
+async def test_codes_are_counted_by_who_makes_them_and_a_wrong_body_uses_nothing_up(make_client: MakeClient) -> None:
+    client = await make_client(**ON, limits_codes_by_user="3/hour", codes_reserved="OURS")
+    alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
+    wrong: tuple[dict[str, object], ...] = (
+        {},
+        {"ttl_days": 0},
+        {"ttl_days": 9_999},
+        {"expires_at": "2001-01-01T00:00:00Z"},
+        {"ttl_days": 1, "code": "no"},
+        {"ttl_days": 1, "code": "0urs"},
+    )
+    for body in wrong:
+        assert (await alice.post("/codes", body)).status == 422
+    another = {"ttl_days": 1, "replace": True}
+    # What is refused for its text counts: each try says whether somebody had it.
+    taken = {**another, "code": await bob.make_code()}
+    statuses = [(await alice.post("/codes", body)).status for body in (another, taken, another)]
+    assert statuses == [201, 409, 201]
+    refused = await alice.post("/codes", another)
+    assert (refused.status, refused.problem) == (429, "rate-limited")
+    assert refused.headers["RateLimit-Policy"] == '"codes_by_user";q=3;w=3600'
+    # What alice has can still be edited and ended, and bob makes his own.
+    assert (await alice.patch("/codes/current", {"ttl_days": 2})).status == 200
+    assert (await alice.delete("/codes/current")).status == 204
+    assert (await bob.post("/codes", another)).status == 201
+
+
 async def test_addresses_that_do_not_exist_are_counted_too(make_client: MakeClient) -> None:
     client = await make_client(**ON, limits_request_by_address="2/minute")
     nobody = Person(client, "")

@@ -122,6 +122,12 @@ def ip_networks(values: tuple[str, ...]) -> str | None:
     return None
 
 
+def code_texts(values: tuple[str, ...]) -> str | None:
+    """Texts that could be codes."""
+    wrong = [value for value in values if not re.fullmatch("[A-Za-z0-9_-]{4,32}", value)]
+    return f"must list codes of 4 to 32 of A-Z, 0-9, '-' and '_', not {wrong[0]!r}" if wrong else None
+
+
 def rate(value: str) -> str | None:
     """What the limits library reads, one rate a setting."""
     if re.fullmatch(r"[1-9]\d{0,9}/([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", value):

@@ -8,6 +8,7 @@ from referral.config.checks import (
     api_key,
     between,
     cache_url,
+    code_texts,
     database_url,
     each_of,
     empty_or,
@@ -66,6 +67,7 @@ class Codes:
     length: int = setting(between(6, 32))
     max_ttl_days: int = setting(between(1, 36_500))
     public_lookup: bool = setting()
+    reserved: tuple[str, ...] = setting(code_texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class Limits:
     registration_by_code: str = setting(rate)
     mail_by_account: str = setting(rate)
     reset_by_account: str = setting(rate)
+    codes_by_user: str = setting(rate)
     lookup_by_user: str = setting(rate)
     lookup_by_address: str = setting(rate)
     request_by_user: str = setting(rate)

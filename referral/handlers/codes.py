@@ -34,7 +34,7 @@ from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased
 from referral.rules.work import Work, work_on
-from referral.texts import email_key
+from referral.texts import email_key, fold_code
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
@@ -79,6 +79,11 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
 async def create_code(request: web.Request) -> web.Response:
     app, body, me = request.app, request[BODY], request[IDENTITY]
     exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
+    if "code" in body and _is_reserved(body["code"], app[CONFIG]):
+        raise invalid("/code", "This word is reserved.")
+    # Once before it is counted: a wrong body uses up no limit.
+    _expiry(body, now(), app[CONFIG])
+    await app[LIMITER].hit("codes_by_user", me.user_id)
     async with work_on(request) as work:
         expires_at = _expiry(body, work.moment, app[CONFIG])
         assert expires_at is not None
@@ -86,7 +91,7 @@ async def create_code(request: web.Request) -> web.Response:
         put_aside = await codes.revoke_codes_in_the_way(
             work.conn, me.user_id, work.moment, replace=body.get("replace", False)
         )
-        with translated({"codes_one_unrevoked": exists}):
+        with translated({"codes_one_unrevoked": exists, "codes_pkey": _taken()}):
             code = await _insert(work, me, body.get("code"), expires_at, body.get("max_uses"))
         replaced = put_aside.values(str)
         work.invalidates_code(*replaced)
@@ -99,15 +104,26 @@ async def create_code(request: web.Request) -> web.Response:
 
 async def _insert(work: Work, me: LiveSession, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:
     """Insert the code of this text or, without one, of a text nobody has."""
-    length = work.request.app[CONFIG].codes.length
+    config = work.request.app[CONFIG]
     for _ in range(1 if text else ATTEMPTS):
-        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(length))
+        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
+        if not text and _is_reserved(chosen, config):
+            continue
         code = await codes.insert_code(work.conn, chosen, me.user_id, work.moment, expires_at, max_uses)
         if code is not None:
+            await users.increment_code_count(work.conn, me.user_id)
             return code
     if await users.find_contact(work.conn, me.user_id) is None:
         raise erased()
-    raise Problem("code-taken", "This text is or was somebody's code. Choose another.")
+    raise _taken()
+
+
+def _taken() -> Problem:
+    return Problem("code-taken", "This text, or one that reads alike, is or was somebody's code. Choose another.")
+
+
+def _is_reserved(text: str, config: Config) -> bool:
+    return fold_code(text) in map(fold_code, config.codes.reserved)
 
 
 def _facts(code: codes.Code) -> dict[str, Any]:
@@ -147,7 +163,7 @@ async def list_codes(request: web.Request) -> web.Response:
     me, query, moment = request[IDENTITY], request[QUERY], now()
     before, limit = read_cursor(query), query["limit"]
     async with request.app[DATABASE].reader() as conn:
-        total = await codes.count_codes(conn, me.user_id)
+        total = await codes.find_code_count(conn, me.user_id)
         found = await codes.list_codes(conn, me.user_id, before, limit + 1)
     document, headers = page(
         request,
@@ -293,7 +309,7 @@ async def find_code_by_email(request: web.Request) -> web.Response:
     tags=["Codes"],
     operationId="getCode",
     summary="Look a code up",
-    description="Codes compare without case.",
+    description="Codes compare without case, O is taken for 0, and I and L for 1.",
     problems=("not-found",),
 )
 @response_schema(ActiveCodeSchema, 200, description="The active code")
@@ -357,7 +373,7 @@ async def update_code(request: web.Request) -> web.Response:
             edited = await codes.update_code(work.conn, text, _owner(me), change)
         if edited is None:
             raise await _refusal(work.conn, text, me)
-        work.invalidates_code(text)
+        work.invalidates_code(edited.code)
         await work.record("code-edited", user=edited.referrer_id, **_facts(edited))
     return answer(code_view(edited, work.moment))
 
@@ -378,7 +394,7 @@ async def delete_code(request: web.Request) -> web.Response:
         ended = await codes.revoke_code(work.conn, text, _owner(me), work.moment)
         if ended is None:
             raise await _refusal(work.conn, text, me)
-        work.invalidates_code(text)
+        work.invalidates_code(ended.code)
         if ended.revoked_at == work.moment:
-            await work.record("code-ended", user=ended.referrer_id, code=text)
+            await work.record("code-ended", user=ended.referrer_id, code=ended.code)
     return web.Response(status=204)

@@ -27,7 +27,7 @@ from referral.rules.mailed_links import email_taken
 from referral.rules.referring import check_code, come_by
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
-from referral.texts import email_key, key_of
+from referral.texts import email_key, fold_code, key_of
 from referral.vendors.hunter import EMAIL_VERIFIER
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY
@@ -72,7 +72,7 @@ async def register(request: web.Request) -> web.Response:
             # The code is judged first: what is said of it must not depend on whether the address has an account.
             async with app[DATABASE].reader() as conn:
                 await check_code(conn, code, now())
-            await app[LIMITER].check("registration_by_code", code)
+            await app[LIMITER].check("registration_by_code", fold_code(code))
         await app[EMAIL_VERIFIER].check(email)
         password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
         return answer(await _make_account(request, email, username, code, password_hash), 201, NO_STORE)
@@ -124,6 +124,6 @@ async def _make_account(
     assert account is not None
     if code and not known:
         # Only now: whoever is refused must not use up what others may register by.
-        await app[LIMITER].allows("registration_by_code", code)
+        await app[LIMITER].allows("registration_by_code", fold_code(code))
     app[METRICS].registrations.labels("yes" if code and not known else "no").inc()
     return {"user": user_view(account, work.moment), "attribution": attribution, **tokens}

@@ -1,4 +1,7 @@
-"""Codes: statements of `sql/codes.sql`."""
+"""Codes: statements of `sql/codes.sql`.
+
+A code is given by its text in upper case, or by any other that folds alike (`texts.fold_code`).
+"""
 
 from dataclasses import dataclass
 
@@ -55,7 +58,8 @@ class CodeChange:
 async def insert_code(
     conn: Connection, code: str, referrer_id: str, created_at: int, expires_at: int, max_uses: int | None
 ) -> Code | None:
-    """Make a code; None when its text is taken. Violates codes_one_unrevoked when the user has an unrevoked one."""
+    """Make a code; None when its folded text is taken. Violates codes_one_unrevoked when the user has an unrevoked one, and
+    may violate codes_pkey when the text itself is taken. `users.increment_code_count` belongs into the same transaction."""
     return await conn.one(
         "insert_code",
         Code,
@@ -99,8 +103,9 @@ async def list_codes(conn: Connection, referrer_id: str, before: tuple[int, str]
     )
 
 
-async def count_codes(conn: Connection, referrer_id: str) -> int:
-    return await conn.value("count_codes", int, referrer_id=referrer_id) or 0
+async def find_code_count(conn: Connection, referrer_id: str) -> int:
+    """How many codes the user ever made."""
+    return await conn.value("find_code_count", int, referrer_id=referrer_id) or 0
 
 
 async def update_code(conn: Connection, code: str, owner_id: str | None, change: CodeChange) -> OwnedCode | None:

@@ -165,6 +165,11 @@ async def update_email(conn: Connection, user_id: str, email: str, email_key: st
     await conn.run("update_email", user_id=user_id, email=email, email_key=email_key, now=now)
 
 
+async def increment_code_count(conn: Connection, user_id: str) -> None:
+    """Count one more code of the user, in the transaction that inserts it. This is deferred."""
+    conn.defer("increment_code_count", user_id=user_id)
+
+
 async def increment_referral_count(conn: Connection, code: str) -> bool:
     """Count one more referral of the code's owner.
 

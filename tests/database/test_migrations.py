@@ -374,3 +374,42 @@ def test_going_back_leaves_an_address_its_key_where_the_former_one_is_taken(empt
         backend.rollback_migrations(backend.to_rollback(yoyo.migrations.MigrationList(later)))
         found = backend.execute("SELECT email_key FROM users ORDER BY id").fetchall()
         assert [key for (key,) in found] == ["a@strasse.de", "a@xn--strae-oqa.de"]
+# The step that folds codes
+
+# Four that fold alike, of which the oldest that is not revoked gets the key; one that looks like a word of the API; one
+# alone.
+FOLDED = {
+    "PR0M0": ("alice", 1, 5, None),
+    "PROMO": ("bob", 2, None, "PR0M0"),
+    "PROM0": ("carol", 3, None, None),
+    "PR0MO": ("alice", 4, 5, None),
+    "BY-EMA1L": ("dave", 1, None, None),
+    "L1L1O": ("erin", 6, None, "11110"),
+}
+
+
+def test_codes_that_fold_alike_stay_and_one_of_them_gets_the_key(empty_url: str) -> None:
+    migrations = read_migrations()
+    with connect(empty_url) as backend:
+        step = yoyo.migrations.MigrationList([one for one in migrations if one.id == "0040.codes-folded"])
+        backend.apply_migrations(yoyo.migrations.MigrationList([one for one in migrations if one.id <= "0013.open-words"]))
+        with backend.transaction():
+            for name in sorted({owner for owner, *_ in FOLDED.values()}):
+                backend.execute(
+                    "INSERT INTO users (id, email, email_key, password_hash, role, created_at)"
+                    f" VALUES ('{name}', '{name}', '{name}', 'x', 'user', 1)"
+                )
+            for text, (owner, created_at, revoked_at, _) in FOLDED.items():
+                backend.execute(
+                    "INSERT INTO codes (code, referrer_id, created_at, expires_at, revoked_at)"
+                    f" VALUES ('{text}', '{owner}', {created_at}, 99, {revoked_at or 'NULL'})"
+                )
+        before = [tuple(row) for row in backend.execute("SELECT * FROM codes ORDER BY code")]
+        for _ in range(2):
+            backend.apply_migrations(step)
+            keys = dict(backend.execute("SELECT code, code_key FROM codes"))
+            assert keys == {text: key for text, (*_, key) in FOLDED.items()}
+            counts = dict(backend.execute("SELECT id, code_count FROM users"))
+            assert counts == {"alice": 2, "bob": 1, "carol": 1, "dave": 1, "erin": 1}
+            backend.rollback_migrations(step)
+            assert [tuple(row) for row in backend.execute("SELECT * FROM codes ORDER BY code")] == before

@@ -155,6 +155,7 @@ KEPT = {
     ("insert_event", "audit_events_email"): "the statement leaves the e-mail out where there is a user",
     ("insert_event", "audit_events_event"): "the events are a Literal, and each of them has the shape",
     ("revoke_codes_in_the_way", "codes_one_unrevoked"): "revoking takes a row out of this partial index",
+    ("increment_code_count", "users_code_count"): "a count that grows does not become negative",
 }
 
 
@@ -192,7 +193,7 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
 def test_only_statements_that_can_break_no_rule_are_deferred(dialect: str, migrated_database: Path) -> None:
     names = set(deferred_statements())
-    assert len(names) == 2
+    assert len(names) == 3
     with closing(sqlite3.connect(migrated_database)) as file:
         touched = {(name, rule) for name in names for rule in rules_touched(file, load_statements(dialect)[name].sql)}
         # The reading of rules finds what there is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -81,7 +82,7 @@ async def test_a_custom_code_is_kept_in_upper_case_and_reserved_words_are_nobody
         answer = await alice.post("/codes", {"code": given, "ttl_days": 1, "replace": True})
         assert (answer.status, answer.body["code"]) == (201, kept)
         assert answer.headers["Location"].endswith(f"/{kept}")
-    for word in ("current", "CURRENT", "by-email", "By-Email"):
+    for word in ("current", "CURRENT", "by-email", "By-Email", "by-emai1", "BY-EMAII"):
         answer = await alice.post("/codes", {"code": word, "ttl_days": 1, "replace": True})
         assert (answer.status, answer.pointers) == (422, ["/code"])
 
@@ -146,6 +147,23 @@ async def test_all_codes_that_the_caller_ever_had_are_listed_page_by_page(person
     assert [item["code"] for item in items] == made[::-1]
     assert [item["status"] for item in items] == ["active", *["revoked"] * 4]
     assert pages[-1].body["next_cursor"] is None
+
+
+async def test_the_total_is_how_many_there_are_whatever_is_tried_at_once(person: MakePerson, database_url: str) -> None:
+    alice, bob = await person("alice"), await person("bob")
+    await bob.make_code(code="TAKEN")
+    bodies = [{"ttl_days": 1, "replace": True, **({"code": "taken"} if number % 4 == 0 else {})} for number in range(24)]
+    bodies += [{"ttl_days": 1}] * 8
+    answers = await asyncio.gather(*(alice.post("/codes", body) for body in bodies))
+    assert {answer.status for answer in answers} == {201, 409}
+    made = sum(answer.status == 201 for answer in answers)
+    assert made >= 18
+    assert (
+        (await alice.get("/codes")).body["total"]
+        == await count(database_url, "codes", f"referrer_id = '{alice.id}'")
+        == made
+    )
+    assert (await bob.get("/codes")).body["total"] == 1
 
 
 # Edited

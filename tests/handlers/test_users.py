@@ -197,7 +197,7 @@ async def carol_s_code(carol: Person, database_url: str, before: dict[str, Any])
     """A code of carol's, which `before` is told of."""
     code = await carol.make_code()
     now_there = await everything(database_url)
-    before.update(codes=now_there["codes"], audit_events=now_there["audit_events"])
+    before.update({table: now_there[table] for table in ("users", "codes", "audit_events")})
     return code
 
 

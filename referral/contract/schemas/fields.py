@@ -11,6 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 from referral.clock import rfc_3339
+from referral.texts import fold_code
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -18,7 +19,8 @@ CODE = re.compile(r"[A-Z0-9_-]{4,32}")
 # The same in any case, as the document says it.
 CODE_LENGTH = (4, 32)
 CODE_PATTERN = "^[A-Za-z0-9_-]{4,32}$"
-RESERVED_CODES = frozenset({"CURRENT", "BY-EMAIL"})
+# Words of the API's paths, folded.
+RESERVED_CODES = frozenset(map(fold_code, ("CURRENT", "BY-EMAIL")))
 USERNAME_LENGTH = (2, 32)
 # RFC 5321 section 4.5.3.1.3, without the angle brackets; a domain has at least two labels.
 LONGEST_EMAIL = 254
@@ -118,7 +120,7 @@ class CodeText(fields.Field[str]):
         # ASCII is checked first: upper() would make "SS" of "ß", and so another code.
         if not isinstance(value, str) or not value.isascii() or not CODE.fullmatch(value.upper()):
             raise ValidationError("Must be 4 to 32 of A-Z, 0-9, '-' and '_'.")
-        if value.upper() in RESERVED_CODES:
+        if fold_code(value) in RESERVED_CODES:
             raise ValidationError("This word is reserved.")
         return value.upper()
 
@@ -182,7 +184,10 @@ def token(description: str) -> fields.String:
 def code_text(**kwargs: Any) -> CodeText:
     return CodeText(
         metadata={
-            **about("4 to 32 of A-Z, 0-9, '-' and '_'; stored in upper case, compared without case", EXAMPLE_CODE),
+            **about(
+                "4 to 32 of A-Z, 0-9, '-' and '_'; stored in upper case, compared without case and with O as 0, I, L as 1",
+                EXAMPLE_CODE,
+            ),
             "pattern": CODE_PATTERN,
             "minLength": CODE_LENGTH[0],
             "maxLength": CODE_LENGTH[1],
