@@ -32,6 +32,8 @@ SETTINGS = {
     "REFERRAL_LOG_LEVEL": "debug",
     # On in tests/test_limits.py; elsewhere one address makes more requests than a person does.
     "REFERRAL_LIMITS_ENABLED": "false",
+    # The tests' admin is called just that. As shipped, they are in tests/handlers/test_usernames.py.
+    "REFERRAL_AUTH_RESERVED_USERNAMES": "",
 }
 
 MakeConfig = Callable[..., Config]

@@ -17,7 +17,7 @@ from referral.clock import now, rfc_3339
 from referral.commands import Stop, changed, opened
 from referral.config import Config, ConfigError
 from referral.contract.problems import Problem
-from referral.contract.schemas.fields import Email, Username
+from referral.contract.schemas.fields import Email, NewUsername
 from referral.database import Connection, ConstraintViolation
 from referral.database.migrate import migrate
 from referral.ids import new_id
@@ -86,7 +86,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
     """
     try:
         address = Email().deserialize(email)
-        name = Username().deserialize(username) if username else None
+        name = NewUsername().deserialize(username) if username else None
         if password is not None:
             check_new_password(password, config, "/password")
             check_not_personal(password, "/password", address, name)

@@ -128,6 +128,12 @@ def code_texts(values: tuple[str, ...]) -> str | None:
     return f"must list codes of 4 to 32 of A-Z, 0-9, '-' and '_', not {wrong[0]!r}" if wrong else None
 
 
+def words(values: tuple[str, ...]) -> str | None:
+    """Texts without spaces."""
+    wrong = [value for value in values if not value or not value.isprintable() or " " in value]
+    return f"must list words, not {wrong[0]!r}" if wrong else None
+
+
 def rate(value: str) -> str | None:
     """What the limits library reads, one rate a setting."""
     if re.fullmatch(r"[1-9]\d{0,9}/([1-9]\d{0,4} ?)?(second|minute|hour|day)s?", value):

@@ -20,6 +20,7 @@ from referral.config.checks import (
     secret_length,
     web_origins,
     web_url,
+    words,
 )
 
 
@@ -60,6 +61,7 @@ class Auth:
     bcrypt_rounds: int = setting(between(4, 31))
     password_min_length: int = setting(between(1, 128))
     unverified: str = setting(empty_or(one_of("limited", "full")))
+    reserved_usernames: tuple[str, ...] = setting(words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER
 from referral.metrics import METRICS
 from referral.queries import outbox, users
-from referral.rules.accounts import check_new_password, check_not_personal
+from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
@@ -66,6 +66,8 @@ async def register(request: web.Request) -> web.Response:
     email, username, code = body["email"], body.get("username"), body.get("referral_code")
     check_new_password(body["password"], app[CONFIG], "/password")
     check_not_personal(body["password"], "/password", email, username)
+    if username:
+        check_not_reserved(username, app[CONFIG])
     await app[LIMITER].hit("registration_by_address", request[ADDRESS])
     try:
         if code:

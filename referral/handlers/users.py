@@ -5,13 +5,14 @@ from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.identity import IDENTITY
 from referral.clock import now
+from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import users
-from referral.rules.accounts import check_own_password, erased, wrong_password
+from referral.rules.accounts import check_not_reserved, check_own_password, erased, wrong_password
 from referral.rules.erasure import erase
 from referral.rules.work import work_on
 from referral.texts import key_of
@@ -52,6 +53,8 @@ async def get_me(request: web.Request) -> web.Response:
 @response_schema(UserSchema, 200, description="The account as it is now")
 async def update_me(request: web.Request) -> web.Response:
     body, me = request[BODY], request[IDENTITY]
+    if body.get("username"):
+        check_not_reserved(body["username"], request.app[CONFIG])
     async with work_on(request) as work:
         if "username" in body:
             username = body["username"]

@@ -17,6 +17,8 @@ from referral.texts import key_of
 # A shorter name may well be part of a word that has nothing to do with it.
 LEAST_NAME = 4
 
+_SEPARATORS = str.maketrans("", "", "._-")
+
 
 def check_new_password(password: str, config: Config, pointer: str) -> None:
     """Raises a problem for a password that is too short, is among the most common ones or, from a page's form, too long."""
@@ -58,6 +60,16 @@ async def check_own_password(request: web.Request, password: str, refusal: Event
             await record_refusal(request, refusal)
             raise wrong_password()
     return contact, found.password_hash
+
+
+def check_not_reserved(username: str, config: Config) -> None:
+    """Raises a problem for a username that is reserved, in any case, or with '.', '_' or '-' anywhere in it."""
+    if _bare(username) in map(_bare, config.auth.reserved_usernames):
+        raise invalid("/username", "This name is reserved.")
+
+
+def _bare(username: str) -> str:
+    return key_of(username).translate(_SEPARATORS)
 
 
 def erased() -> Problem:

@@ -11,6 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 from referral.clock import rfc_3339
+from referral.contract.usernames import objection_to
 from referral.texts import fold_code
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
@@ -94,7 +95,10 @@ class Email(fields.Field[str]):
 
 
 class Username(fields.Field[str]):
-    """2 to 32 letters and digits of any script, with . _ - after the first; NFKC, so that look-alike forms are one."""
+    """2 to 32 letters and digits of any script, with . _ - after the first; NFKC, so that look-alike forms are one.
+
+    This is for whoever signs in by a name, under whatever rule it was chosen.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -111,6 +115,17 @@ class Username(fields.Field[str]):
 def _in_username(character: str) -> bool:
     # Letters, their combining marks and decimal digits; no spaces, controls, bidi overrides or invisible characters.
     return character in "._-" or unicodedata.category(character) in ("Ll", "Lu", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd")
+
+
+class NewUsername(Username):
+    """A username that is chosen now."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs)
+        objection = objection_to(name)
+        if objection:
+            raise ValidationError(objection)
+        return name
 
 
 class CodeText(fields.Field[str]):
@@ -196,10 +211,14 @@ def code_text(**kwargs: Any) -> CodeText:
     )
 
 
-def username(**kwargs: Any) -> Username:
-    return Username(
+def username(**kwargs: Any) -> NewUsername:
+    return NewUsername(
         metadata={
-            **about("2 to 32 letters and digits of any script, '.', '_' and '-'; unique without case", "alice"),
+            **about(
+                "2 to 32 letters and digits of one script (or Latin among Chinese, Japanese or Korean), '.', '_' and '-' "
+                "after the first; nothing invisible, no reserved word; unique without case, compared in NFKC",
+                "alice",
+            ),
             "minLength": USERNAME_LENGTH[0],
             "maxLength": USERNAME_LENGTH[1],
         },

@@ -1,0 +1,79 @@
+"""Which usernames may be chosen: those that Unicode's UTS 39 calls highly restrictive, so that nobody passes for somebody
+else.
+
+An account keeps a name that it chose under a former rule, and signs in by it. Words that an operator reserves are no matter
+of this module (`rules/accounts.py`).
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import reduce
+
+from unicodedataplus import script_extensions
+
+# Default_Ignorable_Code_Point (DerivedCoreProperties.txt): most programs show nothing at all for these. The joiners of
+# Persian and of Indian scripts are among them, as UTS 39 section 3.1 and RFC 8264 section 9.8 have it: two names must not
+# differ by them alone.
+IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+# UTS 39 section 5.4: nonspacing marks in a row that some language may need.
+MOST_MARKS = 4
+
+# UTS 39 section 5.1: characters of these scripts are also characters of the writing systems that mix them.
+WRITING_SYSTEMS = {
+    "Hani": {"Hanb", "Jpan", "Kore"},
+    "Hira": {"Jpan"},
+    "Kana": {"Jpan"},
+    "Hang": {"Kore"},
+    "Bopo": {"Hanb"},
+}
+# Section 5.2: those that are written with Latin letters among them.
+WITH_LATIN = frozenset({"Hanb", "Jpan", "Kore"})
+# Digits, punctuation and marks that go with every script.
+OF_ALL_SCRIPTS = frozenset({"Zyyy", "Zinh"})
+
+
+def objection_to(name: str) -> str | None:
+    """What speaks against choosing this name, as a sentence, or None. The name is in NFKC, and not long."""
+    if IGNORABLE.search(name):
+        return "Must not hold invisible characters."
+    if _has_stacked_marks(name):
+        return f"Must not have more than {MOST_MARKS} marks on a letter, nor one of them twice."
+    if len({ord(character) - int(character) for character in name if character.isdecimal()}) > 1:
+        return "Must not mix digits of several scripts."
+    if not _is_of_one_script(name):
+        return "Must not mix letters of several scripts."
+    return None
+
+
+def _has_stacked_marks(name: str) -> bool:
+    marks = ""
+    # Decomposed: a letter that has a mark built in bears one.
+    for character in unicodedata.normalize("NFD", name):
+        if unicodedata.category(character) not in ("Mn", "Me"):
+            marks = ""
+        elif marks.endswith(character) or len(marks) == MOST_MARKS:
+            return True
+        else:
+            marks += character
+    return False
+
+
+def _is_of_one_script(name: str) -> bool:
+    """Whether one script, or one writing system that mixes scripts, has all letters; Latin may stand among those of East
+    Asia."""
+    scripts = [found for found in map(_scripts_of, name) if not found & OF_ALL_SCRIPTS]
+    others = [found for found in scripts if "Latn" not in found]
+    return not others or bool(_in_all(scripts)) or bool(_in_all(others) & WITH_LATIN)
+
+
+def _scripts_of(character: str) -> frozenset[str]:
+    found = frozenset(script_extensions(character))
+    return found.union(*(WRITING_SYSTEMS[script] for script in found & WRITING_SYSTEMS.keys()))
+
+
+def _in_all(several: Iterable[frozenset[str]]) -> frozenset[str]:
+    return reduce(frozenset.intersection, several)
