@@ -38,6 +38,7 @@ from referral.handlers import (
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.log import LOG_REQUEST, open_request_log
 from referral.metrics import METRICS, Metrics
+from referral.rules.strangers import STRANGERS_EVENTS, StrangersEvents
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
@@ -72,6 +73,7 @@ def create_app(config: Config) -> web.Application:
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
     app[LOG_REQUEST] = open_request_log()
+    app[STRANGERS_EVENTS] = StrangersEvents()
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)

@@ -201,6 +201,16 @@ def _client_address(peer: str, forwarded_for: str, trusted: Networks) -> str:
     return str(address)
 
 
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str:
+    """The network of a `client_address`, as providers give them out: an IPv4 /24, an IPv6 /48."""
+    try:
+        found = ipaddress.ip_network(address)
+    except ValueError:
+        return address
+    return str(found.supernet(new_prefix=24 if found.version == 4 else 48))
+
+
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     with_port = WITH_PORT.fullmatch(text)
     try:

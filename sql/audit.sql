@@ -7,6 +7,15 @@ VALUES (:id, :at, :event, :actor_id, :user_id,
         :address, :request_id, :detail)
 ON CONFLICT (id) DO NOTHING;
 
+-- name: count_left_out(id, at, user_id, address, detail)!
+-- Deferred, and so a statement that breaks no rule. The one event of the record that changes: its count grows, also when of two
+-- transactions the one with the greater count comes first.
+INSERT INTO audit_events (id, at, event, user_id, address, detail)
+VALUES (:id, :at, 'events-left-out', :user_id, :address, :detail)
+ON CONFLICT (id) DO UPDATE SET detail = excluded.detail
+WHERE length(excluded.detail) > length(audit_events.detail)
+   OR (length(excluded.detail) = length(audit_events.detail) AND excluded.detail > audit_events.detail);
+
 -- name: find_events(event, since, page_size)
 -- Newest first, of one kind or, with null, of all.
 SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
@@ -31,6 +40,13 @@ UPDATE audit_events SET address = NULL WHERE actor_id = :user_id OR (user_id = :
 -- With the account, what was tried with its e-mail address. Apart from the above: most events have none, and a plan for both
 -- would read them all.
 UPDATE audit_events SET email = NULL, address = NULL WHERE email = :email_key;
+
+-- name: delete_old_events_of_nobody(before, batch_size)
+-- As below, what belongs to no account.
+DELETE FROM audit_events WHERE id IN (
+    SELECT id FROM audit_events WHERE user_id IS NULL AND at < :before ORDER BY at LIMIT :batch_size
+)
+RETURNING id;
 
 -- name: delete_old_events(before, batch_size)
 -- So many at a time: a shorter retention must not hold everybody's writes up while a year goes.

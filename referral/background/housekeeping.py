@@ -42,8 +42,11 @@ async def _delete_expired(config: Config, database: Database) -> None:
 
 
 async def _delete_old_events(config: Config, database: Database) -> None:
-    days = config.audit.keep_days
-    count = OLD_EVENTS if days else 0
-    while count == OLD_EVENTS:
-        async with database.transaction() as conn:
-            count = await audit.delete_old_events(conn, clock.now() - days * clock.DAY, OLD_EVENTS)
+    for delete, days in (
+        (audit.delete_old_events_of_nobody, config.audit.keep_days_unknown),
+        (audit.delete_old_events, config.audit.keep_days),
+    ):
+        count = OLD_EVENTS if days else 0
+        while count == OLD_EVENTS:
+            async with database.transaction() as conn:
+                count = await delete(conn, clock.now() - days * clock.DAY, OLD_EVENTS)

@@ -125,6 +125,7 @@ class Attribution:
 @dataclass(frozen=True, slots=True)
 class Audit:
     keep_days: int = setting(between(0, 36_500))
+    keep_days_unknown: int = setting(between(0, 36_500))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
+
 from referral.database import Connection
 
 EventName = Literal[
@@ -36,6 +38,7 @@ EventName = Literal[
     "account-erased",
     "account-disowned",
     "erasure-refused",
+    "events-left-out",
 ]
 
 
@@ -71,6 +74,15 @@ async def insert_event(conn: Connection, event: Event) -> None:
     )
 
 
+async def count_left_out(
+    conn: Connection, event_id: str, at: int, user_id: str | None, address: str | None, count: int
+) -> None:
+    """Record that so many events were left out since then (ms), about an account or from a network. The event of this id is
+    there once: it gets the new count. This is deferred."""
+    detail = orjson.dumps({"count": count}).decode()
+    conn.defer("count_left_out", id=event_id, at=at, user_id=user_id, address=address, detail=detail)
+
+
 async def find_events(conn: Connection, event: str | None, since: int, limit: int) -> list[Event]:
     """The latest events since a time (ms), of one kind or of all, newest first."""
     return await conn.all("find_events", Event, event=event, since=since, page_size=limit)
@@ -93,6 +105,11 @@ async def erase_addresses(conn: Connection, user_id: str) -> None:
 async def erase_email(conn: Connection, email_key: str) -> None:
     """Take both addresses from the events that have this e-mail address."""
     await conn.run("erase_email", email_key=email_key)
+
+
+async def delete_old_events_of_nobody(conn: Connection, before: int, batch_size: int) -> int:
+    """As `delete_old_events`, those that belong to no account."""
+    return len(await conn.values("delete_old_events_of_nobody", str, before=before, batch_size=batch_size))
 
 
 async def delete_old_events(conn: Connection, before: int, batch_size: int) -> int:

@@ -21,9 +21,10 @@ from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.database import DATABASE, Connection
 from referral.ids import REQUEST_ID, new_id
-from referral.limits import ADDRESS
+from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
 from referral.queries import audit, codes, outbox
+from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
 
 class Wakeable(Protocol):
@@ -72,10 +73,13 @@ class Work:
         """Record a security event in the transaction: it is kept if and only if what it records is.
 
         By default the actor is who is signed in, and the user is the actor. Give `email` only where no account is known.
-        `detail` becomes JSON, without what is None; it must not hold a password or a token.
+        `detail` becomes JSON, without what is None; it must not hold a password or a token. Of what strangers cause, so much
+        an hour is recorded (`strangers.py`).
         """
         identity = self.request.get(IDENTITY)
         actor_id = actor or (identity.user_id if identity else None)
+        if actor_id is None and await self._left_out(user):
+            return
         event_id, facts = new_id(), {name: value for name, value in detail.items() if value is not None}
         found = audit.Event(
             id=event_id,
@@ -89,6 +93,21 @@ class Work:
             detail=orjson.dumps(facts).decode(),
         )
         await audit.insert_event(self.conn, found)
+
+    async def _left_out(self, user_id: str | None) -> bool:
+        """Whether an event of a stranger, about this account or none, is one too many. It is counted in the record then."""
+        counts, network = self.request.app[STRANGERS_EVENTS], network_of(self.request[ADDRESS])
+        place: str | None = None
+        if user_id:
+            left_out = counts.count(user_id, MOST_EVENTS, self.moment)
+        else:
+            left_out, place = counts.count(network, MOST_EVENTS, self.moment), network
+            if left_out is None:
+                left_out, place = counts.count("", MOST_EVENTS_IN_ALL, self.moment), None
+        if left_out is None:
+            return False
+        await audit.count_left_out(self.conn, left_out.id, left_out.since, user_id, place, left_out.count)
+        return True
 
     async def queue_mail(
         self, kind: outbox.MailKind, user_id: str | None, recipient: str, *, wake_after: float = 0.0, **params: Any

@@ -69,6 +69,7 @@ EXPECTED: dict[str, Any] = {
     "limits.request_by_address": "300/minute",
     "attribution.readdress_days": 90,
     "audit.keep_days": 365,
+    "audit.keep_days_unknown": 30,
     "log.level": "info",
     "log.format": "text",
 }
@@ -118,6 +119,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     **{f"limits.{name}": ("7/15 minutes", "7/15 minutes") for name in RATES},
     "attribution.readdress_days": ("0", 0),
     "audit.keep_days": ("0", 0),
+    "audit.keep_days_unknown": ("7", 7),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
 }
@@ -187,6 +189,7 @@ BAD: dict[str, tuple[str, ...]] = {
     **{f"limits.{name}": ("", "10", "0/minute", "10/fortnight", "ten/minute", "1/minute;5/hour") for name in RATES},
     "attribution.readdress_days": ("-1", "3651", "forever"),
     "audit.keep_days": ("-1", "36501", "forever"),
+    "audit.keep_days_unknown": ("-1", "36501", "forever"),
     "log.level": ("", "loud", "INFO"),
     "log.format": ("", "xml"),
 }

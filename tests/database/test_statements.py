@@ -154,6 +154,9 @@ KEPT = {
     ("insert_event", "audit_events_pkey"): "ON CONFLICT (id) DO NOTHING",
     ("insert_event", "audit_events_email"): "the statement leaves the e-mail out where there is a user",
     ("insert_event", "audit_events_event"): "the events are a Literal, and each of them has the shape",
+    ("count_left_out", "audit_events_pkey"): "ON CONFLICT (id) DO UPDATE",
+    ("count_left_out", "audit_events_email"): "the statement has no e-mail",
+    ("count_left_out", "audit_events_event"): "the statement names the event, which has the shape",
     ("revoke_codes_in_the_way", "codes_one_unrevoked"): "revoking takes a row out of this partial index",
     ("increment_code_count", "users_code_count"): "a count that grows does not become negative",
 }
@@ -174,6 +177,8 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
         assert statement.lstrip().startswith(("--", "SELECT"))
         return set()
     table, updated = written[1], re.search(r"\bSET\b(.*?)\bWHERE\b", statement, re.DOTALL)
+    # An insert writes every column, whatever it does where there is a row already.
+    updated = None if written[0].startswith("INSERT") else updated
     assert not statement.lstrip().startswith("DELETE"), "rows of other tables may refer to it"
     columns = (
         set(re.findall(r"(\w+) =", updated[1]))
@@ -193,7 +198,7 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
 def test_only_statements_that_can_break_no_rule_are_deferred(dialect: str, migrated_database: Path) -> None:
     names = set(deferred_statements())
-    assert len(names) == 3
+    assert len(names) == 4
     with closing(sqlite3.connect(migrated_database)) as file:
         touched = {(name, rule) for name in names for rule in rules_touched(file, load_statements(dialect)[name].sql)}
         # The reading of rules finds what there is.
