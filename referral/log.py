@@ -1,7 +1,7 @@
 """The log: text for people or one JSON object a line, on standard error, written behind (`line_writer.py`).
 
-Nobody can forge a line by what they send. In text, control characters are escaped and tracebacks are indented; in JSON,
-everything but printable ASCII is escaped.
+No message and no traceback keeps an e-mail address. Nobody can forge a line by what they send. In text, control characters
+are escaped and tracebacks are indented; in JSON, everything but printable ASCII is escaped.
 """
 
 import json
@@ -17,6 +17,7 @@ from aiohttp import web
 
 from referral.config.sections import Log
 from referral.line_writer import LineWriter
+from referral.texts import without_addresses
 
 # Facts of a record beside its message. The first three are in the message of a request, and in JSON they are members, too.
 REQUEST = ("method", "route", "status")
@@ -50,13 +51,14 @@ class TextFormatter(logging.Formatter):
     """A line for people: time (UTC), level, logger, message, then the facts as name=value; a traceback indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
+        message = without_addresses(record.getMessage())
         words = [
-            f"{_to_the_second(int(record.created))}Z {record.levelname} {record.name}: {record.getMessage()}",
+            f"{_to_the_second(int(record.created))}Z {record.levelname} {record.name}: {message}",
             *(f"{name}={value}" for name in FACTS if (value := getattr(record, name, None)) is not None),
         ]
         lines = [" ".join(words)]
         if record.exc_info:
-            lines += self.formatException(record.exc_info).split("\n")
+            lines += without_addresses(self.formatException(record.exc_info)).split("\n")
         return "\n    ".join(map(escape, lines))
 
     def format_request(self, answered: Answered, offset: float) -> str:
@@ -78,11 +80,11 @@ class JsonFormatter(logging.Formatter):
             "time": f"{_to_the_second(int(record.created))}.{int(record.created % 1 * 1000):03}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_addresses(record.getMessage()),
             **{name: value for name in (*REQUEST, *FACTS) if (value := getattr(record, name, None)) is not None},
         }
         if record.exc_info:
-            document["traceback"] = self.formatException(record.exc_info)
+            document["traceback"] = without_addresses(self.formatException(record.exc_info))
         return json.dumps(document, default=str)
 
     def format_request(self, answered: Answered, offset: float) -> str:

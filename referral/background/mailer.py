@@ -22,10 +22,11 @@ from referral.config import Config
 from referral.config.addresses import address_of, mailbox_of
 from referral.database import Connection, Database, DatabaseUnavailable
 from referral.mail import open_transport
-from referral.mail.compose import compose, mask
+from referral.mail.compose import compose
 from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure
 from referral.metrics import Metrics
 from referral.queries import one_time_tokens, outbox, users
+from referral.texts import without_addresses
 
 log = logging.getLogger(__name__)
 
@@ -123,14 +124,14 @@ class Mailer(QueueWorker[outbox.Mail]):
                 await self.put_off(mail, str(failure), pause, mail.attempts - 1)
 
     async def postpone(self, item: outbox.Mail, error: str, pause: int, attempts: int) -> None:
-        error = error.replace(item.recipient, mask(item.recipient))
+        error = without_addresses(error)
         log.warning("mail %s (%s) is tried again in %d s: %s", item.id, item.kind, pause // 1000, error)
         self._metrics.mail.labels(item.kind, "postponed").inc()
         async with self.database.transaction() as conn:
             await outbox.postpone_mail(conn, item.id, clock.now() + pause, attempts, error)
 
     async def give_up(self, item: outbox.Mail, error: str) -> None:
-        error = error.replace(item.recipient, mask(item.recipient))
+        error = without_addresses(error)
         log.error("mail %s (%s) is given up: %s", item.id, item.kind, error)
         self._metrics.mail.labels(item.kind, "failed").inc()
         async with self.database.transaction() as conn:

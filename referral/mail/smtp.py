@@ -13,6 +13,7 @@ import aiosmtplib
 
 from referral.config.addresses import SMTPAddress
 from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure, is_international
+from referral.texts import without_addresses
 
 # In seconds. RFC 5321 section 4.5.3.2 would wait minutes at each step. A server that hangs must not hold the queue up that
 # long, and a mail that is given up too early is only sent again. The wait after the last line is the longest: a server may
@@ -151,5 +152,7 @@ def _reply(error: aiosmtplib.SMTPResponseException) -> str:
 
 
 def _printable(text: str) -> str:
-    # A server may answer anything; this goes to the log, to the database and to a terminal.
-    return " ".join("".join(character if character.isprintable() else " " for character in text[:300]).split())
+    # A server may answer anything; this goes to the log, to the database and to a terminal. Half an address would not look
+    # like one: addresses go before the text is cut.
+    printable = "".join(character if character.isprintable() else " " for character in text[:4_000])
+    return " ".join(without_addresses(printable)[:300].split())

@@ -33,6 +33,7 @@ from referral.config.addresses import SMTPAddress, mailbox_of, parse_smtp_url
 from referral.database import Database
 from referral.database.opening import open_database
 from referral.ids import new_id
+from referral.log import TextFormatter
 from referral.mail import smtp
 from referral.mail.smtp import SMTPTransport
 from referral.mail.transport import TransportFailure
@@ -451,6 +452,34 @@ async def test_a_wrong_password_is_no_mails_fault(
 # Refusals
 
 
+@pytest.mark.parametrize("code", ["450", "550", "MAIL"])
+async def test_no_address_that_a_server_quotes_is_kept_however_it_spells_it(
+    server: MailServer,
+    make_mailer: MakeMailer,
+    queue: Queue,
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+    code: str,
+) -> None:
+    await queue("Alice.Smith@xn--mller-kva.example")
+    hostile = (
+        "<ALICE.SMITH@XN--MLLER-KVA.EXAMPLE>, alice.smith@mueller.example; orcpt=rfc822;alice.smith+40xn--mller-kva.example "
+        'to "alice smith"@mueller.example /unsubscribe?to=alice.smith%40xn--mller-kva.example '
+        f"{'x' * 60} alice.smith@mueller.example"
+    )
+    server.refuse("MAIL" if code == "MAIL" else "RCPT", f"{'553' if code == 'MAIL' else code} 5.1.1 {hostile}", times=1)
+    mailer = make_mailer(server)
+    with suppress(Rest):
+        await mailer.work_off()
+    [kept] = await waiting(database)
+    assert kept.last_error is not None
+    assert "5.1.1" in kept.last_error
+    written = "\n".join(TextFormatter().format(record) for record in caplog.records if record.name.startswith("referral"))
+    assert "5.1.1" in written
+    for text in (kept.last_error, written):
+        assert not re.search("alice|smith|ller|xn--", text, re.IGNORECASE), text
+
+
 @pytest.mark.parametrize("stage", ["RCPT", "DATA", "END"])
 async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance, stage: str
@@ -464,7 +493,7 @@ async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
 
     [failed] = await waiting(database)
     assert failed.failed_at is not None
-    assert failed.last_error == "the mail server answered 554 5.7.1 No, [31m<a***@example.com>"
+    assert failed.last_error == "the mail server answered 554 5.7.1 No, [31m<[address]>"
     assert (failed.recipient, server.recipients) == ("alice@example.com", ["bob@example.com"])
     assert server.connections == 1
     advance(3 * 86_400)
