@@ -3,7 +3,10 @@
 import uuid_utils
 from aiohttp import web
 
+# What the answer and the log call a request: the client's own id, if it sent a sane one.
 REQUEST_ID = web.RequestKey("request_id", str)
+# What is kept: an id of the service's own, because a client's may hold anything.
+OWN_REQUEST_ID = web.RequestKey("own_request_id", str)
 
 
 def new_id() -> str:

@@ -88,6 +88,8 @@ async def test_a_request_is_one_line_with_id_route_status_milliseconds_and_user(
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", document.pop("time"))
             assert document.pop("milliseconds") >= 0
             assert document.pop("user_id", None) == user_id
+            assert ("own_id" in document) == (request_id == "mine-1")
+            document.pop("own_id", None)
             assert document == {
                 "level": "info",
                 "logger": "referral.requests",
@@ -99,7 +101,8 @@ async def test_a_request_is_one_line_with_id_route_status_milliseconds_and_user(
             }
         else:
             user = f" user_id={user_id}" if user_id else ""
-            facts = rf"request_id={re.escape(request_id)} milliseconds=\d+\.\d{user}"
+            own = r" own_id=[0-9a-f-]{36}" if request_id == "mine-1" else ""
+            facts = rf"request_id={re.escape(request_id)} milliseconds=\d+\.\d{user}{own}"
             assert re.fullmatch(HEAD.pattern + re.escape(f"{method} {route} {status}") + " " + facts, line), line
 
 

@@ -24,6 +24,7 @@ async def keep_house(config: Config, database: Database) -> None:
         try:
             await _delete_expired(config, database)
             await _delete_old_events(config, database)
+            await database.purge()
         except DatabaseUnavailable as error:
             log.warning("housekeeping put off: %s", error)
         except Exception:

@@ -64,6 +64,10 @@ class Mailer(QueueWorker[outbox.Mail]):
         self._transport = open_transport(config.mail.url)
         self._outages = 0
 
+    async def forget(self, address: str) -> None:
+        """Delete the mails to this address that were written to files. Raises OSError."""
+        await self._transport.forget(address)
+
     async def find_next_time(self, conn: Connection) -> int | None:
         return await outbox.find_next_mail_time(conn)
 
@@ -89,6 +93,9 @@ class Mailer(QueueWorker[outbox.Mail]):
             message = await self._compose(mail)
             if message is not None:
                 await send(message)
+                if await self._find_contact(mail) is None:
+                    # Erased meanwhile, together with the mails that were there then.
+                    await self.forget(message["To"].addresses[0].addr_spec)
                 self._outages = 0
                 self._metrics.mail.labels(mail.kind, "sent").inc()
         except (TransportFailure, DatabaseUnavailable):
@@ -139,12 +146,7 @@ class Mailer(QueueWorker[outbox.Mail]):
 
     async def _compose(self, mail: outbox.Mail) -> EmailMessage | None:
         """The message, or None when there is nobody to write to any more, or nothing to ask for."""
-        async with self.database.reader() as conn:
-            contact = (
-                await users.find_contact(conn, mail.user_id)
-                if mail.user_id
-                else await users.find_contact_by_email(conn, mail.recipient)
-            )
+        contact = await self._find_contact(mail)
         if contact is None or contact.suspended_at is not None:
             return None
         if mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None:
@@ -158,6 +160,12 @@ class Mailer(QueueWorker[outbox.Mail]):
             facts["link"] = f"{self._links}/{page}?token={quote(token)}"
             facts["disown_link"] = f"{self._links}/disown?token={quote(token)}"
         return compose(mail, self._sender, recipient, facts)
+
+    async def _find_contact(self, mail: outbox.Mail) -> users.Contact | None:
+        async with self.database.reader() as conn:
+            if mail.user_id:
+                return await users.find_contact(conn, mail.user_id)
+            return await users.find_contact_by_email(conn, mail.recipient)
 
     async def _make_token(self, user_id: str, purpose: one_time_tokens.Purpose, email: str, ttl: int) -> str:
         # It is made when the mail is sent, not when it is queued: no token that works lies in the outbox.

@@ -141,6 +141,11 @@ class Database(Protocol):
         """Whether the latest commit failed for want of space, or because the disk took nothing."""
         ...
 
+    async def purge(self) -> None:
+        """See to it that what was deleted leaves the disk, as far as this is the service's to do. Raises
+        DatabaseUnavailable."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -209,6 +209,9 @@ class PostgresDatabase:
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
             await self._pool.release(raw, timeout=ROLLBACK_TIMEOUT)
 
+    async def purge(self) -> None:
+        """Nothing: VACUUM, which PostgreSQL runs by itself, and the retention of its log are the operator's."""
+
     async def close(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):

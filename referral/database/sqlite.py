@@ -24,6 +24,8 @@ BUSY_TIMEOUT_MS = 5_000
 
 # Bytes that the disk must have left. A transaction adds some ten pages of 4 KB to the log.
 LEAST_FREE = 256 * 1024
+# Seconds between attempts to empty the log, which a reader holds while its statement runs.
+PURGE_PAUSES = (0.01, 0.05)
 
 # SQLite names the columns of a broken rule; this looks the rule's own name up.
 INDEXES = """
@@ -149,6 +151,30 @@ class SQLiteDatabase:
     def write_failed(self) -> bool:
         return self._writer.write_failed
 
+    async def purge(self) -> None:
+        """Move the log (WAL) into the file and empty it: until then it has former states of pages. A backup that reads at
+        this moment holds the log; it is emptied by a later call then."""
+        async with self._alone():
+            for pause in (*PURGE_PAUSES, None):
+                if await self._writer.checkpoint() or pause is None:
+                    return
+                await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """The writer, when no transaction is open: what waits for a shared commit is committed first."""
+        while True:
+            await self._take_turn()
+            if self._group is None:
+                break
+            group = self._group
+            self._turn.release()
+            await settle(asyncio.wait([group]))
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     async def close(self) -> None:
         for connection in (self._reader, self._writer):
             await connection.raw.close()
@@ -181,6 +207,8 @@ async def _connect(path: Path, mode: str) -> aiosqlite.Connection:
             f"cache_size = {-CACHE_KB}",
             # FULL: a commit is on the disk when it is acknowledged, also in WAL mode.
             "synchronous = FULL",
+            # What is deleted is overwritten: an erased account must not be found in the file's free space.
+            "secure_delete = ON",
             *(("journal_mode = WAL",) if mode == "rw" else ("query_only = ON",)),
         ):
             await raw.execute_fetchall(f"PRAGMA {pragma}")

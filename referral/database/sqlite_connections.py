@@ -138,6 +138,13 @@ class SQLiteWriter(SQLiteConnection):
         self._ahead.clear()
         await settle(self._in_thread(_roll_back))
 
+    async def checkpoint(self) -> bool:
+        """Empty the log, unless somebody reads it. No transaction may be open. Raises DatabaseUnavailable."""
+        try:
+            return await settle(self._in_thread(_checkpoint))
+        except sqlite3.Error as error:
+            raise _unavailable("checkpoint", error) from error
+
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
         step = Step(name, self._statements[name].sql, parameters, self._writing)
         try:
@@ -204,6 +211,17 @@ def _in_turn(steps: Sequence[Step], current: Writing | None, connection: sqlite3
         else:
             if step.deferred is not None:
                 step.deferred.ran(step.rows)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> bool:
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    # Everybody who writes waits meanwhile: a reader who is in the way is not waited for.
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    return not busy
 
 
 def _undo(connection: sqlite3.Connection) -> None:

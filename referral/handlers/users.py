@@ -13,7 +13,7 @@ from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import users
 from referral.rules.accounts import check_not_reserved, check_own_password, erased, wrong_password
-from referral.rules.erasure import erase
+from referral.rules.erasure import erase, leave_nothing
 from referral.rules.work import work_on
 from referral.texts import key_of
 from referral.web.answers import answer
@@ -87,4 +87,5 @@ async def delete_me(request: web.Request) -> web.Response:
         if not await erase(work, contact, password_hash):
             # Since the check, the password was changed, or a second click erased the account.
             raise wrong_password() if await users.find_contact(work.conn, me.user_id) else erased()
+    await leave_nothing(request.app, contact.email)
     return web.Response(status=204)

@@ -62,6 +62,9 @@ class SMTPTransport:
         finally:
             await _quit(smtp)
 
+    async def forget(self, address: str) -> None:
+        """Nothing: what was handed over is the server's."""
+
     async def _connect(self, smtp: aiosmtplib.SMTP) -> None:
         if self._local_hostname is None:
             # This may ask a slow name server, for which the mail server is not to blame.

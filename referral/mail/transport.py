@@ -3,11 +3,12 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from email import policy
 from email.message import EmailMessage
+from email.parser import BytesParser
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 class PermanentFailure(Exception):
@@ -43,6 +44,10 @@ class Transport(Protocol):
         """
         ...
 
+    async def forget(self, address: str) -> None:
+        """Delete what is kept here of mail to this address. Raises OSError."""
+        ...
+
 
 class FileTransport:
     """`file:FOLDER`: one `.eml` file a message, readable by any mail program."""
@@ -62,6 +67,16 @@ class FileTransport:
         except OSError as error:
             raise TemporaryFailure(str(error)) from error
 
+    async def forget(self, address: str) -> None:
+        await asyncio.to_thread(self._delete_all_to, address)
+
+    def _delete_all_to(self, address: str) -> None:
+        for file in self._folder.glob("*.eml"):
+            # Whatever else lies in the folder, and what another worker has just deleted, is none of ours.
+            with suppress(FileNotFoundError, IsADirectoryError), file.open("rb") as stream:
+                if _recipient_of(stream) == address:
+                    file.unlink(missing_ok=True)
+
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # Mailed links are secrets of the addressee: nobody else on the machine may read them.
@@ -71,6 +86,11 @@ class FileTransport:
             stream.flush()
             os.fsync(stream.fileno())
         aside.rename(self._folder / name)
+
+
+def _recipient_of(stream: BinaryIO) -> str | None:
+    found = BytesParser(policy=policy.default).parse(stream, headersonly=True)["To"]
+    return found.addresses[0].addr_spec if found is not None and found.addresses else None
 
 
 def is_international(message: EmailMessage) -> bool:

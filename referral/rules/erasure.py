@@ -1,9 +1,17 @@
 """The end of an account: what goes with it, and what stays of it for the sake of others."""
 
+import logging
+
+from aiohttp import web
+
+from referral.background.mailer import MAILER
+from referral.database import DATABASE, DatabaseUnavailable
 from referral.queries import audit, codes, one_time_tokens, outbox, profiles, referrals, sessions, users
 from referral.rules.former_addresses import remember
 from referral.rules.work import Work
 from referral.texts import email_key
+
+log = logging.getLogger(__name__)
 
 
 async def erase(work: Work, contact: users.Contact, password_hash: str) -> bool:
@@ -51,3 +59,16 @@ async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName
     await work.record(event, user=user_id, code=ended)
     await audit.erase_addresses(conn, user_id)
     await audit.erase_email(conn, key)
+
+
+async def leave_nothing(app: web.Application, email: str) -> None:
+    """Take an erased account's data from where its transaction does not reach: mails in files, and the database's free
+    space.
+
+    The account is erased: a failure here is logged, and fails no request.
+    """
+    try:
+        await app[MAILER].forget(email)
+        await app[DATABASE].purge()
+    except (OSError, DatabaseUnavailable) as error:
+        log.error("something of an erased account is left behind: %s", error)

@@ -17,7 +17,7 @@ from referral.queries import one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
-from referral.rules.erasure import erase_unverified
+from referral.rules.erasure import erase_unverified, leave_nothing
 from referral.rules.former_addresses import remember
 from referral.rules.work import Work, work_on
 from referral.texts import email_key
@@ -91,7 +91,13 @@ async def _change(work: Work, link: Link) -> None:
 async def disown(request: web.Request, token: str) -> None:
     """Use a verification's link to say "it was not me": the account that somebody made with the address ends, and with it
     the referral that it came by. Raises a problem for a link that is not valid, and once the address is verified."""
-    name = hash_token(token)
+    ended = await _end_disowned(request, hash_token(token))
+    if ended:
+        await leave_nothing(request.app, ended.email)
+
+
+async def _end_disowned(request: web.Request, name: str) -> users.Contact | None:
+    """The contact of the account that ends; None if it has ended before. Raises a problem as `disown`."""
     async with work_on(request) as work:
         link = await one_time_tokens.use_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
         contact = await users.find_contact(work.conn, link.user_id) if link else None
@@ -99,11 +105,11 @@ async def disown(request: web.Request, token: str) -> None:
             # It outlives the account without the address, for the sake of a second press.
             await one_time_tokens.forget_address_of_token(work.conn, name)
             if await erase_unverified(work, contact):
-                return
+                return contact
         elif link is None:
             used = await one_time_tokens.find_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
             if used and await users.find_contact(work.conn, used.user_id) is None:
-                return
+                return None
         raise _refused()
 
 

@@ -20,7 +20,7 @@ from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.database import DATABASE, Connection
-from referral.ids import REQUEST_ID, new_id
+from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
 from referral.queries import audit, codes, outbox
@@ -89,7 +89,7 @@ class Work:
             user_id=user or actor_id,
             email=email,
             address=self.request[ADDRESS],
-            request_id=self.request[REQUEST_ID],
+            request_id=self.request[OWN_REQUEST_ID],
             detail=orjson.dumps(facts).decode(),
         )
         await audit.insert_event(self.conn, found)

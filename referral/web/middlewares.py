@@ -22,7 +22,7 @@ from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration,
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
 from referral.database import DATABASE, ConnectionLost, DatabaseUnavailable, TransactionConflict
-from referral.ids import REQUEST_ID, new_id
+from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
@@ -74,7 +74,8 @@ async def _meet_expectation(request: web.Request) -> web.StreamResponse | None:
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, count it, time it and log it."""
     app, given = request.app, request.headers.get("X-Request-ID")
-    request[REQUEST_ID] = given if given and SANE_REQUEST_ID.fullmatch(given) else new_id()
+    own_id = request[OWN_REQUEST_ID] = new_id()
+    request_id = request[REQUEST_ID] = given if given and SANE_REQUEST_ID.fullmatch(given) else own_id
     request[ADDRESS] = client_address(request, app[PROXIES])
     metrics = app[METRICS]
     started = time.perf_counter()
@@ -96,7 +97,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             # Looking for an identity that is missing costs an exception, which takes longer than everything else here.
             identity = request.get(IDENTITY) if "Authorization" in request.headers else None
             user_id = identity.user_id if identity else None
-            log_request((ended, method, route, status, seconds, request[REQUEST_ID], user_id))
+            kept_as = None if request_id is own_id else own_id
+            log_request((ended, method, route, status, seconds, request_id, user_id, kept_as))
 
 
 @web.middleware

@@ -374,6 +374,8 @@ def test_going_back_leaves_an_address_its_key_where_the_former_one_is_taken(empt
         backend.rollback_migrations(backend.to_rollback(yoyo.migrations.MigrationList(later)))
         found = backend.execute("SELECT email_key FROM users ORDER BY id").fetchall()
         assert [key for (key,) in found] == ["a@strasse.de", "a@xn--strae-oqa.de"]
+
+
 # The step that folds codes
 
 # Four that fold alike, of which the oldest that is not revoked gets the key; one that looks like a word of the API; one

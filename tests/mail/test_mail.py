@@ -47,6 +47,9 @@ class Postbox:
     async def batch(self) -> AsyncIterator[Send]:
         yield self._send
 
+    async def forget(self, address: str) -> None:
+        self.taken = [message for message in self.taken if message["To"] != address]
+
     async def _send(self, message: EmailMessage) -> None:
         self.tried.append(message)
         if self.failures:

@@ -18,7 +18,7 @@ from referral.cache.codes import CODE_CACHE
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.database import DATABASE, Connection, DatabaseUnavailable, TransactionConflict
-from referral.ids import REQUEST_ID
+from referral.ids import OWN_REQUEST_ID
 from referral.limits import ADDRESS
 from referral.queries import audit, outbox, users
 from referral.queries.sessions import LiveSession
@@ -81,7 +81,7 @@ async def seen(client: Client, monkeypatch: pytest.MonkeyPatch) -> Seen:
 def request_of(app: web.Application, user_id: str | None = None, language: str = "en") -> web.Request:
     """A request as the middlewares hand it on."""
     request = make_mocked_request("POST", "/", {"Accept-Language": language}, app=app)
-    request[ADDRESS], request[REQUEST_ID] = "192.0.2.1", "request-1"
+    request[ADDRESS], request[OWN_REQUEST_ID] = "192.0.2.1", "request-1"
     if user_id:
         request[IDENTITY] = LiveSession(user_id, "user", "session-1", 2**60)
     return request

@@ -16,6 +16,7 @@ class AtCommit:
         self.close = database.close
         self.check_writable = database.check_writable
         self.write_failed = database.write_failed
+        self.purge = database.purge
         self._database = database
         self._work = work
 
