@@ -39,6 +39,7 @@ TWO = [
 ]
 # What looks like an ASCII mailbox, or would become one by folding.
 LOOK_ALIKES = [
+    *("ceo\ufe0f@x.com", "c\u034feo@x.com", "ceo\u115f@x.com", "ceo\U000e0041@x.com", "ceo\u200b@x.com", "ceo\u00ad@x.com"),
     "ｃeo@x.com",
     "CEO\uff11@x.com",
     "ﬁnance@x.com",

@@ -11,7 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 from referral.clock import rfc_3339
-from referral.contract.usernames import objection_to
+from referral.contract.usernames import IGNORABLE, objection_to
 from referral.texts import fold_code
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
@@ -78,7 +78,8 @@ class Timestamp(fields.Field[int]):
 class Email(fields.Field[str]):
     """An e-mail address in its normal form: the domain in lower case, everything in NFC.
 
-    A local part that NFKC changes, such as one in full-width letters, is refused: it looks like another mailbox's.
+    A local part that NFKC changes, such as one in full-width letters, and one with characters that nobody sees are refused:
+    they look like another mailbox's.
     """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -89,8 +90,11 @@ class Email(fields.Field[str]):
             parts = validate_email(value, check_deliverability=False)
         except EmailNotValidError as error:
             raise ValidationError(f"Must be an e-mail address: {error}") from None
-        if unicodedata.normalize("NFKC", parts.local_part) != parts.local_part:
-            raise ValidationError("Must be an e-mail address in its usual characters, without look-alike forms.")
+        local = parts.local_part
+        if unicodedata.normalize("NFKC", local) != local or IGNORABLE.search(local):
+            raise ValidationError(
+                "Must be an e-mail address in its usual characters, without look-alike forms or invisible ones."
+            )
         return str(parts.normalized)
 
 
