@@ -72,7 +72,9 @@ class Mailer(QueueWorker[outbox.Mail]):
         return await outbox.find_next_mail_time(conn)
 
     async def claim(self, conn: Connection, now: int, lease_until: int) -> list[outbox.Mail]:
-        return await outbox.claim_mail(conn, now, lease_until, self.batch_size)
+        claimed = await outbox.claim_mail(conn, now, lease_until, self.batch_size)
+        # The oldest first: no database promises an order of what an update returns.
+        return sorted(claimed, key=lambda mail: (mail.created_at, mail.id))
 
     async def process(self, batch: list[outbox.Mail]) -> None:
         """Send the batch. When the transport fails, the rest of the batch is put off and the worker rests."""
