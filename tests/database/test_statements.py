@@ -188,7 +188,9 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
     (definition,) = file.execute("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchone()
     indexes = file.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?", (table,)).fetchall()
     definition = re.sub(r"--[^\n]*", "", definition)
-    rules = dict(re.findall(r"CONSTRAINT (\w+) CHECK\s*(\(.*?\))(?=,?\s*(?:CONSTRAINT|\)\s*\Z))", definition, re.DOTALL))
+    rules = dict(
+        re.findall(r"CONSTRAINT (\w+) CHECK\s*(\(.*?\))(?=,?\s*(?:[^(),]*CONSTRAINT|\)\s*\Z))", definition, re.DOTALL)
+    )
     rules |= {name: text for name, text in indexes if text and text.startswith("CREATE UNIQUE")}
     rules |= {f"{table}_pkey": name for name in re.findall(r"(\w+) TEXT NOT NULL PRIMARY KEY", definition)}
     rules |= {f"reference {name}": name for name in re.findall(r"(\w+) TEXT (?:NOT NULL )?REFERENCES", definition)}
