@@ -59,10 +59,20 @@ def web_url(value: str) -> str | None:
     return "must be an http or https URL without a query"
 
 
+# Browsers write the hosts of these schemes in lower case, as the URL standard has it, and no port that is the scheme's own.
+_WEB_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?")
+# Any other scheme is an application's own: capacitor://localhost, tauri://localhost, safari-web-extension://5A0C…. Its host
+# stays as the application wrote it.
+_APP_ORIGIN = re.compile(r"(?!(?:https?|wss?|ftp|file|blob|data):)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:\d{1,5})?")
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
 def web_origins(values: tuple[str, ...]) -> str | None:
-    """Origins (RFC 6454) just as browsers write them: they are compared as texts."""
-    wrong = [value for value in values if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?", value)]
-    return f"must list origins such as https://app.example.com, not {wrong[0]!r}" if wrong else None
+    """Origins (RFC 6454) just as browsers and WebViews send them: they are compared as texts."""
+    for value in values:
+        if not (_WEB_ORIGIN.fullmatch(value) or _APP_ORIGIN.fullmatch(value)) or _DEFAULT_PORT.fullmatch(value):
+            return f"must list origins such as https://app.example.com or capacitor://localhost, not {value!r}"
+    return None
 
 
 def empty_or(check: Check) -> Check:

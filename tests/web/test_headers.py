@@ -177,6 +177,37 @@ async def test_pages_of_listed_origins_read_every_answer_and_the_headers_they_ne
         assert "Access-Control-Allow-Credentials" not in headers, path
 
 
+# What WebViews and extensions send. Hosts of schemes that are not the web's keep their case.
+APP_ORIGINS = [
+    "capacitor://localhost",
+    "ionic://localhost",
+    "https://localhost",
+    "tauri://localhost",
+    "http://tauri.localhost",
+    "app://.",
+    "app://obsidian.md",
+    "app://acme_example_com",
+    "vscode-webview://1c7f0q9k2m5t8v3x6z4b0n1d2f5h7j9l",
+    "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+    "moz-extension://0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0",
+    "safari-web-extension://5A0C31B7-9D2E-4F60-8A11-0C2D3E4F5A6B",
+]
+
+
+@pytest.mark.parametrize("origin", APP_ORIGINS)
+async def test_applications_in_a_webview_and_extensions_are_let_in_by_their_origin(
+    make_client: MakeClient, origin: str
+) -> None:
+    client = await make_client(server_cors_origins=f"{HERE}, {origin}")
+    async with client.get(f"{API}/codes/ALICE-1", headers={"Origin": origin}) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+    allowed = await preflight(client, f"{API}/codes", origin)
+    assert (allowed.status, allowed.headers["Access-Control-Allow-Origin"]) == (204, origin)
+    for other in (f"{origin}.example.com", origin.partition(":")[0] + "://elsewhere", "null"):
+        refused = await preflight(client, f"{API}/codes", other)
+        assert cors_headers(refused.headers) == set(), other
+
+
 @pytest.mark.parametrize("origin", [ELSEWHERE, "null", "*", HERE.upper(), f"{HERE}.evil.example", f"{HERE}/", None])
 async def test_pages_of_other_origins_read_nothing(make_client: MakeClient, origin: str | None) -> None:
     client = await make_client(server_cors_origins=HERE)
