@@ -81,13 +81,15 @@ class Mail:
 
 # What Hunter's Email Verifier says of an address; a valid one cannot be refused.
 HUNTER_STATUSES = ("valid", "accept_all", "webmail", "unknown", "invalid", "disposable")
+# The word of `hunter.refuse` for what Hunter does not say: the person asked it not to process their data (its status 451).
+UNPROCESSABLE = "unprocessable"
 
 
 @dataclass(frozen=True, slots=True)
 class Hunter:
     api_key: str = setting(api_key, hidden=True)
     base_url: str = setting(web_url)
-    refuse: tuple[str, ...] = setting(each_of(*HUNTER_STATUSES[1:]))
+    refuse: tuple[str, ...] = setting(each_of(*HUNTER_STATUSES[1:], UNPROCESSABLE))
     on_unavailable: str = setting(one_of("accept", "reject"))
     timeout: float = setting(between(0.1, 30))
 

@@ -8,7 +8,7 @@ from aiohttp import ClientSession, web
 from cachetools import TTLCache
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from referral.config.sections import HUNTER_STATUSES, Hunter
+from referral.config.sections import HUNTER_STATUSES, UNPROCESSABLE, Hunter
 from referral.contract.problems import Problem
 from referral.metrics import Metrics
 from referral.texts import email_key
@@ -21,10 +21,10 @@ REMEMBERED = 86_400.0
 REMEMBERED_ENTRIES = 10_000
 
 # Hunter's own statuses: "still verifying, ask again" (which costs nothing), and "the address's own server behaved oddly".
-# These two and 400 are about one address: Hunter itself is well.
+# These two, 400 and 422 are about one address: Hunter itself is well.
 VERIFYING = 202
 ODD_MAIL_SERVER = 222
-ABOUT_THE_ADDRESS = (VERIFYING, ODD_MAIL_SERVER, 400)
+ABOUT_THE_ADDRESS = (VERIFYING, ODD_MAIL_SERVER, 400, 422)
 # The person asked Hunter not to process their data.
 CLAIMED = 451
 
@@ -63,9 +63,8 @@ class EmailVerifier:
     async def check(self, email: str) -> None:
         """Return if the address may be registered, after `hunter.timeout` seconds at most. Without a key, at once.
 
-        Raises Problem: `email-undeliverable` for the statuses of `hunter.refuse` and for a person who asked Hunter not to
-        process their data, in the same words; `email-check-unavailable` when there is no verdict and
-        `hunter.on_unavailable` is `reject`.
+        Raises Problem: `email-undeliverable` for the words of `hunter.refuse`, whichever it is in the same words;
+        `email-check-unavailable` when there is no verdict and `hunter.on_unavailable` is `reject`.
         """
         if not self._settings.api_key:
             return
@@ -78,7 +77,7 @@ class EmailVerifier:
                     "The address cannot be checked at the moment.",
                     headers={"Retry-After": RETRY_AFTER},
                 )
-        elif status == "claimed" or status in self._settings.refuse:
+        elif status in self._settings.refuse:
             self._metrics.email_checks.labels("refused").inc()
             raise Problem("email-undeliverable", "This e-mail address cannot be used. Give another one.")
         else:
@@ -92,7 +91,7 @@ class EmailVerifier:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _status(self, email: str) -> str | None:
-        """Hunter's status of the address or "claimed", remembered or asked for; None when there is none to be had."""
+        """Hunter's status of the address or UNPROCESSABLE, remembered or asked for; None when there is none to be had."""
         key = email_key(email)
         if key in self._remembered:
             return self._remembered[key]
@@ -135,7 +134,7 @@ class EmailVerifier:
 def _status_of(code: int, document: Any) -> str:
     """Raises NoAnswer."""
     if code == CLAIMED:
-        return "claimed"
+        return UNPROCESSABLE
     if code != 200:
         raise NoAnswer(f"HTTP {code}")
     try:

@@ -151,13 +151,26 @@ async def test_which_verdicts_are_refused_is_a_setting(make_checked: MakeChecked
 
 async def test_who_asked_not_to_be_processed_is_refused_without_a_reason(make_checked: MakeChecked, vendor: Vendor) -> None:
     vendor.replies_with(status(451), verdict("invalid"))
-    client = await make_checked(hunter_refuse="invalid")
+    client = await make_checked()
     claimed = await register(client, "claimed@example.com")
     assert (claimed.status, claimed.problem) == (422, "email-undeliverable")
     invalid = await register(client, "invalid@example.com")
     differing = {name for name in claimed.body if claimed.body[name] != invalid.body.get(name)}
     assert differing == {"request_id"}
     assert claimed.body.keys() == invalid.body.keys()
+
+
+async def test_who_asked_not_to_be_processed_is_registered_where_the_settings_do_not_refuse_it(
+    make_checked: MakeChecked, vendor: Vendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hunter, "POLL_PAUSE", 0.02)
+    vendor.replies_with(status(202), status(451))
+    client = await make_checked(hunter_refuse="invalid, disposable", hunter_on_unavailable="reject", hunter_timeout="10")
+    assert (await register(client, "claimed@example.com")).status == 201
+    assert await metric(client, "passed") == 1
+    # Such an answer is a verdict, and remembered as one.
+    assert (await register(client, "Claimed@example.com")).problem == "email-taken"
+    assert len(vendor.seen) == 2
 
 
 async def test_a_refusal_stands_before_any_password_is_hashed(make_checked: MakeChecked, vendor: Vendor) -> None:
@@ -174,6 +187,7 @@ async def test_a_refusal_stands_before_any_password_is_hashed(make_checked: Make
 FAILURES = {
     "odd mail server": status(222),
     "bad request": status(400),
+    "unprocessable request": status(422),
     "wrong key": status(401),
     "rate": status(403),
     "quota": status(429),
@@ -443,4 +457,8 @@ def test_the_key_is_not_in_the_settings_text(make_config: MakeConfig) -> None:
 def test_the_first_choices_are_the_documented_ones(make_config: MakeConfig) -> None:
     settings = make_config().hunter
     assert (settings.api_key, settings.base_url) == ("", "https://api.hunter.io/v2")
-    assert (settings.refuse, settings.on_unavailable, settings.timeout) == (("invalid", "disposable"), "accept", 3.0)
+    assert (settings.refuse, settings.on_unavailable, settings.timeout) == (
+        ("invalid", "disposable", "unprocessable"),
+        "accept",
+        3.0,
+    )
