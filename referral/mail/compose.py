@@ -15,6 +15,8 @@ from referral.queries.outbox import Mail
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates" / "mail"
 LANGUAGES = ("en", "ru")
+# Octets of a line at most, without its end (RFC 5322 section 2.1.1).
+LONGEST_LINE = 998
 
 MAILS = Environment(
     loader=FileSystemLoader(TEMPLATES),
@@ -45,8 +47,11 @@ def compose(mail: Mail, sender: Address, recipient: str, facts: Mapping[str, Any
 
 
 def _encoding(text: str) -> str:
-    # Plain text stays plain where it can: quoted-printable would break a link over two lines of an .eml file.
-    return "7bit" if text.isascii() else "quoted-printable"
+    # Texts stay as they are, so that a link can be copied out of an .eml file: quoted-printable would break it over two
+    # lines and write its "=" as "=3D". Where a line is too long for that, base64 keeps a link whole for whoever decodes it.
+    if max(map(len, text.encode().splitlines()), default=0) > LONGEST_LINE:
+        return "base64"
+    return "7bit" if text.isascii() else "8bit"
 
 
 def language_of(accept_language: str) -> str:

@@ -29,6 +29,10 @@ LONGEST_SEND = 2 * ENVELOPE_TIMEOUT + CONNECT_TIMEOUT + DATA_TIMEOUT + QUIT_TIME
 OUR_FAULT = (503, 530, 534, 535, 538)
 SHUTTING_DOWN = 421
 
+# Bytes beyond ASCII become base64: any server takes that, and no server on the way has to convert it, which would break a
+# signature (RFC 6376 section 5.3).
+ASCII = policy.SMTP.clone(cte_type="7bit")
+
 
 class SMTPTransport:
     """Hands messages to one server, over one connection a batch."""
@@ -103,7 +107,7 @@ async def _hand_over(smtp: aiosmtplib.SMTP, message: EmailMessage) -> None:
     if international and not (smtp.supports_extension("smtputf8") and smtp.supports_extension("8bitmime")):
         raise PermanentFailure("the mail server does not take international addresses (SMTPUTF8)")
     encoding, options = ("utf-8", ["SMTPUTF8", "BODY=8BITMIME"]) if international else ("ascii", [])
-    content = message.as_bytes(policy=policy.SMTPUTF8 if international else policy.SMTP)
+    content = message.as_bytes(policy=policy.SMTPUTF8 if international else ASCII)
     sender, recipient = (message[name].addresses[0].addr_spec for name in ("From", "To"))
     try:
         async with asyncio.timeout(ENVELOPE_TIMEOUT):
