@@ -38,9 +38,9 @@ from referral.mail import smtp
 from referral.mail.smtp import SMTPTransport
 from referral.mail.transport import TransportFailure
 from referral.metrics import Metrics
-from referral.queries import outbox, users
-from referral.texts import email_key
+from referral.queries import outbox
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
+from tests.mail.conftest import Advance, MakeMailer, Queue
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD
 from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
@@ -48,20 +48,10 @@ from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 
-MakeMailer = Callable[..., Mailer]
-Queue = Callable[..., Awaitable[str]]
-Advance = Callable[[float], None]
-
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return Certificate.make(tmp_path_factory.mktemp("certificate"))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[MailServer]:
-    async with MailServer() as started:
-        yield started
 
 
 @contextmanager
@@ -76,42 +66,6 @@ def fails(server: MailServer, stage: str, trouble: str) -> Iterator[None]:
         if trouble == "hangs":
             patch.setattr(smtp, LIMITS[stage], 0.3 if stage == "CONNECT" else 0.7)
         yield
-
-
-@pytest.fixture
-def make_mailer(make_config: MakeConfig, database: Database) -> MakeMailer:
-    """`make_mailer(url, mail_sender=...)`: a mailer that is not running."""
-
-    def make(url: str | MailServer, **settings: str) -> Mailer:
-        address = f"smtp://127.0.0.1:{url.port}" if isinstance(url, MailServer) else url
-        return Mailer(make_config(mail_url=address, **settings), database, Metrics())
-
-    return make
-
-
-@pytest.fixture
-def queue(database: Database) -> Queue:
-    """`await queue("alice@example.com")`: makes an account and queues a verification mail to it; returns the mail's id."""
-
-    async def insert(
-        address: str, username: str | None = None, kind: outbox.MailKind = outbox.VERIFY_EMAIL, **params: Any
-    ) -> str:
-        user_id, mail_id = new_id(), new_id()
-        async with database.transaction() as conn:
-            user = users.NewUser(user_id, address, email_key(address), username, username, "x", "user", clock.now())
-            await users.insert_user(conn, user)
-            await outbox.insert_mail(conn, mail_id, kind, user_id, address, "en", clock.now(), **params)
-        return mail_id
-
-    return insert
-
-
-@pytest.fixture
-def advance(monkeypatch: pytest.MonkeyPatch) -> Advance:
-    """`advance(60)`: it is a minute later."""
-    real, offsets = clock.now, [0]
-    monkeypatch.setattr(clock, "now", lambda: real() + sum(offsets))
-    return lambda seconds: offsets.append(int(seconds * clock.SECOND))
 
 
 async def waiting(database: Database) -> list[outbox.QueuedMail]:
