@@ -19,7 +19,8 @@ from referral import clock
 from referral.auth.tokens import hash_token, new_token
 from referral.background.queue import Backoff, QueueWorker, Rest, finish
 from referral.config import Config
-from referral.config.addresses import address_of, mailbox_of
+from referral.config.addresses import mailbox_of
+from referral.config.public_url import parse_public_url
 from referral.database import Connection, Database, DatabaseUnavailable
 from referral.mail import open_transport
 from referral.mail.compose import compose
@@ -37,8 +38,8 @@ LINKS: dict[str, tuple[str, one_time_tokens.Purpose, int]] = {
     outbox.RESET_PASSWORD: ("reset", one_time_tokens.RESET_PASSWORD, clock.DAY // 24),
 }
 
-# No mail of a batch is begun later than this. Together with the longest time that a mail can take (smtp.LONGEST_SEND, and a
-# slow name server the first time) this is less than the lease, so that no other worker claims a mail that is being sent.
+# No mail of a batch is begun later than this. Together with the longest time that a mail can take (smtp.LONGEST_SEND) this
+# is less than the lease, so that no other worker claims a mail that is being sent.
 BATCH_TIME = 60 * clock.SECOND
 # When the transport fails, pauses double up to this: so soon after its return mail goes out.
 LONGEST_REST = 300 * clock.SECOND
@@ -58,10 +59,11 @@ class Mailer(QueueWorker[outbox.Mail]):
     def __init__(self, config: Config, database: Database, metrics: Metrics) -> None:
         super().__init__(database)
         self._sender = mailbox_of(config.mail.sender)
-        self._service = address_of(config.server.public_url)
+        public = parse_public_url(config.server.public_url)
+        self._service = public.url()
         self._links = (config.mail.link_base or f"{self._service}/account").rstrip("/")
         self._metrics = metrics
-        self._transport = open_transport(config.mail.url)
+        self._transport = open_transport(config.mail.url, public.host)
         self._outages = 0
 
     async def forget(self, address: str) -> None:

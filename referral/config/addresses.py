@@ -16,6 +16,9 @@ Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 DEFAULT_PORTS = {"none": 25, "starttls": 587, "implicit": 465}
 
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EHLO_NAME = re.compile(rf"(?=.{{1,255}}\Z){_LABEL}(\.{_LABEL})*|\[(IPv6:[0-9A-Fa-f:.]+|[0-9.]+)\]")
+
 
 def address_of(public_url: str, path: str = "") -> str:
     """The absolute address of a path of the service, which is reached by `public_url`; a path of that URL comes first."""
@@ -24,7 +27,8 @@ def address_of(public_url: str, path: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class SMTPAddress:
-    """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust."""
+    """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust,
+    `ehlo` the name to greet the server by, if it is not to be that of `server.public_url`."""
 
     host: str
     port: int
@@ -32,6 +36,7 @@ class SMTPAddress:
     username: str | None
     password: str | None = field(repr=False)
     ca: str | None
+    ehlo: str | None
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Verifies certificates and host names. Raises OSError (ssl.SSLError included) when `ca` cannot be read."""
@@ -39,7 +44,7 @@ class SMTPAddress:
 
 
 def parse_smtp_url(url: str) -> SMTPAddress:
-    """The server of `smtp://[user:password@]host[:port][?tls=starttls|none][&ca=FILE]` or `smtps://...`.
+    """The server of `smtp://[user:password@]host[:port][?tls=starttls|none][&ca=FILE][&ehlo=NAME]` or `smtps://...`.
 
     Raises ValueError with what is wrong, in words that give nothing of the URL away: a password may be anywhere in it.
     """
@@ -55,8 +60,8 @@ def parse_smtp_url(url: str) -> SMTPAddress:
             "must be smtp://user:password@host:port?tls=starttls or smtps://user:password@host:port; "
             "special characters of the user and the password must be percent-encoded"
         )
-    if len(given) < len(options) or given.keys() - {"tls", "ca"}:
-        raise ValueError("has an option other than tls and ca, or one of them twice")
+    if len(given) < len(options) or given.keys() - {"tls", "ca", "ehlo"}:
+        raise ValueError("has an option other than tls, ca and ehlo, or one of them twice")
     if parts.scheme == "smtps" and "tls" in given:
         raise ValueError("needs no tls option: smtps:// is TLS from the start")
     tls = "implicit" if parts.scheme == "smtps" else given.get("tls", "none")
@@ -68,6 +73,8 @@ def parse_smtp_url(url: str) -> SMTPAddress:
         raise ValueError("would send the password unencrypted: add ?tls=starttls, or ?tls=none if that is meant")
     if tls == "none" and "ca" in given:
         raise ValueError("has ca without TLS")
+    if "ehlo" in given and not _EHLO_NAME.fullmatch(given["ehlo"]):
+        raise ValueError("must have ehlo=NAME with a name of the DNS, or an address literal such as [192.0.2.1]")
     server = SMTPAddress(
         host=parts.hostname,
         port=port or DEFAULT_PORTS[tls],
@@ -75,12 +82,23 @@ def parse_smtp_url(url: str) -> SMTPAddress:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         ca=given.get("ca"),
+        ehlo=given.get("ehlo"),
     )
     try:
         server.tls_context()
     except OSError:
         raise ValueError("has a ca that is no readable file of certificates") from None
     return server
+
+
+def greeting_name(host: str) -> str:
+    """What a mail server is told of a client on this host: its name or, for an address, an address literal (RFC 5321 section
+    4.1.3)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".")
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
 
 
 def mailbox_of(text: str) -> Address:

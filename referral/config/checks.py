@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from referral.config.addresses import mailbox_of, parse_smtp_url
+from referral.config.public_url import parse_public_url
 
 Check = Callable[[Any], str | None]
 
@@ -57,6 +58,15 @@ def web_url(value: str) -> str | None:
     if parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
         return None
     return "must be an http or https URL without a query"
+
+
+def public_url(value: str) -> str | None:
+    """Where the service is reached, with or without a path of its own."""
+    try:
+        parse_public_url(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 # Browsers write the hosts of these schemes in lower case, as the URL standard has it, and no port that is the scheme's own.

@@ -16,6 +16,7 @@ from referral.config.checks import (
     mail_url,
     mailbox,
     one_of,
+    public_url,
     rate,
     secret_length,
     web_origins,
@@ -34,7 +35,7 @@ class Server:
     host: str = setting(lambda value: None if value else "must not be empty")
     port: int = setting(between(0, 65535))
     workers: int = setting(between(1, 64))
-    public_url: str = setting(web_url)
+    public_url: str = setting(public_url)
     trusted_proxies: tuple[str, ...] = setting(ip_networks)
     cors_origins: tuple[str, ...] = setting(web_origins)
 

@@ -1,7 +1,7 @@
 """Mail over SMTP: the transport that hands messages to a mail server."""
 
 import asyncio
-import socket
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +28,13 @@ LONGEST_SEND = 2 * ENVELOPE_TIMEOUT + CONNECT_TIMEOUT + DATA_TIMEOUT + QUIT_TIME
 # Refusals of a recipient or a message that are our fault: commands out of order and, by RFC 4954 section 6, the login.
 OUR_FAULT = (503, 530, 534, 535, 538)
 SHUTTING_DOWN = 421
+# Many servers judge the client, its greeting and the sender only when they hear of a recipient. These are the enhanced codes
+# (RFC 3463) of the protocol and of the sender's mailbox, and the words of such refusals. 5.5.0 says nothing: some servers
+# answer it for a mailbox that does not exist.
+STATUS = re.compile(r"5\.\d+\.\d+\b")
+OUR_STATUS = re.compile(r"5\.(5\.[1-9]\d*|1\.[78])\b")
+OUR_WORDS = re.compile(r"\b(helo|ehlo|relay|relaying|client host|sender address|sender verif\w+)\b", re.IGNORECASE)
+NO_SUCH_COMMAND = (500, 502, 504)
 
 # Bytes beyond ASCII become base64: any server takes that, and no server on the way has to convert it, which would break a
 # signature (RFC 6376 section 5.3).
@@ -35,18 +42,20 @@ ASCII = policy.SMTP.clone(cte_type="7bit")
 
 
 class SMTPTransport:
-    """Hands messages to one server, over one connection a batch."""
+    """Hands messages to one server, over one connection a batch. It greets the server by `name`, unless the address has
+    another one: the name of this machine is often a container's, which many servers refuse."""
 
-    def __init__(self, server: SMTPAddress) -> None:
+    def __init__(self, server: SMTPAddress, name: str) -> None:
         self._server = server
+        self._name = server.ehlo or name
         self._tls_context = server.tls_context()
-        self._local_hostname: str | None = None
 
     @asynccontextmanager
     async def batch(self) -> AsyncIterator[Send]:
         smtp = aiosmtplib.SMTP(
             hostname=self._server.host,
             port=self._server.port,
+            local_hostname=self._name,
             username=self._server.username,
             password=self._server.password,
             use_tls=self._server.tls == "implicit",
@@ -58,7 +67,7 @@ class SMTPTransport:
 
         async def send(message: EmailMessage) -> None:
             if not await _is_ready(smtp):
-                await self._connect(smtp)
+                await _connect(smtp)
             await _hand_over(smtp, message)
 
         try:
@@ -69,24 +78,21 @@ class SMTPTransport:
     async def forget(self, address: str) -> None:
         """Nothing: what was handed over is the server's."""
 
-    async def _connect(self, smtp: aiosmtplib.SMTP) -> None:
-        if self._local_hostname is None:
-            # This may ask a slow name server, for which the mail server is not to blame.
-            self._local_hostname = await asyncio.to_thread(socket.getfqdn)
-        smtp.local_hostname = self._local_hostname
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await smtp.connect()
-                if smtp.is_ehlo_or_helo_needed:
-                    await smtp.ehlo()
-        except aiosmtplib.SMTPResponseException as error:
-            raise TransportFailure(_reply(error), misconfigured=error.code >= 500) from error
-        except TimeoutError as error:
-            raise TransportFailure(f"the mail server was not ready within {CONNECT_TIMEOUT:g} s") from error
-        except (OSError, aiosmtplib.SMTPException) as error:
-            # An error that is neither an answer nor a lost connection: the server lacks STARTTLS, or the login.
-            ours = not isinstance(error, OSError) or any(isinstance(e, ssl.SSLError) for e in (error, error.__cause__))
-            raise TransportFailure(_printable(str(error)), misconfigured=ours) from error
+
+async def _connect(smtp: aiosmtplib.SMTP) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await smtp.connect()
+            if smtp.is_ehlo_or_helo_needed:
+                await smtp.ehlo()
+    except aiosmtplib.SMTPResponseException as error:
+        raise TransportFailure(_reply(error), misconfigured=error.code >= 500) from error
+    except TimeoutError as error:
+        raise TransportFailure(f"the mail server was not ready within {CONNECT_TIMEOUT:g} s") from error
+    except (OSError, aiosmtplib.SMTPException) as error:
+        # An error that is neither an answer nor a lost connection: the server lacks STARTTLS, or the login.
+        ours = not isinstance(error, OSError) or any(isinstance(e, ssl.SSLError) for e in (error, error.__cause__))
+        raise TransportFailure(_printable(str(error)), misconfigured=ours) from error
 
 
 async def _is_ready(smtp: aiosmtplib.SMTP) -> bool:
@@ -131,10 +137,22 @@ def _refusal(error: aiosmtplib.SMTPResponseException) -> Exception:
     if error.code in OUR_FAULT:
         return TransportFailure(_reply(error), misconfigured=True)
     if 500 <= error.code < 600:
+        if _is_about_us(error):
+            # It may be wrong all the same: this message must not hold up others.
+            return TransportFailure(_reply(error), midway=True, misconfigured=True)
         return PermanentFailure(_reply(error))
     if 400 <= error.code < 500 and error.code != SHUTTING_DOWN:
         return TemporaryFailure(_reply(error))
     return TransportFailure(_reply(error))
+
+
+def _is_about_us(error: aiosmtplib.SMTPResponseException) -> bool:
+    """Whether the server refuses not this recipient or message but whoever sends it."""
+    text = error.message
+    if OUR_STATUS.match(text) or (error.code in NO_SUCH_COMMAND and not STATUS.match(text)):
+        return True
+    # Without addresses, whose names may be such words.
+    return OUR_WORDS.search(re.sub(r"\S+@\S+", "", text)) is not None
 
 
 async def _quit(smtp: aiosmtplib.SMTP) -> None:

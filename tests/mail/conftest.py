@@ -16,11 +16,16 @@ from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.texts import email_key
 from tests.conftest import MakeConfig
-from tests.support.smtp_server import MailServer
+from tests.support.smtp_server import Certificate, MailServer
 
 MakeMailer = Callable[..., Mailer]
 Queue = Callable[..., Awaitable[str]]
 Advance = Callable[[float], None]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ async def test_no_line_of_an_eml_file_is_too_long_and_every_link_is_whole(tmp_pa
 @pytest.mark.parametrize("recipient", ["alice@example.com", "алиса@example.com"])
 async def test_over_smtp_a_link_arrives_whole_and_needs_no_8bitmime(language: str, link: str, recipient: str) -> None:
     async with MailServer(smtputf8=True) as server:
-        transport = SMTPTransport(parse_smtp_url(f"smtp://127.0.0.1:{server.port}"))
+        transport = SMTPTransport(parse_smtp_url(f"smtp://127.0.0.1:{server.port}"), "localhost")
         async with transport.batch() as send:
             await send(reset_mail(language, link, recipient))
     [received] = server.messages

@@ -49,11 +49,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return Certificate.make(tmp_path_factory.mktemp("certificate"))
-
-
 @contextmanager
 def fails(server: MailServer, stage: str, trouble: str) -> Iterator[None]:
     """The server "hangs" at `stage`, "drops" the connection, or says "421". Only the limit that ends a hang is short: what
@@ -91,12 +86,18 @@ async def send_or_fail(mailer: Mailer) -> TransportFailure | None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("smtp://mail", SMTPAddress("mail", 25, "none", None, None, None)),
-        ("smtp://mail:2525?tls=none", SMTPAddress("mail", 2525, "none", None, None, None)),
-        ("smtp://u:p@mail?tls=starttls", SMTPAddress("mail", 587, "starttls", "u", "p", None)),
-        ("smtp://u:p@mail:25?tls=none", SMTPAddress("mail", 25, "none", "u", "p", None)),
-        ("smtps://mail/", SMTPAddress("mail", 465, "implicit", None, None, None)),
-        ("smtps://u%40x.org:p%2F%3A%25@[::1]:4650", SMTPAddress("::1", 4650, "implicit", "u@x.org", "p/:%", None)),
+        ("smtp://mail", SMTPAddress("mail", 25, "none", None, None, None, None)),
+        ("smtp://mail:2525?tls=none", SMTPAddress("mail", 2525, "none", None, None, None, None)),
+        ("smtp://u:p@mail?tls=starttls", SMTPAddress("mail", 587, "starttls", "u", "p", None, None)),
+        ("smtp://u:p@mail:25?tls=none", SMTPAddress("mail", 25, "none", "u", "p", None, None)),
+        ("smtps://mail/", SMTPAddress("mail", 465, "implicit", None, None, None, None)),
+        ("smtps://u%40x.org:p%2F%3A%25@[::1]:4650", SMTPAddress("::1", 4650, "implicit", "u@x.org", "p/:%", None, None)),
+        ("smtp://mail?ehlo=r.example.com", SMTPAddress("mail", 25, "none", None, None, None, "r.example.com")),
+        ("smtp://mail?tls=none&ehlo=[192.0.2.1]", SMTPAddress("mail", 25, "none", None, None, None, "[192.0.2.1]")),
+        (
+            "smtps://mail?ehlo=[IPv6:2001:db8::1]",
+            SMTPAddress("mail", 465, "implicit", None, None, None, "[IPv6:2001:db8::1]"),
+        ),
     ],
 )
 def test_a_mail_url_names_a_server(url: str, expected: SMTPAddress) -> None:
@@ -122,12 +123,17 @@ def test_a_mail_url_names_a_server(url: str, expected: SMTPAddress) -> None:
         ("smtp://mail?tls=implicit", "must have tls=starttls or tls=none"),
         ("smtp://mail?tls", "is no URL"),
         ("smtp://mail?tls=none&tls=starttls", "one of them twice"),
-        ("smtp://mail?tsl=starttls", "other than tls and ca"),
+        ("smtp://mail?tsl=starttls", "other than tls, ca and ehlo"),
         ("smtps://mail?tls=none", "needs no tls option"),
         ("smtp://user@mail", "both a user and a password"),
         ("smtp://:s3cret@mail", "both a user and a password"),
         ("smtp://u:s3cret@mail", "unencrypted"),
         ("smtp://mail?ca=x.pem", "has ca without TLS"),
+        ("smtp://mail?ehlo=", "must have ehlo=NAME"),
+        ("smtp://mail?ehlo=a%20b", "must have ehlo=NAME"),
+        ("smtp://mail?ehlo=a%0D%0AMAIL", "must have ehlo=NAME"),
+        ("smtp://mail?ehlo=my_host", "must have ehlo=NAME"),
+        ("smtp://mail?ehlo=2001:db8::1", "must have ehlo=NAME"),
         ("smtps://mail?ca=no-such-file.pem", "no readable file of certificates"),
         ("file:", "file:FOLDER"),
         ("", "file:FOLDER"),
@@ -151,9 +157,7 @@ def test_a_wrong_sender_stops_the_start(sender: str) -> None:
 
 
 def test_no_batch_outlasts_its_lease() -> None:
-    slowest_name_server = 30
-
-    assert mail.BATCH_TIME / clock.SECOND + slowest_name_server + smtp.LONGEST_SEND < Mailer.lease / clock.SECOND
+    assert Mailer.lease / clock.SECOND > mail.BATCH_TIME / clock.SECOND + smtp.LONGEST_SEND
     assert smtp.LONGEST_SEND >= smtp.CONNECT_TIMEOUT + 2 * smtp.ENVELOPE_TIMEOUT + smtp.DATA_TIMEOUT + smtp.QUIT_TIMEOUT
 
 
@@ -342,8 +346,12 @@ async def test_tls_works_and_a_hanging_server_is_left_on_the_loop_of_the_service
     message.set_content("Hello")
 
     async def send(url: str) -> None:
-        async with SMTPTransport(parse_smtp_url(url)).batch() as hand_over:
-            await hand_over(message)
+        try:
+            async with SMTPTransport(parse_smtp_url(url), "localhost").batch() as hand_over:
+                await hand_over(message)
+        finally:
+            # A connection that is aborted closes in the next turns of the loop, which ends here.
+            await asyncio.sleep(0.1)
 
     async with MailServer(tls=tls, certificate=certificate, login=True) as server:
         url = f"{scheme}://{LOGIN}127.0.0.1:{server.port}{options}ca={certificate.file}"

@@ -100,6 +100,8 @@ class MailServer:
         self.hangs: set[str] = set()
         self.drops: set[str] = set()
         self.reached: list[str] = []
+        # What clients said after EHLO.
+        self.greetings: list[str] = []
         self._replies: dict[str, Iterator[str]] = {}
         self._tls = tls
         self._context = certificate.context() if certificate else None
@@ -223,6 +225,8 @@ class _Session(SMTP):  # type: ignore[misc]
 
 def _staged(stage: str) -> Any:
     async def command(self: _Session, argument: str) -> None:
+        if stage == "EHLO":
+            self.owner.greetings.append(argument)
         reply = await self.owner.misbehave(self, stage)
         if reply:
             await self.push(reply)
