@@ -19,6 +19,7 @@ from referral.cache.codes import CODE_CACHE
 from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
+from referral.config.public_url import PUBLIC_URL, parse_public_url
 from referral.contract.access import OAUTH_PATHS, Errors, paths_of, refuse_undeclared
 from referral.database import DATABASE
 from referral.database.opening import open_database
@@ -70,6 +71,7 @@ def create_app(config: Config) -> web.Application:
     """
     app = web.Application(client_max_size=MAX_BODY, middlewares=[observe, answer_problems, prepare])
     app[CONFIG] = config
+    app[PUBLIC_URL] = parse_public_url(config.server.public_url)
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
     app[LOG_REQUEST] = open_request_log()

@@ -61,7 +61,7 @@ class Mailer(QueueWorker[outbox.Mail]):
         self._sender = mailbox_of(config.mail.sender)
         public = parse_public_url(config.server.public_url)
         self._service = public.url()
-        self._links = (config.mail.link_base or f"{self._service}/account").rstrip("/")
+        self._links = (config.mail.link_base or public.url("/account")).rstrip("/")
         self._metrics = metrics
         self._transport = open_transport(config.mail.url, public.host)
         self._outages = 0

@@ -20,11 +20,6 @@ _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EHLO_NAME = re.compile(rf"(?=.{{1,255}}\Z){_LABEL}(\.{_LABEL})*|\[(IPv6:[0-9A-Fa-f:.]+|[0-9.]+)\]")
 
 
-def address_of(public_url: str, path: str = "") -> str:
-    """The absolute address of a path of the service, which is reached by `public_url`; a path of that URL comes first."""
-    return public_url.rstrip("/") + path
-
-
 @dataclass(frozen=True, slots=True)
 class SMTPAddress:
     """Where and how to hand mail over; `tls` is "none", "starttls" or "implicit", `ca` a file of authorities to trust,

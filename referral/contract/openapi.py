@@ -19,7 +19,7 @@ from marshmallow import Schema
 
 from referral import __version__
 from referral.config import Config
-from referral.config.addresses import address_of
+from referral.config.public_url import PUBLIC_URL, PublicURL
 from referral.contract.access import Access, Errors, Limit, declaration_of
 from referral.contract.components import finish_schemas, refer_to_words, schema_name
 from referral.contract.oauth import word_for
@@ -41,7 +41,7 @@ TAGS = {
     "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
 }
 
-DESCRIPTION = f"""\
+DESCRIPTION = """\
 A referral programme as a service: users make a code, share it, and see who came by it.
 
 Register, press **Authorize** with the e-mail (or username) and password, and try the calls.
@@ -49,8 +49,7 @@ Register, press **Authorize** with the e-mail (or username) and password, and tr
 - Bodies are JSON in UTF-8 of at most 64 KiB; an unknown member is refused. Times are RFC 3339 in UTC, ids are UUIDs.
 - Every error but those of the two OAuth endpoints is a [problem document](https://www.rfc-editor.org/rfc/rfc9457), whose
   `type` leads to a page that explains it. Beside what is listed at a call, any address can answer
-  {", ".join(f"[`{name}`](/problems/{name})" for name in TRANSPORT_PROBLEMS)}, and one that does not exist
-  [`not-found`](/problems/not-found).
+  {transport_problems}, and one that does not exist {not_found}.
 - A list comes in pages, newest first: the next one by `next_cursor`, until it is null, or by the `Link` header.
 - Mails are written in the language of the `Accept-Language` of the request that causes them: English or Russian.
 - A new member may appear in any answer; a client ignores those it does not know.
@@ -69,26 +68,25 @@ def undocumented(reason: str) -> Callable[[H], H]:
 
 def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
     """The document of all routes of the application that carry `@docs`."""
-    public_url = config.server.public_url
-    plugin = MarshmallowPlugin(schema_name_resolver=schema_name)
+    public, plugin = app[PUBLIC_URL], MarshmallowPlugin(schema_name_resolver=schema_name)
     spec = APISpec(
         title="Referral service",
         version=__version__,
         openapi_version="3.1.0",
         plugins=[plugin],
         info={
-            "description": DESCRIPTION,
-            "contact": {"name": "Referral service", "url": address_of(public_url, "/docs")},
+            "description": _description(public),
+            "contact": {"name": "Referral service", "url": public.url("/docs")},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
-        servers=[{"url": address_of(public_url)}],
+        servers=[{"url": public.url()}],
     )
     assert plugin.converter is not None
     for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText):
         plugin.map_to_openapi_type(field, "string", None)
     plugin.converter.add_attribute_function(refer_to_words)
-    token_url = address_of(public_url, TOKEN_PATH)
+    token_url = public.url(TOKEN_PATH)
     spec.components.security_scheme(
         "OAuth2",
         {
@@ -109,7 +107,25 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
             )
     document: dict[str, Any] = spec.to_dict()
     finish_schemas(document, config)
-    return document
+    moved: dict[str, Any] = _moved(document, public)
+    return moved
+
+
+def _description(public: PublicURL) -> str:
+    def links(*names: str) -> str:
+        return ", ".join(f"[`{name}`]({public.path(f'/problems/{name}')})" for name in names)
+
+    return DESCRIPTION.format(transport_problems=links(*TRANSPORT_PROBLEMS), not_found=links("not-found"))
+
+
+def _moved(node: Any, public: PublicURL) -> Any:
+    """The node with the addresses of examples and of problems' types as this installation has them. The paths of operations
+    are keys, and relative to the document's `servers`."""
+    if isinstance(node, dict):
+        return {name: _moved(value, public) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, public) for value in node]
+    return public.path(node) if isinstance(node, str) and node.startswith(("/api/", "/problems/")) else node
 
 
 HEADERS: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.problems import invalid
 
 T = TypeVar("T")
@@ -61,5 +62,6 @@ def page(
     if len(found) > limit:
         next_cursor = encode_cursor(key(items[-1]))
         # A query may hold all of the cursor's characters (RFC 3986 section 3.4).
-        headers["Link"] = f'<{request.rel_url.raw_path}?limit={limit}&cursor={next_cursor}>; rel="next"'
+        path = request.app[PUBLIC_URL].path(request.rel_url.raw_path)
+        headers["Link"] = f'<{path}?limit={limit}&cursor={next_cursor}>; rel="next"'
     return {"items": [view(item) for item in items], "total": total, "next_cursor": next_cursor}, headers

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
+from referral.config.public_url import PublicURL
 from referral.database import ConstraintViolation
 
 CONTENT_TYPE = "application/problem+json"
@@ -229,15 +230,19 @@ class Problem(Exception):
         self.headers = headers or {}
         self.members = members
 
-    def response(self, request: web.BaseRequest, request_id: str) -> web.Response:
-        """The problem document (RFC 9457)."""
+    def response(self, request: web.BaseRequest, request_id: str, public: PublicURL) -> web.Response:
+        """The problem document (RFC 9457), not to be kept by any cache.
+
+        Its addresses are relative but have the full path, as section 3.1.1 wants it, so that a client resolves them whatever
+        it calls this host.
+        """
         document = {
-            "type": type_of(self.kind.name),
+            "type": public.path(type_of(self.kind.name)),
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail,
             # RFC 9457 wants a URI reference, which a decoded path is not.
-            "instance": URL.build(path=request.path).raw_path,
+            "instance": public.path(URL.build(path=request.path).raw_path),
             "request_id": request_id,
             **self.members,
         }

@@ -12,6 +12,7 @@ from referral.auth.tokens import hash_token
 from referral.cache.codes import CODE_CACHE, Load
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, Limit, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, invalid, translated
@@ -99,7 +100,7 @@ async def create_code(request: web.Request) -> web.Response:
     # The code is made: a failure from here on must not fail the request.
     with suppress(DatabaseUnavailable):
         await app[CODE_CACHE].made(code.code, _loading(app, code.code))
-    return answer(code_view(code, work.moment), 201, {"Location": f"{API}/codes/{code.code}"})
+    return answer(code_view(code, work.moment), 201, {"Location": app[PUBLIC_URL].path(f"{API}/codes/{code.code}")})
 
 
 async def _insert(work: Work, me: LiveSession, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:

@@ -7,7 +7,7 @@ from aiohttp_apispec import docs, response_schema
 
 from referral.auth.tokens import AUDIENCE, SIGNER, TYPE
 from referral.config import CONFIG, Config
-from referral.config.addresses import address_of
+from referral.config.public_url import parse_public_url
 from referral.contract.access import Access, Limit, allow
 from referral.contract.schemas.discovery import JsonWebKeySetSchema, ServerMetadataSchema
 from referral.handlers import API
@@ -18,19 +18,19 @@ routes = web.RouteTableDef()
 
 def metadata(config: Config) -> dict[str, Any]:
     """RFC 8414 section 2."""
-    public_url = config.server.public_url
+    url = parse_public_url(config.server.public_url).url
     return {
-        "issuer": public_url,
-        "jwks_uri": address_of(public_url, "/.well-known/jwks.json"),
-        "token_endpoint": address_of(public_url, f"{API}/auth/token"),
-        "revocation_endpoint": address_of(public_url, f"{API}/auth/revoke"),
+        "issuer": config.server.public_url,
+        "jwks_uri": url("/.well-known/jwks.json"),
+        "token_endpoint": url(f"{API}/auth/token"),
+        "revocation_endpoint": url(f"{API}/auth/revoke"),
         "grant_types_supported": ["password", "refresh_token"],
         # The list is required and must not be empty (sections 2 and 3.2), although no authorization endpoint is here that
         # would take one of its values. Of those that are registered, this one promises nothing.
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
-        "service_documentation": address_of(public_url, "/docs"),
+        "service_documentation": url("/docs"),
     }
 
 

@@ -22,7 +22,7 @@ PAGE = "a page, for a reader"
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented(PAGE)
 async def get_verify_page(request: web.Request) -> web.Response:
-    return html("verify.html", token=request.query.get("token", ""))
+    return html(request, "verify.html", token=request.query.get("token", ""))
 
 
 @routes.post("/account/verify")
@@ -34,8 +34,8 @@ async def submit_verify_page(request: web.Request) -> web.Response:
     try:
         await confirm_email(request, form.get("token", ""))
     except Problem as problem:
-        return _refused(problem)
-    return html("message.html", title="Thank you", text="Your e-mail address is confirmed.")
+        return _refused(request, problem)
+    return html(request, "message.html", title="Thank you", text="Your e-mail address is confirmed.")
 
 
 @routes.get("/account/disown")
@@ -67,7 +67,7 @@ async def get_reset_page(request: web.Request) -> web.Response:
 
 def _reset_form(request: web.Request, token: str, error: str | None = None) -> web.Response:
     least = request.app[CONFIG].auth.password_min_length
-    return html("reset.html", 422 if error else 200, token=token, least=least, error=error)
+    return html(request, "reset.html", 422 if error else 200, token=token, least=least, error=error)
 
 
 @routes.post("/account/reset")
@@ -82,14 +82,17 @@ async def submit_reset_page(request: web.Request) -> web.Response:
     except Problem as problem:
         if problem.kind.name == "validation-error":
             return _reset_form(request, token, problem.members["errors"][0]["detail"])
-        return _refused(problem)
+        return _refused(request, problem)
     return html(
-        "message.html", title="Your password is set", text="Sign in with the new one. You have been signed out everywhere."
+        request,
+        "message.html",
+        title="Your password is set",
+        text="Sign in with the new one. You have been signed out everywhere.",
     )
 
 
-def _refused(problem: Problem) -> web.Response:
-    page = html("message.html", problem.kind.status, title=problem.kind.title, text=problem.detail)
+def _refused(request: web.Request, problem: Problem) -> web.Response:
+    page = html(request, "message.html", problem.kind.status, title=problem.kind.title, text=problem.detail)
     page.headers.update(problem.headers)
     return page
 
@@ -102,4 +105,4 @@ async def get_problem_page(request: web.Request) -> web.Response:
     kind = CATALOGUE.get(request.match_info["problem"])
     if kind is None:
         raise Problem("not-found", "There is no such problem.")
-    return html("problem.html", kind=kind)
+    return html(request, "problem.html", kind=kind)

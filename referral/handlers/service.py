@@ -10,6 +10,7 @@ from aiohttp import web
 
 from referral.cache.codes import CODE_CACHE
 from referral.config import CONFIG
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi, undocumented
 from referral.contract.problems import Problem
@@ -40,7 +41,7 @@ ASSETS = {
     "logo-mini.svg": (REDOC / "logo-mini.svg", "image/svg+xml"),
 }
 # ReDoc would fetch its maker's logo from a CDN, although the package has it.
-ELSEWHERE, HERE = b"https://cdn.redoc.ly/redoc/", b"/assets/"
+ELSEWHERE = b"https://cdn.redoc.ly/redoc/"
 
 # Swagger UI styles elements through the DOM and shows images of its own as data: URLs; the calls go to this service.
 DOCS_POLICY = (
@@ -55,21 +56,21 @@ REDOC_POLICY = f"{DOCS_POLICY}; worker-src blob:"
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("the documentation, for a reader")
 async def get_root(request: web.Request) -> web.Response:
-    return web.Response(status=302, headers={"Location": "/docs"})
+    return web.Response(status=302, headers={"Location": request.app[PUBLIC_URL].path("/docs")})
 
 
 @routes.get("/docs")
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("the documentation, for a reader")
 async def get_docs(request: web.Request) -> web.Response:
-    return html("docs.html", policy=DOCS_POLICY)
+    return html(request, "docs.html", policy=DOCS_POLICY)
 
 
 @routes.get("/redoc")
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("the documentation, for a reader")
 async def get_redoc(request: web.Request) -> web.Response:
-    return html("redoc.html", policy=REDOC_POLICY)
+    return html(request, "redoc.html", policy=REDOC_POLICY)
 
 
 @routes.get("/assets/{asset}")
@@ -83,7 +84,7 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
     path, kind = found
     headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600"}
     if path.name == "redoc.standalone.js":
-        return web.Response(body=_redoc(), headers=headers)
+        return web.Response(body=_redoc(request.app[PUBLIC_URL].path("/assets/")), headers=headers)
     if "Range" in request.headers:
         # RFC 9110 section 14.2 allows to ignore it. aiohttp would answer one that cannot be met without a problem.
         return web.Response(body=await asyncio.to_thread(path.read_bytes), headers=headers)
@@ -91,9 +92,9 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
 
 
 @cache
-def _redoc() -> bytes:
+def _redoc(here: str) -> bytes:
     bundle: bytes = (REDOC / "redoc.standalone.js").read_bytes()
-    return bundle.replace(ELSEWHERE, HERE)
+    return bundle.replace(ELSEWHERE, here.encode())
 
 
 @routes.get("/openapi.json")

@@ -18,6 +18,7 @@ from referral.auth.tokens import SIGNER, InvalidToken
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.config import CONFIG
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, Limit, declaration_of
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
@@ -140,7 +141,7 @@ def _response(request: web.Request, problem: Problem) -> web.Response:
     # As the router compares paths.
     if request.rel_url.path_safe in request.app[OAUTH_PATHS]:
         return oauth_response(problem)
-    return problem.response(request, request[REQUEST_ID])
+    return problem.response(request, request[REQUEST_ID], request.app[PUBLIC_URL])
 
 
 @lru_cache(maxsize=100)  # Most requests name the same one.

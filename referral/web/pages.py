@@ -6,6 +6,8 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from referral.config.public_url import PUBLIC_URL
+
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).resolve().parent.parent / "templates" / "pages"),
     undefined=StrictUndefined,
@@ -20,10 +22,11 @@ FORM_POLICY = (
 )
 
 
-def html(template: str, status: int = 200, policy: str = FORM_POLICY, **facts: Any) -> web.Response:
-    """The page of a template, never kept by a cache: its address may hold a token."""
+def html(request: web.Request, template: str, status: int = 200, policy: str = FORM_POLICY, **facts: Any) -> web.Response:
+    """The page of a template, which finds `path()` among its facts: the address of a path of the service. It is never kept
+    by a cache: its own address may hold a token."""
     return web.Response(
-        text=PAGES.get_template(template).render(facts),
+        text=PAGES.get_template(template).render(facts, path=request.app[PUBLIC_URL].path),
         status=status,
         content_type="text/html",
         headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"},

@@ -18,10 +18,12 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
 from referral.config import CONFIG
+from referral.config.public_url import PUBLIC_URL, PublicURL
 from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID, new_id
 from referral.log import LOG_REQUEST, LogRequest, flush_log
 from referral.web.headers import setting_headers
+from referral.web.prefix import stripped_requests, stripping
 
 # Seconds in which a request's head must arrive, from its first byte on; `bodies.py` has the time of a body.
 HEAD_TIMEOUT = 20.0
@@ -51,6 +53,7 @@ class Connection(RequestHandler):
         "_gone",
         "_head_timer",
         "_log_request",
+        "_public_url",
         "_set_headers",
         "_unread",
         "_unread_since",
@@ -61,6 +64,7 @@ class Connection(RequestHandler):
         super().__init__(server, *arguments, **options)
         self._set_headers = server.set_headers
         self._log_request = server.log_request
+        self._public_url = server.public_url
         self._head_timer: asyncio.TimerHandle | None = None
         # Exists once nothing more is parsed, and is set when the client has gone.
         self._gone: asyncio.Event | None = None
@@ -158,7 +162,7 @@ class Connection(RequestHandler):
             super().handle_error(request, status, exc, message)
             problem = Problem("internal-error", "The service failed; the fault was logged.")
         request[REQUEST_ID] = request_id
-        response = problem.response(request, request_id)
+        response = problem.response(request, request_id, self._public_url)
         # No application handles this request, so that none of its signals sets headers.
         self._set_headers(request, response)
         response.force_close()
@@ -187,6 +191,7 @@ class Server(web.Server):
 
     set_headers: Callable[[web.BaseRequest, web.StreamResponse], None]
     log_request: LogRequest | None
+    public_url: PublicURL
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -244,6 +249,10 @@ class Runner(web.AppRunner):
         # aiohttp has no parameter for another class.
         server.__class__ = Server
         assert isinstance(server, Server)
+        public = server.public_url = self.app[PUBLIC_URL]
+        if public.prefix:
+            routes = [resource.canonical for resource in self.app.router.resources()]
+            server.request_factory = stripped_requests(server.request_factory, stripping(public, routes))
         server.set_headers = setting_headers(self.app[CONFIG].server.public_url)
         server.log_request = self.app[LOG_REQUEST]
         return server

@@ -108,6 +108,22 @@ class RedisServer(Server):
         ]
 
 
+class NginxServer(Server):
+    """nginx with `servers`, its server blocks; more than one port can be had by `free_port`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.servers = ""
+
+    def command(self) -> list[str]:
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        folders = " ".join(f"{kind}_temp_path {self.folder / kind};" for kind in kinds)
+        settings = f"events {{}} http {{ access_log off; {folders} {self.servers} }}"
+        (self.folder / "nginx.conf").write_text(f"daemon off; master_process off; pid {self.folder}/pid; {settings}")
+        nginx = program("nginx", "nginx-light", Path("/usr/sbin"))
+        return [nginx, "-p", str(self.folder), "-c", "nginx.conf", "-e", "stderr"]
+
+
 class PostgresServer(Server):
     """PostgreSQL without fsync: a test that kills it starts one of its own with `fsync=True`."""
 
