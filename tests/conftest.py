@@ -17,7 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from referral.app import create_app
-from referral.config import Config, load_config
+from referral.auth import signing_keys
+from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
@@ -172,8 +173,22 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test leaves in relative paths (`var/`) goes to its own folder."""
+    """Whatever a test leaves in `var/` and in relative paths goes to its own folder."""
     monkeypatch.chdir(tmp_path)
+    for name, kept in (("SECRET_FILE", "secret"), ("KEY_FILE", "key.pem")):
+        monkeypatch.setattr(signing_keys, name, tmp_path / "var" / kept)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _developers_keys_stay() -> Iterator[None]:
+    """No test makes or replaces the keys of whoever develops here: it is to start a project of its own (`run_py`)."""
+
+    def keys() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (VAR / "secret", VAR / "key.pem") if file.exists()}
+
+    before = keys()
+    yield
+    assert keys() == before
 
 
 class _Logged(logging.Handler):

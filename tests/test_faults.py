@@ -13,7 +13,6 @@ import resource
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +23,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-import run
 from referral.app import create_app
 from referral.clock import DAY, now, rfc_3339
 from referral.database import Database, is_postgres, sqlite, sqlite_path
@@ -38,6 +36,7 @@ from tests.support.confined import bound_by_permissions
 from tests.support.people import API, PASSWORD, Person, read_mails
 from tests.support.rows import everything, sql
 from tests.support.servers import PostgresServer
+from tests.support.service import run_py
 from tests.support.serving import client_of
 
 MakePerson = Callable[..., Awaitable[Person]]
@@ -73,7 +72,7 @@ class Service:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(run.__file__))],
+                run_py(self.folder),
                 cwd=self.folder,
                 env=environ,
                 stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from referral import log
 from referral.log import JsonFormatter, LineHandler, TextFormatter
 from tests.support.servers import free_port, wait_until
-from tests.support.service import ROOT, status_of
+from tests.support.service import ROOT, run_py, status_of
 
 # What a request's line is
 
@@ -116,7 +117,7 @@ def service(folder: Path, stderr: int, **environ: str) -> Iterator[tuple[subproc
     address = f"http://127.0.0.1:{port}"
     settings = {"REFERRAL_SERVER_PORT": str(port), "REFERRAL_LIMITS_ENABLED": "false", **environ}
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py")],
+        run_py(folder),
         cwd=folder,
         env={"PATH": os.environ["PATH"], **settings},
         stdout=subprocess.DEVNULL,
@@ -170,7 +171,7 @@ async def test_requests_are_answered_and_the_service_stops_though_nobody_reads_i
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
 def test_without_a_place_for_the_log_commands_work_all_the_same(closed: str) -> None:
     # Debugging, that there is something to be logged.
-    command = f"REFERRAL_LOG_LEVEL=debug '{sys.executable}' '{ROOT / 'run.py'}' openapi {closed}"
+    command = f"REFERRAL_LOG_LEVEL=debug {shlex.join(run_py())} openapi {closed}"
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 0
     assert json.loads(done.stdout)["openapi"].startswith("3.1")

@@ -23,7 +23,7 @@ from tests.support import smtp_server, vendors
 from tests.support.people import Person, token_in
 from tests.support.rows import sql
 from tests.support.servers import PostgresServer, RedisServer
-from tests.support.service import ROOT, serving
+from tests.support.service import serving
 from tests.support.smtp_server import MailServer
 from tests.support.vendors import Vendor, running_vendor
 
@@ -340,7 +340,7 @@ async def test_no_secret_is_logged_on_any_way_through_the_service(
             "ENRICHMENT_BASE_URL": vendor.url,
         }
         settings = {f"REFERRAL_{name}": value for name, value in environ.items()}
-        service = serving(tmp_path, ROOT, **settings)
+        service = serving(tmp_path, **settings)
         # Starting and stopping wait for the process: in a thread, that the servers of this loop answer it meanwhile.
         address = await asyncio.to_thread(service.__enter__)
         try:

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -21,12 +20,10 @@ from typing import Any
 
 import pytest
 
-import run
 from referral.metrics import LAG
 from tests.support.people import API, PASSWORD, read_mails
 from tests.support.servers import PostgresServer, RedisServer, listens, wait_until
-
-RUN = [sys.executable, str(Path(run.__file__))]
+from tests.support.service import run_py
 
 
 class Service:
@@ -51,7 +48,7 @@ class Service:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*RUN, "--config", str(self.settings)],
+                [*run_py(folder), "--config", str(self.settings)],
                 env=everything,
                 cwd=folder,
                 stdout=subprocess.PIPE,
@@ -204,7 +201,7 @@ def service(running: Service) -> Iterator[Service]:
 
 def test_several_workers_with_a_memory_cache_are_refused_in_one_line(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_WORKERS": "2"}
-    ended = subprocess.run(RUN, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(run_py(), env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
         "run.py: server.workers: must be 1 with cache.url = memory://; several workers share redis:// or use none:// "

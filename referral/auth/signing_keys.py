@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from referral.config import ConfigError
+from referral.config import VAR, ConfigError
 from referral.config.sections import Auth
 
-SECRET_FILE = Path("var/secret")
-KEY_FILE = Path("var/key.pem")
+SECRET_FILE = VAR / "secret"
+KEY_FILE = VAR / "key.pem"
 LEAST_SECRET = 32
 RSA_BITS = 3072
 # What a secret is asked to sign for its fingerprint. No token has this text.

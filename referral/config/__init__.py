@@ -4,7 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -12,14 +12,26 @@ from aiohttp import web
 
 from referral.config.sections import Config
 
-__all__ = ["CONFIG", "DEFAULTS", "ROOT", "Config", "ConfigError", "load_config"]
+__all__ = ["CONFIG", "DEFAULTS", "ROOT", "VAR", "Config", "ConfigError", "load_config"]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+# The project's folder, under the name by which it was started.
+ROOT = Path(__file__).absolute().parent.parent.parent
 DEFAULTS = ROOT / "config.toml"
+# What the service makes for itself is kept here, unless settings name another place.
+VAR = ROOT / "var"
 
 # Kubernetes sets these in every pod beside Services named "referral" or "referral-something".
 _KUBERNETES = re.compile(r"REFERRAL_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it was found: where, in words, and the folder that relative paths in it start from."""
+
+    value: Any
+    source: str
+    folder: Path
 
 
 class ConfigError(Exception):
@@ -31,11 +43,12 @@ class ConfigError(Exception):
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """Read `config.toml`, then the file at `path`, then the environment; later ones win.
+    """Read `config.toml`, then the file at `path`, then the environment; later ones win. Relative paths in a file are
+    relative to its folder, and those in the environment to the working directory.
 
     Raises ConfigError for the first setting that is unknown, of the wrong type or out of its range.
     """
-    values: dict[tuple[str, str], tuple[Any, str]] = {}
+    values: dict[tuple[str, str], Given] = {}
     for file in (DEFAULTS, path) if path else (DEFAULTS,):
         values.update(_read_toml(file))
     values.update(_read_environment(environ))
@@ -44,18 +57,20 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
         assert isinstance(section.type, type)
         sections[section.name] = section.type(
             **{
-                item.name: _checked(f"{section.name}.{item.name}", item, *values[section.name, item.name])
+                item.name: _checked(f"{section.name}.{item.name}", item, values[section.name, item.name])
                 for item in fields(section.type)
             }
         )
     if sections["enrichment"].provider and not sections["enrichment"].api_key:
-        raise ConfigError("enrichment.api_key", "must be set with enrichment.provider", values["enrichment", "api_key"][1])
+        raise ConfigError(
+            "enrichment.api_key", "must be set with enrichment.provider", values["enrichment", "api_key"].source
+        )
     if sections["server"].workers > 1 and sections["cache"].url.startswith("memory:"):
         # Nobody tells a memory cache what other workers change.
         raise ConfigError(
             "server.workers",
             "must be 1 with cache.url = memory://; several workers share redis:// or use none://",
-            values["server", "workers"][1],
+            values["server", "workers"].source,
         )
     return Config(**sections)
 
@@ -64,7 +79,7 @@ def _known() -> dict[tuple[str, str], Any]:
     return {(section.name, item.name): item.type for section in fields(Config) for item in fields(section.type)}  # type: ignore[arg-type]
 
 
-def _read_toml(file: Path) -> dict[tuple[str, str], tuple[Any, str]]:
+def _read_toml(file: Path) -> dict[tuple[str, str], Given]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,14 +93,14 @@ def _read_toml(file: Path) -> dict[tuple[str, str], tuple[Any, str]]:
         for key, value in members.items():
             if (section, key) not in known:
                 raise ConfigError(f"{section}.{key}", "is no setting of this service", str(file))
-            values[section, key] = (value, str(file))
+            values[section, key] = Given(value, str(file), file.absolute().parent)
     return values
 
 
-def _read_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], tuple[Any, str]]:
+def _read_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], Given]:
     known = {f"REFERRAL_{section}_{key}".upper(): (section, key) for section, key in _known()}
     types_of = _known()
-    values: dict[tuple[str, str], tuple[Any, str]] = {}
+    values: dict[tuple[str, str], Given] = {}
     for variable, text in sorted(environ.items()):
         if not variable.startswith("REFERRAL_"):
             continue
@@ -101,7 +116,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], tuple
                 text = Path(text).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(".".join(place), f"its file cannot be read: {error}", source) from None
-        values[place] = (_from_text(".".join(place), types_of[place], text, source), source)
+        values[place] = Given(_from_text(".".join(place), types_of[place], text, source), source, Path())
     return values
 
 
@@ -120,8 +135,8 @@ def _from_text(name: str, kind: Any, text: str, source: str) -> Any:
     return text
 
 
-def _checked(name: str, item: Any, value: Any, source: str) -> Any:
-    kind = item.type
+def _checked(name: str, item: Any, given: Given) -> Any:
+    kind, value, source = item.type, given.value, given.source
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
         if not isinstance(value, list) or not all(type(part) is inner for part in value):
@@ -135,7 +150,9 @@ def _checked(name: str, item: Any, value: Any, source: str) -> Any:
     # No name, path or URL has control characters, and much of what a setting is passed to fails badly on them.
     if kind is str and not value.isprintable():
         raise ConfigError(name, "must be one line without control characters", source)
-    check = item.metadata["check"]
+    place, check = item.metadata["place"], item.metadata["check"]
+    if place:
+        value = place(value, given.folder.absolute())
     problem = check(value) if check else None
     if problem:
         raise ConfigError(name, problem, source)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from referral.config import paths
 from referral.config.checks import (
     Check,
     api_key,
@@ -25,9 +26,10 @@ from referral.config.checks import (
 )
 
 
-def setting(check: Check | None = None, *, hidden: bool = False) -> Any:
-    """A field with its check; `hidden` fields, and what they were set to, never appear in a message or a repr."""
-    return field(metadata={"check": check, "hidden": hidden}, repr=not hidden)
+def setting(check: Check | None = None, *, hidden: bool = False, place: paths.Place | None = None) -> Any:
+    """A field with its check; `hidden` fields, and what they were set to, never appear in a message or a repr. `place` makes
+    relative paths absolute, before the check."""
+    return field(metadata={"check": check, "hidden": hidden, "place": place}, repr=not hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    url: str = setting(database_url, hidden=True)
+    url: str = setting(database_url, hidden=True, place=paths.database_url)
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    url: str = setting(cache_url, hidden=True)
+    url: str = setting(cache_url, hidden=True, place=paths.cache_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Auth:
     algorithm: str = setting(one_of("HS256", "EdDSA", "RS256"))
     secret: str = setting(empty_or(secret_length), hidden=True)
     previous_secret: str = setting(empty_or(secret_length), hidden=True)
-    key_file: str = setting()
+    key_file: str = setting(place=paths.file)
     access_token_ttl: int = setting(between(10, 86_400))
     refresh_token_ttl: int = setting(between(60, 31_536_000))
     session_ttl: int = setting(between(60, 315_360_000))
@@ -75,7 +77,7 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    url: str = setting(mail_url, hidden=True)
+    url: str = setting(mail_url, hidden=True, place=paths.mail_url)
     sender: str = setting(mailbox)
     link_base: str = setting(empty_or(web_url))
 

@@ -18,6 +18,7 @@ from referral.auth.passwords import _prepared
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, sql
+from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -165,7 +166,7 @@ async def test_the_reset_page_refuses_them_and_keeps_the_link(
 )
 def test_createsuperuser_refuses_them_in_one_line(password: bytes, expected: str) -> None:
     done = subprocess.run(
-        [sys.executable, run.__file__, "createsuperuser", "operator@example.com", "--username", "root"],
+        [*run_py(), "createsuperuser", "operator@example.com", "--username", "root"],
         env={"REFERRAL_AUTH_BCRYPT_ROUNDS": "4", "REFERRAL_LOG_LEVEL": "error"},
         input=password,
         capture_output=True,

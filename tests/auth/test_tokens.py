@@ -25,7 +25,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 import run
-from referral.auth.signing_keys import KEY_FILE, SECRET_FILE, open_keys, rotate_keys
+from referral.auth import signing_keys
+from referral.auth.signing_keys import open_keys, rotate_keys
 from referral.auth.tokens import LEEWAY, SIGNER, InvalidToken, Signer, open_signer
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
@@ -33,10 +34,9 @@ from referral.config.sections import Auth
 from tests.conftest import Client, MakeClient
 from tests.support.people import API, PASSWORD, Person
 from tests.support.servers import free_port, wait_until
-from tests.support.service import status_of
+from tests.support.service import run_py, status_of
 
 ALGORITHMS = ["HS256", "EdDSA", "RS256"]
-RUN = [sys.executable, str(Path(run.__file__))]
 ISSUER = "http://127.0.0.1:8000"
 
 
@@ -69,15 +69,15 @@ def settings(algorithm: str, **others: Any) -> Auth:
 
 
 def kept_in(algorithm: str) -> Path:
-    return SECRET_FILE if algorithm == "HS256" else KEY_FILE
+    return signing_keys.SECRET_FILE if algorithm == "HS256" else signing_keys.KEY_FILE
 
 
 def place_key(algorithm: str, rsa_key: rsa.RSAPrivateKey) -> None:
     """Spare a test the making of an RSA key."""
     if algorithm == "RS256":
-        KEY_FILE.parent.mkdir()
-        KEY_FILE.write_bytes(pem(rsa_key))
-        KEY_FILE.chmod(0o600)
+        signing_keys.KEY_FILE.parent.mkdir()
+        signing_keys.KEY_FILE.write_bytes(pem(rsa_key))
+        signing_keys.KEY_FILE.chmod(0o600)
 
 
 @pytest.fixture
@@ -330,7 +330,7 @@ def test_processes_that_start_at_once_agree_on_one_key(algorithm: str) -> None:
         "sys.stdin.readline()\n"
         "print(*[key.id for key in open_keys(auth)])\n"
     )
-    environ = {"PYTHONPATH": str(Path(run.__file__).parent)}
+    environ = {"PYTHONPATH": str(Path(run_py()[1]).parent)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -354,7 +354,7 @@ def test_a_given_key_file_is_used_and_one_that_is_missing_is_not_made(algorithm:
     if algorithm == "HS256":
         (key,) = open_keys(settings(algorithm, secret="s" * 32))
         assert key.private == "s" * 32
-        assert not SECRET_FILE.exists()
+        assert not signing_keys.SECRET_FILE.exists()
         return
     given = Path("given.pem")
     with pytest.raises(ConfigError, match=r"^auth.key_file: .*No such file or directory \(read from given.pem\)$"):
@@ -364,7 +364,7 @@ def test_a_given_key_file_is_used_and_one_that_is_missing_is_not_made(algorithm:
     given.write_bytes(pem(private))
     (key,) = open_keys(settings(algorithm, key_file=str(given)))
     assert key.public == private.public_key()
-    assert not KEY_FILE.exists()
+    assert not signing_keys.KEY_FILE.exists()
 
 
 def test_a_key_that_cannot_be_used_stops_the_start_in_one_line(rsa_key: rsa.RSAPrivateKey) -> None:
@@ -395,7 +395,7 @@ def test_a_key_that_cannot_be_used_stops_the_start_in_one_line(rsa_key: rsa.RSAP
         assert line.endswith(f"(read from {file})"), line
         assert "\n" not in line
     done = subprocess.run(
-        RUN,
+        run_py(),
         env={"REFERRAL_AUTH_ALGORITHM": "EdDSA", "REFERRAL_AUTH_KEY_FILE": "key.pem"},
         capture_output=True,
         check=False,
@@ -409,7 +409,7 @@ def test_a_key_that_cannot_be_used_stops_the_start_in_one_line(rsa_key: rsa.RSAP
 
 def rotate(**environ: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], **{f"REFERRAL_{name.upper()}": value for name, value in environ.items()}}
-    return subprocess.run([*RUN, "rotate-keys"], env=environ, capture_output=True, text=True, check=False)
+    return subprocess.run([*run_py(), "rotate-keys"], env=environ, capture_output=True, text=True, check=False)
 
 
 def test_the_command_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -476,7 +476,7 @@ def test_a_rotation_that_was_killed_half_way_leaves_one_whole_key(algorithm: str
 def test_a_rotation_by_root_leaves_the_key_to_whom_it_belonged(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[int, int]] = []
     open_signer(load_config(environ={}))
-    owner = SECRET_FILE.stat()
+    owner = signing_keys.SECRET_FILE.stat()
     monkeypatch.setattr(os, "geteuid", lambda: owner.st_uid + 1)
     monkeypatch.setattr(os, "chown", lambda file, user, group: given.append((user, group)))
     rotate_keys(settings("HS256"))
@@ -500,7 +500,7 @@ def test_a_given_secret_is_rotated_by_its_settings() -> None:
         "run.py: auth.secret: is given: give another, and this one as auth.previous_secret, and restart "
         "(read from the settings)\n"
     )
-    assert not SECRET_FILE.exists()
+    assert not signing_keys.SECRET_FILE.exists()
     token = open_signer(load_config(environ={"REFERRAL_AUTH_SECRET": old})).sign("user", "session", "user", now())
     both = {"REFERRAL_AUTH_SECRET": new, "REFERRAL_AUTH_PREVIOUS_SECRET": old}
     assert open_signer(load_config(environ=both)).session_of(token) == "session"
@@ -515,7 +515,7 @@ def test_a_rotation_that_cannot_be_done_says_so_in_one_line_and_changes_nothing(
     file.write_text("no key")
     done = rotate(auth_algorithm="EdDSA", auth_key_file="given.pem")
     assert done.returncode == 2
-    assert done.stderr == "run.py: auth.key_file: is not an unencrypted PEM private key (read from given.pem)\n"
+    assert done.stderr == f"run.py: auth.key_file: is not an unencrypted PEM private key (read from {file.absolute()})\n"
     assert file.read_text() == "no key"
     assert not Path("given.pem.previous").exists()
 
@@ -551,7 +551,7 @@ def test_running_workers_take_the_new_key_up_at_sighup_and_accept_the_old_ones_t
             return bool(response.status == 200)
 
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(RUN, env=environ, stdout=log, stderr=log)
+        process = subprocess.Popen(run_py(), env=environ, stdout=log, stderr=log)
     try:
         wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
         body = {"email": "alice@example.com", "password": PASSWORD}

@@ -8,7 +8,6 @@ import asyncio
 import copy
 import logging
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from aiohttp import web
 from referral import clock
 from referral.background import profiles as profile_worker
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
-from referral.config import ROOT, ConfigError
+from referral.config import ConfigError
 from referral.config.sections import Enrichment
 from referral.contract.schemas.users import ProfileSchema
 from referral.database import ConstraintViolation, Database
@@ -31,6 +30,7 @@ from referral.vendors.profiles import ProfileProvider, read_profile
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person
 from tests.support.rows import sql
+from tests.support.service import run_py
 from tests.support.vendors import (
     COMPANY,
     PERSON,
@@ -520,9 +520,7 @@ def test_a_provider_without_a_key_stops_the_start_with_one_line(provider: str, t
         "REFERRAL_DATABASE_URL": f"sqlite:///{tmp_path}/referral.db",
         "REFERRAL_SERVER_PORT": "0",
     }
-    run = subprocess.run(
-        [sys.executable, ROOT / "run.py"], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    run = subprocess.run(run_py(), env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 2
     [line] = run.stderr.splitlines()
     assert "enrichment.api_key" in line

@@ -10,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,8 +25,8 @@ import pytest
 import run
 from tests.support.people import API, PASSWORD, read_mails, token_in
 from tests.support.servers import listens, wait_until
+from tests.support.service import run_py
 
-RUN = [sys.executable, str(Path(run.__file__))]
 # Nothing of the machine's own environment, and no waiting for bcrypt.
 ENVIRON = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
 
@@ -39,7 +38,9 @@ class Service:
         # Beside the folder the service works in: what that holds is counted.
         self.errors = Path(f"{Path.cwd()}.log")
         with self.errors.open("wb") as log:
-            self.process = subprocess.Popen(RUN, env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                run_py(), env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self.process.stdout is not None
         self.banner = self.process.stdout.readline()
         address = re.match(r"Serving on (http://\S+) - documentation: \1/docs \(Ctrl\+C stops\)\n", self.banner)
@@ -87,7 +88,7 @@ def serving(**environ: str) -> Iterator[Service]:
 
 
 def command(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*RUN, *arguments], env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False)
+    done = subprocess.run([*run_py(), *arguments], env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -240,7 +241,7 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [*RUN, *arguments], env=ENVIRON, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            [*run_py(), *arguments], env=ENVIRON, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
         )
         os.close(slave)
         self.shown = ""
@@ -293,7 +294,7 @@ def test_openapi_prints_the_document() -> None:
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
-    program = subprocess.Popen([*RUN, "openapi"], env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program = subprocess.Popen([*run_py(), "openapi"], env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert program.stdout
     assert program.stderr
     program.stdout.close()
@@ -304,7 +305,9 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 
 def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*RUN, "openapi"], env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [*run_py(), "openapi"], env=ENVIRON, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
     assert done.stderr == "run.py: [Errno 28] No space left on device\n"
 
@@ -327,7 +330,7 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
         (".", [], {"REFERRAL_DATABASE_URL": "sqlite:///file/referral.db"}, "file/referral.db: "),
         (".", [], {"REFERRAL_DATABASE_URL": "postgresql://u:a-password@127.0.0.1:1/n"}, "cannot connect to PostgreSQL: "),
         ("short", [], {}, "auth.secret: is shorter than 32 characters"),
-        ("blocked", [], {}, "var/referral.db: "),
+        ("blocked", [], {}, "blocked/var/referral.db: "),
         ("blocked", [], {"REFERRAL_DATABASE_URL": "sqlite:///referral.db"}, "auth.secret: cannot be kept in a file: "),
         ("blocked", ["openapi"], {}, "auth.secret: cannot be kept in a file: "),
         (
@@ -350,7 +353,7 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
     ]
     started = [
         subprocess.Popen(
-            [*RUN, *arguments],
+            [*run_py(tmp_path / folder), *arguments],
             env={**ENVIRON, **environ},
             cwd=tmp_path / folder,
             stdin=subprocess.DEVNULL,

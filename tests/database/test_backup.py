@@ -26,6 +26,7 @@ from tests.conftest import Client, MakeClient
 from tests.support.confined import bound_by_permissions, files_limited_to
 from tests.support.people import API, PASSWORD, Person
 from tests.support.rows import everything, sql
+from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
 
@@ -58,7 +59,7 @@ def saved(database_url: str, file: Path) -> Path:
 
 def command(url: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "REFERRAL_DATABASE_URL": url, "REFERRAL_LOG_LEVEL": "error"}
-    line = [sys.executable, str(Path(run.__file__)), *map(str, arguments)]
+    line = [*run_py(), *map(str, arguments)]
     return subprocess.run(line, env=environ, capture_output=True, text=True, check=False, **options)
 
 

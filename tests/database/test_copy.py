@@ -7,7 +7,6 @@ import pty
 import signal
 import sqlite3
 import subprocess
-import sys
 import tracemalloc
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +17,6 @@ from typing import Any
 import psycopg
 import pytest
 
-import run
 from referral.clock import now
 from referral.database import DatabaseUnavailable, sqlite_path
 from referral.database.copy import CopyRefused, copy
@@ -26,6 +24,7 @@ from referral.database.migrate import migrate
 from tests.conftest import Client, MakeClient
 from tests.support.people import Person
 from tests.support.servers import PostgresServer, wait_until
+from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
 
@@ -96,7 +95,7 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
 
 
 def copy_by_command(source: str, target: str, **popen: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(run.__file__)), "copy", "--to", target]
+    command = [*run_py(), "copy", "--to", target]
     environ = {"PATH": os.environ["PATH"], "REFERRAL_DATABASE_URL": source}
     return subprocess.Popen(
         command,

@@ -19,9 +19,9 @@ from referral.database import DatabaseUnavailable, is_postgres
 from referral.database import migrate as module
 from referral.database.migrate import MIGRATIONS, MigrationError, break_lock, connect, migrate, read_migrations
 from tests.support.servers import PostgresServer
+from tests.support.service import run_py
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RUN = [sys.executable, str(ROOT / "run.py")]
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_the_lock_of_a_killed_process_is_named_and_broken_by_the_command(
     monkeypatch.setattr(module, "LOCK_TIMEOUT", 0.1)
     with pytest.raises(MigrationError, match=r"Process \d+ has locked this database .*`python run.py migrate --break-lock`"):
         migrate(empty_url)
-    command = [*RUN, "migrate", "--break-lock"]
+    command = [*run_py(), "migrate", "--break-lock"]
     environ = {"REFERRAL_DATABASE_URL": empty_url}
     done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
     assert "The migration lock is taken away." in done.stdout
@@ -214,7 +214,7 @@ def test_a_schema_newer_than_the_program_is_refused_and_left_alone(
 def test_two_processes_that_migrate_at_once_both_succeed(empty_url: str) -> None:
     both = [
         subprocess.Popen(
-            [*RUN, "migrate"],
+            [*run_py(), "migrate"],
             env={"REFERRAL_DATABASE_URL": empty_url},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

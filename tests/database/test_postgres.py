@@ -7,10 +7,8 @@ import asyncio
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -18,7 +16,6 @@ import asyncpg
 import pytest
 
 import referral.database
-import run
 from referral.background.mailer import Mailer
 from referral.background.queue import LONGEST_SLEEP
 from referral.clock import now
@@ -30,6 +27,7 @@ from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
 from tests.support.servers import PostgresServer
+from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -858,9 +856,7 @@ async def test_with_few_connections_requests_wait_for_each_other_and_with_none_t
 def start(url: str) -> tuple[int, str]:
     """What `run.py serve` ends with on this database, and what it says."""
     environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_DATABASE_URL": url}
-    ended = subprocess.run(
-        [sys.executable, str(Path(run.__file__))], env=environ, capture_output=True, text=True, timeout=30, check=False
-    )
+    ended = subprocess.run(run_py(), env=environ, capture_output=True, text=True, timeout=30, check=False)
     return ended.returncode, ended.stderr
 
 

@@ -99,7 +99,7 @@ def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(imag
     work = image / "app"
     host = dict(re.findall(r"(\w+)=(\S+)", first("ENV")))["REFERRAL_SERVER_HOST"]
     assert host == "0.0.0.0"
-    with serving(work, root=work, REFERRAL_SERVER_HOST=host) as address:
+    with serving(work, REFERRAL_SERVER_HOST=host) as address:
         with urlopen(f"{address}/health/ready", timeout=5) as response:
             assert json.load(response)["status"] == "ok"
         for page in ("/docs", "/redoc", "/openapi.json", "/assets/swagger-ui-bundle.js", "/problems/not-found"):

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -43,6 +42,7 @@ from tests.conftest import SETTINGS, MakeClient, MakeConfig
 from tests.mail.conftest import Advance, MakeMailer, Queue
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD
+from tests.support.service import run_py
 from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -906,7 +906,7 @@ class Service:
 
     async def _start(self, *arguments: str, stderr: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, ROOT / "run.py", *arguments, env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=stderr
+            *run_py(), *arguments, env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=stderr
         )
 
 

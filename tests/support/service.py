@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,20 @@ from tests.support.servers import free_port, wait_until
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+def run_py(folder: Path | None = None) -> list[str]:
+    """The command line of a project in the folder, by default the working one. Its sources are these, but `var/` is its own:
+    what is started by ROOT's own `run.py` would use the data of whoever develops here."""
+    place = folder or Path.cwd()
+    if not (place / "run.py").exists():
+        for name in ("config.toml", "run.py"):
+            shutil.copy(ROOT / name, place)
+        (place / "referral").symlink_to(ROOT / "referral")
+    return [sys.executable, str(place / "run.py")]
+
+
 @contextmanager
-def serving(folder: Path, root: Path = ROOT, **environ: str) -> Iterator[str]:
-    """The address of the service of the sources in `root`, with `var/` in `folder`. Raises when it ends with an error."""
+def serving(folder: Path, **environ: str) -> Iterator[str]:
+    """The address of the service of a project in the folder. Raises when it ends with an error."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {
@@ -31,9 +43,7 @@ def serving(folder: Path, root: Path = ROOT, **environ: str) -> Iterator[str]:
     }
     log = folder / "service.log"
     with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [sys.executable, str(root / "run.py")], cwd=folder, env=settings, stdout=errors, stderr=errors
-        )
+        process = subprocess.Popen(run_py(folder), cwd=folder, env=settings, stdout=errors, stderr=errors)
     try:
         wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
         assert process.poll() is None, log.read_text()
