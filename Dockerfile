@@ -12,7 +12,8 @@ RUN pip install --no-cache-dir --root-user-action=ignore -r requirements.txt
 
 # What the defaults keep in var/ is kept in the volume. The number is fixed, that the owner of its files is, too.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin referral
-RUN mkdir /data && chown referral:referral /data && ln -s /data var
+# Platforms that give each container a user of its own put it into group 0, which therefore may do here what the owner may.
+RUN mkdir /data && chown referral:0 /data && chmod g=u /data && ln -s /data var
 VOLUME /data
 
 COPY LICENSE config.toml run.py ./
@@ -24,6 +25,6 @@ RUN python -m compileall -q referral
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('REFERRAL_SERVER_PORT', '8000') + '/health/ready', timeout=4)"]
+    CMD ["python", "run.py", "health"]
 ENTRYPOINT ["python", "run.py"]
 CMD ["serve"]

@@ -80,7 +80,9 @@ def _listen(config: Config) -> socket.socket:
     host, port = config.server.host, config.server.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        # "::" is every address, those of IPv4 too; on any other one this changes nothing.
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
         # Without what create_server adds: the address is in the line already.
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
@@ -230,6 +232,9 @@ def parser() -> argparse.ArgumentParser:
         "backup is signed in again, and mail that waited then is sent again.",
     )
     restoring.add_argument("file", type=Path, metavar="FILE", help="the file that `backup` wrote")
+    command(
+        "health", in_module("health.check_health"), "ask the service of these settings whether it is ready; if not, fail"
+    )
     command("openapi", in_module("openapi.print_openapi"), "print the OpenAPI document")
     return top
 

@@ -376,3 +376,36 @@ def test_an_ipv6_host_is_shown_as_a_url() -> None:
     with serving(REFERRAL_SERVER_HOST="::1") as service:
         assert service.address.startswith("http://[::1]:")
         assert service.call("/health/live")[0] == 200
+
+
+@pytest.mark.parametrize("settings", [{}, {"REFERRAL_SERVER_WORKERS": "2", "REFERRAL_CACHE_URL": "none://"}])
+def test_every_address_of_both_families_is_the_host_with_two_colons(settings: dict[str, str]) -> None:
+    with serving(REFERRAL_SERVER_HOST="::", **settings) as service:
+        assert service.address.startswith("http://[::]:")
+        port = service.address.rpartition(":")[2]
+        for number, host in enumerate(("127.0.0.1", "[::1]", "localhost")):
+            service.address = f"http://{host}:{port}"
+            assert service.register(f"person{number}")[0] == 201
+        # An IPv4 client is known by its own address, for limits and the audit, not by one that is mapped into IPv6.
+        registered = [line for line in command("audit").stdout.splitlines() if " registered " in line]
+        assert {re.findall(r" address=(\S+)", line)[0] for line in registered} >= {"127.0.0.1", "::/64"}
+        assert not [line for line in registered if "ffff" in line]
+
+
+def test_a_host_is_another_s_where_ipv4_has_the_port_already() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = command(REFERRAL_SERVER_HOST="::", REFERRAL_SERVER_PORT=port)
+    assert refusal(done) == f"server.host, server.port: cannot listen on :: port {port}: Address already in use"
+
+
+def test_health_says_what_the_service_says_of_itself_and_fails_when_it_is_not_there() -> None:
+    assert refusal(command("health")).startswith("server.port: is 0, ")
+    with serving() as service:
+        port = service.address.rpartition(":")[2]
+        done = command("health", REFERRAL_SERVER_PORT=port)
+        assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "ok")
+        assert service.end() == 0
+    done = command("health", REFERRAL_SERVER_PORT=port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"127.0.0.1 port {port} does not answer: [Errno 111] Connection refused\n"

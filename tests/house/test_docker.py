@@ -10,14 +10,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from tests.support.servers import free_port
-from tests.support.service import ROOT, serving
+from tests.support.servers import free_port, wait_until
+from tests.support.service import ROOT, run_py, serving
 
 # Commands of RUN lines that need root or the network, or whose result the tests' own environment stands for.
 ELSEWHERE = ("pip", "useradd", "chown", "python")
@@ -87,12 +88,12 @@ def copy(source: str, target: Path) -> None:
             shutil.copyfile(file, place)
 
 
-def health_check(port: int) -> int:
-    """Run the image's HEALTHCHECK and return how it ended."""
+def health_check(work: Path, **settings: str) -> int:
+    """Run the image's HEALTHCHECK in its folder, with the container's environment, and return how it ended."""
     command = json.loads(first("HEALTHCHECK").partition("CMD ")[2])
     assert command[0] == "python"
-    environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(port)}
-    return subprocess.run([sys.executable, *command[1:]], env=environ, check=False, capture_output=True).returncode
+    environ = {"PATH": os.environ["PATH"], **settings}
+    return subprocess.run([sys.executable, *command[1:]], cwd=work, env=environ, check=False, capture_output=True).returncode
 
 
 def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(image: Path) -> None:
@@ -105,13 +106,79 @@ def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(imag
         for page in ("/docs", "/redoc", "/openapi.json", "/assets/swagger-ui-bundle.js", "/problems/not-found"):
             with urlopen(f"{address}{page}", timeout=5) as response:
                 assert response.status == 200
-        assert health_check(int(address.rpartition(":")[2])) == 0
     assert {"referral.db", "secret"} <= {path.name for path in (image / "data").iterdir()}
     assert not [path for path in work.iterdir() if path.name.endswith(".db")]
 
 
-def test_the_health_check_fails_when_nobody_answers() -> None:
-    assert health_check(free_port()) != 0
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"SERVER_HOST": "::"},
+        {"SERVER_HOST": "::1"},
+        {"SERVER_HOST": "localhost"},
+        {"SERVER_PUBLIC_URL": "https://example.com/our-shop/referrals"},
+        {"SERVER_WORKERS": "2", "CACHE_URL": "none://", "SERVER_HOST": "::"},
+    ],
+    ids=lambda settings: " ".join(settings.values()),
+)
+def test_the_health_check_follows_the_settings(image: Path, settings: dict[str, str]) -> None:
+    work, port = image / "app", str(free_port())
+    # A container's environment may name a proxy for everything that goes out.
+    environ = {
+        f"REFERRAL_{name}": value for name, value in {"SERVER_HOST": "0.0.0.0", "SERVER_PORT": port, **settings}.items()
+    }
+    environ |= {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+    assert health_check(work, **environ) == 1, "nobody answers yet"
+    process = subprocess.Popen(run_py(work), cwd=work, env={"PATH": os.environ["PATH"], **environ})
+    try:
+        wait_until(lambda: process.poll() is not None or health_check(work, **environ) == 0)
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
+    assert health_check(work, **environ) == 1
+
+
+# Any user of the range that OpenShift gives to projects; no system knows its name.
+UNKNOWN_USER = 1_000_770_000
+
+
+def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Path) -> None:
+    # No other user may enter pytest's folders.
+    place = Path(tempfile.mkdtemp(prefix="referral-image-"))
+    try:
+        place.chmod(0o755)
+        shutil.copytree(image, place, dirs_exist_ok=True, symlinks=True)
+        work, data = place / "app", place / "data"
+        (work / "var").unlink()
+        (work / "var").symlink_to(data)
+        assert data.stat().st_mode & 0o070 == 0o070
+        become: list[str] = []
+        if os.geteuid() == 0:
+            os.chown(data, int(first("USER")), 0)
+            # Reading is not what is asked here: this test's Python may be root's own.
+            reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+            become = ["setpriv", f"--reuid={UNKNOWN_USER}", "--regid=0", "--clear-groups", *reading]
+        environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(free_port()), "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
+        subprocess.run(
+            [*become, *run_py(work), "createsuperuser", "root@example.com"],
+            cwd=work,
+            env=environ,
+            input=b"a long password\n",
+            check=True,
+        )
+        process = subprocess.Popen([*become, *run_py(work)], cwd=work, env=environ)
+        try:
+            wait_until(lambda: process.poll() is not None or health_check(work, **environ) == 0)
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+        files = {file.name: file.stat() for file in data.iterdir()}
+        assert {"referral.db", "secret"} <= files.keys()
+        assert {file.st_uid for file in files.values()} == {UNKNOWN_USER if become else os.geteuid()}
+    finally:
+        shutil.rmtree(place)
 
 
 def test_it_starts_in_one_step_by_the_service_s_own_commands(image: Path) -> None:
@@ -131,8 +198,8 @@ def test_it_runs_without_root_on_a_slim_python() -> None:
     assert first("VOLUME") == "/data"
     assert first("EXPOSE") == "8000"
     runs = " && ".join(rest for name, rest in found if name == "RUN")
-    assert "chown referral:referral /data" in runs
-    assert {shlex.split(command)[0] for command in runs.split(" && ")} == {"mkdir", "ln", *ELSEWHERE}
+    assert "mkdir /data && chown referral:0 /data && chmod g=u /data && ln -s /data var" in runs
+    assert {shlex.split(command)[0] for command in runs.split(" && ")} == {"mkdir", "chmod", "ln", *ELSEWHERE}
 
 
 def test_requirements_are_installed_before_the_sources_change() -> None:
