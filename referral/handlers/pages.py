@@ -42,7 +42,7 @@ async def submit_verify_page(request: web.Request) -> web.Response:
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented(PAGE)
 async def get_disown_page(request: web.Request) -> web.Response:
-    return html("disown.html", token=request.query.get("token", ""))
+    return html(request, "disown.html", token=request.query.get("token", ""))
 
 
 @routes.post("/account/disown")
@@ -54,8 +54,8 @@ async def submit_disown_page(request: web.Request) -> web.Response:
     try:
         await disown(request, form.get("token", ""))
     except Problem as problem:
-        return _refused(problem)
-    return html("message.html", title="The account is gone", text="Nobody uses your e-mail address here any more.")
+        return _refused(request, problem)
+    return html(request, "message.html", title="The account is gone", text="Nobody uses your e-mail address here any more.")
 
 
 @routes.get("/account/reset")

@@ -10,6 +10,7 @@ import re
 
 import pytest
 
+from referral.config import ROOT
 from referral.config.public_url import parse_public_url
 from referral.web.prefix import stripping
 from tests.conftest import Client, MakeClient
@@ -169,8 +170,17 @@ async def test_browsers_ask_for_permission_under_the_path_too(make_client: MakeC
         assert (response.status, response.headers["Access-Control-Allow-Methods"]) == (204, "GET, HEAD, POST")
 
 
+def test_no_page_and_no_script_names_a_path_without_the_prefix() -> None:
+    sources = [*(ROOT / "referral" / "templates").rglob("*.html"), *(ROOT / "referral" / "assets").iterdir()]
+    assert len(sources) > 15
+    for source in sources:
+        assert not re.search(
+            r"""(href|src|action)=["']/|["'`(]/[a-z]""", re.sub(r"path\('/", "path('", source.read_text())
+        ), source
+
+
 async def test_forms_post_to_the_path_and_links_of_mails_lead_there(client: Client) -> None:
-    for page in ("/account/verify", "/account/reset"):
+    for page in ("/account/verify", "/account/disown", "/account/reset"):
         async with client.get(f"{PREFIX}{page}?token=x") as response:
             assert f'<form method="post" action="{PREFIX}{page}">' in await response.text()
             assert "form-action 'self'" in response.headers["Content-Security-Policy"]
