@@ -33,5 +33,6 @@ def cache_url(value: str, folder: Path) -> str:
 
 def _files_in_query(value: str, folder: Path, *options: str) -> str:
     address, mark, query = value.partition("?")
-    option = re.compile(rf"((?:^|&)(?:{'|'.join(options)})=)([^&]+)")
+    # sslrootcert=system is no file, but the authorities that the system trusts.
+    option = re.compile(rf"((?:^|&)(?:{'|'.join(options)})=)(?!system(?:&|$))([^&]+)")
     return address + mark + option.sub(lambda found: found[1] + quote(str(folder / unquote_plus(found[2]))), query)

@@ -29,6 +29,7 @@ SETTINGS = [
 ABSOLUTE = [
     ("database.url", "sqlite:////data/referral.db", "sqlite:////data/referral.db"),
     ("database.url", "postgresql://u@h/n", "postgresql://u@h/n"),
+    ("database.url", "postgresql://u@h/n?sslrootcert=system", "postgresql://u@h/n?sslrootcert=system"),
     ("mail.url", "file:/data/mail", "file:/data/mail"),
     ("mail.url", "file:///data/mail", "file:/data/mail"),
     ("mail.url", "smtp://h?tls=none&ehlo=a.example", "smtp://h?tls=none&ehlo=a.example"),
