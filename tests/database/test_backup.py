@@ -59,7 +59,10 @@ def saved(database_url: str, file: Path) -> Path:
 
 def command(url: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": os.environ["PATH"], "REFERRAL_DATABASE_URL": url, "REFERRAL_LOG_LEVEL": "error"}
-    line = [*run_py(), *map(str, arguments)]
+    # Beside the folder that it works in: what that holds is compared.
+    project = Path(f"{Path.cwd()}.project")
+    project.mkdir(exist_ok=True)
+    line = [*run_py(project), *map(str, arguments)]
     return subprocess.run(line, env=environ, capture_output=True, text=True, check=False, **options)
 
 

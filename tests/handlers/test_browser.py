@@ -24,6 +24,9 @@ from tests.support.service import serving
 # One worker runs them all: one browser and one service are enough.
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.asyncio(loop_scope="module")]
 
+# Milliseconds: a busy machine may take its time over the documentation.
+expect.set_options(timeout=15_000)
+
 SCREENSHOTS = Path(__file__).resolve().parent.parent / "screenshots"
 NEW_PASSWORD = "a password chosen in the browser"
 OPTIONS = [
@@ -90,7 +93,7 @@ class Visit:
 async def visit(browser: Browser, address: str) -> AsyncIterator[Visit]:
     """A visit that must end without a complaint."""
     context = await browser.new_context(base_url=address, viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(15_000)
     await context.add_init_script(WATCH_POLICY)
     found = Visit(await context.new_page(), address)
     yield found
@@ -206,7 +209,7 @@ async def test_redoc_shows_and_searches_the_document(visit: Visit, address: str)
 async def search_in_redoc(visit: Visit, address: str) -> None:
     page = visit.page
     await page.goto(f"{address}/redoc")
-    await expect(page.get_by_role("heading", name="Sign in, or refresh")).to_be_attached(timeout=15_000)
+    await expect(page.get_by_role("heading", name="Sign in, or refresh")).to_be_attached()
     await visit.keep("redoc")
     await page.get_by_placeholder("Search").press_sequentially("referrer")
     await expect(page.get_by_role("search").get_by_text("Use a code after registration").first).to_be_visible()
