@@ -67,7 +67,7 @@ async def test_each_algorithm_has_a_key_of_its_own(database: Database) -> None:
     Path("var/key.pem").rename("var/former.pem")
     with pytest.raises(ConfigError) as refused:
         await claim_database(database, open_keys(config), config)
-    assert re.fullmatch(REFUSED.format("key_file", r"var/key\.pem"), str(refused.value))
+    assert re.fullmatch(REFUSED.format("key_file", r".*/var/key\.pem"), str(refused.value))
     await start(database, FIRST)
 
 
@@ -115,7 +115,7 @@ def test_a_second_container_with_a_secret_of_its_own_is_refused_until_it_is_acce
         "REFERRAL_AUTH_ALGORITHM": algorithm,
     }
     file = SECRET_FILE if algorithm == "HS256" else Path("var/key.pem")
-    refused = REFUSED.format("secret" if algorithm == "HS256" else "key_file", re.escape(str(file)))
+    refused = REFUSED.format("secret" if algorithm == "HS256" else "key_file", ".*/var/" + re.escape(file.name))
 
     def call(*arguments: str) -> CompletedProcess[str]:
         return command(*arguments, stdin=b"", **settings)

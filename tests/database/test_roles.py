@@ -61,7 +61,7 @@ def test_a_role_with_rights_on_the_rows_alone_serves_what_another_one_migrated(a
 
 def test_a_role_that_may_not_create_is_told_so_where_something_is_to_be_migrated(as_owner: Execute, served_url: str) -> None:
     as_owner(DML)
-    as_owner("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0021%'")
+    as_owner("DELETE FROM _yoyo_migration WHERE migration_id LIKE '0020%'")
     expected = (
         "PostgreSQL: permission denied for schema public, and there are migrations to apply: run `python run.py migrate` "
         f"with a role that may, or GRANT CREATE ON SCHEMA public TO {ROLE}"

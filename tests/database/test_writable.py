@@ -15,12 +15,13 @@ import asyncpg
 import pytest
 
 from referral.database import DATABASE, DatabaseUnavailable, sqlite_path
-from tests.commands.test_run import ENVIRON, RUN, command, refusal
+from tests.commands.test_run import ENVIRON, command, refusal
 from tests.conftest import MakeClient
 from tests.support.confined import bound_by_permissions
 from tests.support.people import Person
 from tests.support.rows import everything, sql
 from tests.support.servers import PostgresServer
+from tests.support.service import run_py
 
 Eventually = Callable[..., Awaitable[Any]]
 UNREADY = (503, {"status": "unavailable", "checks": {"database": "unavailable", "cache": "ok"}})
@@ -89,10 +90,10 @@ class TestSQLite:
         (path.parent if what == "folder" else path).chmod(0o500)
         environ = {**ENVIRON, "REFERRAL_DATABASE_URL": url}
         process = subprocess.Popen(
-            RUN, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=bound_by_permissions
+            run_py(), env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=bound_by_permissions
         )
         stdout, stderr = process.communicate(timeout=60)
-        line = refusal(subprocess.CompletedProcess(RUN, process.returncode, stdout, stderr))
+        line = refusal(subprocess.CompletedProcess("serve", process.returncode, stdout, stderr))
         expected = (
             "its lock referral.db.lock cannot be opened: Permission denied"
             if what == "folder"

@@ -1,4 +1,4 @@
--- depends: 0020.suspension
+-- depends: 0017.suspension
 -- Which signing key the database belongs to, one for each algorithm: its fingerprint, from which nobody learns the key, and the
 -- one before it. Two services with a secret each would refuse each other's access tokens: the first one's key claims the
 -- database, and the primary key lets only one be the first.

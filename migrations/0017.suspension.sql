@@ -1,4 +1,4 @@
--- depends: 0013.open-words
+-- depends: 0016.former-addresses
 -- Suspension: an admin's decision, with the reason. A suspended account signs in nowhere and its code is not active, until it
 -- is unsuspended. The reason is the operator's own words; it goes with the account, which is not suspended once it is erased.
 ALTER TABLE users ADD COLUMN suspended_at BIGINT;

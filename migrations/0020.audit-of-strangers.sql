@@ -1,4 +1,4 @@
--- depends: 0040.codes-folded
+-- depends: 0019.codes-folded
 -- Events that belong to no account are deleted sooner than others. They are found along the index of users, by time.
 DROP INDEX audit_events_of_user;
 

@@ -1,4 +1,4 @@
--- depends: 0013.open-words
+-- depends: 0018.signing-keys
 -- Codes compare by Crockford's folding: O is 0, and I and L are 1. code_key is the folded text, which the service makes; it is
 -- null for a code of a version that did not fold, if it would be another one's. Such a code is found by its own text, which
 -- comes before any key. Of codes that fold alike the one that is not revoked has the key, or the oldest.
