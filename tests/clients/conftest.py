@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.support.people import API, PASSWORD, SECRETS
-from tests.support.service import ROOT, serving
+from tests.support.service import serving
 
 # A name may be tried so often in a quarter of an hour; nothing else is limited where one address makes all requests.
 GUESSES = 3
@@ -63,7 +63,7 @@ def service_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceOf]:
         def start(algorithm: str) -> Service:
             if algorithm not in running:
                 folder = tmp_path_factory.mktemp(algorithm)
-                address = stack.enter_context(serving(folder, ROOT, REFERRAL_AUTH_ALGORITHM=algorithm, **SETTINGS))
+                address = stack.enter_context(serving(folder, REFERRAL_AUTH_ALGORITHM=algorithm, **SETTINGS))
                 running[algorithm] = Service(address, folder)
             return running[algorithm]
 

@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-import run
 from referral.app import create_app
 from referral.web import server
 from tests.conftest import MakeConfig
 from tests.support.servers import free_port, wait_until
-from tests.support.service import status_of
+from tests.support.service import run_py, status_of
 
 # Several are more than what the system buffers for a client that reads nothing.
 BIG = b"GET /assets/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -137,7 +136,7 @@ async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_tha
 @contextlib.contextmanager
 def hasty(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
-    program = HASTY.format(run=run.__file__, root=str(Path(run.__file__).parent))
+    program = HASTY.format(run=run_py(folder)[1], root=str(folder))
     settings = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(port), "REFERRAL_CACHE_URL": "none://", **environ}
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", program], cwd=folder, env=settings, stdout=log, stderr=log)
