@@ -15,6 +15,7 @@ import ipaddress
 import math
 import re
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import fields
@@ -33,9 +34,9 @@ from referral.contract.problems import Problem
 if TYPE_CHECKING:
     from referral.cache.redis.client import RedisClient
 
-# Windows that this process keeps, the least recently used dropped first: an attack from many addresses must not fill the
-# memory. About 20 MB when full.
-WINDOWS = 100_000
+# Windows of a group that this process keeps, the least recently used dropped first: an attack from many addresses must not
+# fill the memory. About 5 MB when full.
+WINDOWS = 25_000
 # How often the audit records that a limit holds one address off.
 TOLD = parse("1 per minute")
 # Characters of an X-Forwarded-For that is cached: a longer one may be an attempt to fill the memory.
@@ -56,7 +57,9 @@ return {count, redis.call('PTTL', KEYS[1])}
 
 # Says the same of a window and counts nothing.
 LOOK = """
-return {tonumber(redis.call('GET', KEYS[1]) or 0), redis.call('PTTL', KEYS[1])}
+local count = redis.pcall('GET', KEYS[1])
+if type(count) == 'table' then count = nil end
+return {tonumber(count or 0) or 0, redis.call('PTTL', KEYS[1])}
 """
 
 # How many hits a window has had, and when it ends (time.time()).
@@ -67,17 +70,20 @@ class LocalWindows:
     """Fixed windows in this process."""
 
     def __init__(self) -> None:
-        self._windows: LRUCache[tuple[str, ...], tuple[list[int], float]] = LRUCache(WINDOWS)
+        # A table for each group: a flood of what is counted by address must not push the windows of accounts and mails out.
+        self._groups: defaultdict[str, LRUCache[tuple[str, ...], tuple[list[int], float]]] = defaultdict(
+            lambda: LRUCache(WINDOWS)
+        )
 
     def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window:
         """Count a hit by this key or, with 0 hits, only look."""
-        moment = time.time()
+        moment, windows = time.time(), self._groups[key[0]]
         try:
-            count, ends_at = self._windows[key]
+            count, ends_at = windows[key]
         except KeyError:
             ends_at = 0.0
         if ends_at <= moment:
-            count, ends_at = self._windows[key] = [0], moment + item.get_expiry()
+            count, ends_at = windows[key] = [0], moment + item.get_expiry()
         count[0] += hits
         return count[0], ends_at
 
@@ -131,6 +137,14 @@ class RateLimiter:
             return True
         item, (count, _) = await self._count(group, key)
         return count <= item.amount
+
+    async def has_room(self, group: str, *key: str) -> bool:
+        """Whether one more hit of the group by this key would not be too many. Counts nothing."""
+        try:
+            await self.check(group, *key)
+        except Problem:
+            return False
+        return True
 
     async def check(self, group: str, *key: str) -> None:
         """Raises a `rate-limited` problem when the hits of the group by this key are used up. Counts nothing."""

@@ -297,12 +297,12 @@ def test_proxies_are_addresses_or_networks() -> None:
 def test_windows_in_this_process_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "WINDOWS", 10)
     windows, item = rate_limits.LocalWindows(), parse("1 per minute")
-    assert [windows.hit(item, ("first",))[0] for _ in range(3)] == [1, 2, 3]
+    assert [windows.hit(item, ("group", "first"))[0] for _ in range(3)] == [1, 2, 3]
     for number in range(10):
-        assert windows.hit(item, ("another", str(number)))[0] == 1
-    assert [windows.hit(item, ("first",))[0] for _ in range(2)] == [1, 2]
+        assert windows.hit(item, ("group", "another", str(number)))[0] == 1
+    assert [windows.hit(item, ("group", "first"))[0] for _ in range(2)] == [1, 2]
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + 61)
-    count, ends_at = windows.hit(item, ("first",))
+    count, ends_at = windows.hit(item, ("group", "first"))
     assert count == 1
     assert 59 < ends_at - time.time() <= 60
 
@@ -322,3 +322,16 @@ async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> Non
     finally:
         await client.close()
         redis.kill()
+
+
+async def test_a_flood_from_many_networks_pushes_no_count_of_an_account_out(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "WINDOWS", 20)
+    client = await make_client(**BEHIND_PROXY, limits_reset_by_account="1/15 minutes")
+    nobody = Person(client, "")
+    reset = {"email": "alice@example.com"}
+    assert [(await nobody.post("/auth/password/reset", reset)).status for _ in range(2)] == [202, 429]
+    for number in range(60):
+        await nobody.get("/codes/UNKNOWN1", headers=of(f"192.0.2.{number}"))
+    assert (await nobody.post("/auth/password/reset", reset)).status == 429

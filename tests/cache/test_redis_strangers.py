@@ -146,3 +146,16 @@ async def test_a_count_that_no_service_wrote_begins_anew_and_ends(service: Clien
     assert counted
     for key in counted:
         assert await inside.pttl(key) > 0
+
+
+@pytest.mark.parametrize("value", ["abc", "", "?x", "list"])
+async def test_a_count_that_is_only_looked_at_may_be_anything(service: Client, inside: Any, value: str) -> None:
+    alice = await Person.register(service, "alice")
+    assert (await alice.sign_in("a wrong one")).status == 400
+    keys = [key async for key in inside.scan_iter("referral:limit:*") if b"login_by_account" in key]
+    assert keys
+    for key in keys:
+        await inside.delete(key)
+        await (inside.rpush(key, "x") if value == "list" else inside.set(key, value))
+    assert (await alice.sign_in("a wrong one")).status == 400
+    assert (await alice.sign_in()).status == 200
