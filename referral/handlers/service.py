@@ -87,8 +87,14 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
         return web.Response(body=_redoc(request.app[PUBLIC_URL].path("/assets/")), headers=headers)
     if "Range" in request.headers:
         # RFC 9110 section 14.2 allows to ignore it. aiohttp would answer one that cannot be met without a problem.
-        return web.Response(body=await asyncio.to_thread(path.read_bytes), headers=headers)
+        return web.Response(body=_whole(path), headers=headers)
     return web.FileResponse(path, headers=headers)
+
+
+@cache
+def _whole(path: Path) -> bytes:
+    # One copy for all: an answer that nobody reads holds its body for as long as it is borne.
+    return path.read_bytes()
 
 
 @cache

@@ -29,7 +29,8 @@ def refuse_unreadable(request: web.Request) -> None:
     """
     if not request.body_exists:
         return
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    encodings = ",".join(request.headers.getall("Content-Encoding", ())).lower().split(",")
+    if {encoding.strip() for encoding in encodings} - {"", "identity"}:
         raise Problem("unsupported-encoding", "Send the body without Content-Encoding.", headers=ENCODING_REFUSED)
     if (request.content_length or 0) > MAX_BODY:
         raise too_large()

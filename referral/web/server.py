@@ -131,7 +131,13 @@ class Connection(RequestHandler):
         The rest must not lie unread when the socket closes: the client's system would throw the answer away then (RFC 9112
         section 9.6).
         """
-        if response.headers.get("Connection") != "close" or request.content.is_eof():
+        if request.content.is_eof():
+            return await super().finish_response(request, response, start_time)
+        if request.content_length is None and not response.prepared:
+            # Chunks of a byte each cost a hundred times what they bring, and nobody knows when they end.
+            response.headers["Connection"] = "close"
+            response.force_close()
+        if response.headers.get("Connection") != "close":
             return await super().finish_response(request, response, start_time)
         self._lingering_time = 0.0
         self._gone = asyncio.Event()
@@ -154,6 +160,8 @@ class Connection(RequestHandler):
             reason = exc.message.strip().partition("\n")[0].partition(":")[0].rstrip(".")
             if isinstance(exc, InvalidURLError):
                 reason = "Invalid address"
+            # It quotes what was sent, and hangs in a circle with its traceback until the next collection of garbage.
+            exc.message, exc.args, exc.__traceback__, exc.__context__, exc.__cause__ = reason, (), None, None, None
             problem = Problem("bad-request", f"The request does not follow HTTP: {reason}.")
             if self._log_request:
                 self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None, None))

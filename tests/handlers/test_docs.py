@@ -12,7 +12,7 @@ import openapi_ui_bundles
 import pytest
 
 from referral.contract.problems import CATALOGUE
-from referral.handlers.service import ASSETS
+from referral.handlers.service import ASSETS, _whole
 from tests.conftest import Client
 from tests.support.people import PASSWORD, Person, read_mails, token_in
 
@@ -241,3 +241,12 @@ async def test_a_body_that_is_no_form_is_refused(client: Client) -> None:
     async with client.post("/account/reset", data=b"\xff=\xff") as response:
         assert response.status == 400
         assert (await response.json(content_type=None))["type"] == "/problems/bad-request"
+
+
+async def test_every_answer_with_a_file_shares_one_copy_of_it(client: Client) -> None:
+    async with client.get("/assets/swagger-ui-bundle.js", headers={"Range": "bytes=0-"}) as response:
+        assert response.status == 200
+        whole = await response.read()
+    path, _ = ASSETS["swagger-ui-bundle.js"]
+    assert _whole(path) == whole
+    assert _whole(path) is _whole(path)

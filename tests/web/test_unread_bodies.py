@@ -179,3 +179,21 @@ def test_others_are_answered_while_compressed_zeros_stream_in(service: str, targ
         stopped.set()
         for attacker in attackers:
             attacker.join()
+
+
+@pytest.mark.parametrize("target", ["POST /nope", "GET /health/live", f"POST {API}/codes"])
+async def test_chunks_that_no_call_reads_end_the_connection(client: Client, target: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(f"{target} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".encode())
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"\r\nConnection: close\r\n" in head
+        # The answer, and then the end, although more is on its way.
+        await reader.read()
+    writer.close()
+
+
+async def test_a_second_header_hides_no_encoding(client: Client) -> None:
+    head = f"POST {API}/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    status, _, document = await ask(client, f"{head}Content-Encoding: identity\r\nContent-Encoding: gzip", b"{}")
+    assert (status, document["type"]) == (415, "/problems/unsupported-encoding")
