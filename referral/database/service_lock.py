@@ -77,6 +77,8 @@ def _me() -> str:
 
 @contextmanager
 def _file_lock(path: Path, alone: bool) -> Iterator[None]:
+    # One file has one lock, by whatever links it is named.
+    path = path.resolve()
     file = path.with_name(f"{path.name}.lock")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -163,3 +163,12 @@ class TestPostgres:
                 pass
             with pytest.raises(ServiceRunning), service_lock(other, alone=True):
                 pass
+
+
+def test_one_file_has_one_lock_by_whatever_link_it_is_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "two" / "link.db").symlink_to(tmp_path / "one" / "referral.db")
+    one, two = f"sqlite:///{tmp_path}/one/referral.db", f"sqlite:///{tmp_path}/two/link.db"
+    with service_lock(one, alone=True), pytest.raises(ServiceRunning), service_lock(two, alone=True):
+        raise AssertionError("two of them")
