@@ -1,5 +1,5 @@
-"""Which usernames may be chosen: those that Unicode's UTS 39 calls highly restrictive, so that nobody passes for somebody
-else.
+"""Which usernames may be chosen: those that Unicode's UTS 39 calls highly restrictive, so that passing for somebody else
+takes a whole name in look-alike letters of one script.
 
 An account keeps a name that it chose under a former rule, and signs in by it. Words that an operator reserves are no matter
 of this module (`rules/accounts.py`).

@@ -1,6 +1,6 @@
 """E-mail addresses."""
 
-from referral.contract.schemas.fields import InputSchema, email, password, token
+from referral.contract.schemas.fields import InputSchema, NewEmail, email, password, token
 
 
 class EmailVerificationSchema(InputSchema):
@@ -8,5 +8,5 @@ class EmailVerificationSchema(InputSchema):
 
 
 class EmailChangeSchema(InputSchema):
-    email = email(required=True)
+    email = email(NewEmail, required=True)
     current_password = password("The account's password")

@@ -11,6 +11,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 from referral.clock import rfc_3339
+from referral.config.addresses import mailbox_of
 from referral.contract.usernames import IGNORABLE, objection_to
 from referral.texts import fold_code
 
@@ -76,26 +77,35 @@ class Timestamp(fields.Field[int]):
 
 
 class Email(fields.Field[str]):
-    """An e-mail address in its normal form: the domain in lower case, everything in NFC.
-
-    A local part that NFKC changes, such as one in full-width letters, and one with characters that nobody sees are refused:
-    they look like another mailbox's.
-    """
+    """An e-mail address in its normal form: the domain in lower case, everything in NFC."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         # The time of normalising grows with the square of the length: a text that is too long is not normalised.
         if not isinstance(value, str) or len(value) > MOST_CHARACTERS_IN_ONE * LONGEST_EMAIL:
             raise ValidationError("Must be an e-mail address.")
         try:
-            parts = validate_email(value, check_deliverability=False)
+            return str(validate_email(value, check_deliverability=False).normalized)
         except EmailNotValidError as error:
             raise ValidationError(f"Must be an e-mail address: {error}") from None
-        local = parts.local_part
+
+
+class NewEmail(Email):
+    """An address that somebody begins to use here.
+
+    A local part that NFKC changes, such as one in full-width letters, and one with characters that nobody sees are refused:
+    they look like another mailbox's. So is one that a mail program could not write to.
+    """
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        address = super()._deserialize(value, attr, data, **kwargs)
+        local = address.rpartition("@")[0]
         if unicodedata.normalize("NFKC", local) != local or IGNORABLE.search(local):
-            raise ValidationError(
-                "Must be an e-mail address in its usual characters, without look-alike forms or invisible ones."
-            )
-        return str(parts.normalized)
+            raise ValidationError("Must be an e-mail address in its usual characters, without look-alike or invisible ones.")
+        try:
+            mailbox_of(address)
+        except ValueError:
+            raise ValidationError("Must be an e-mail address that mail can be written to.") from None
+        return address
 
 
 class Username(fields.Field[str]):
@@ -230,8 +240,8 @@ def username(**kwargs: Any) -> NewUsername:
     )
 
 
-def email(**kwargs: Any) -> Email:
-    return Email(
+def email(kind: type[Email] = Email, **kwargs: Any) -> Email:
+    return kind(
         metadata={
             **about("Unique without case", "alice@example.com"),
             "format": "email",

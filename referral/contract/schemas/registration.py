@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from referral.contract.schemas.fields import InputSchema, Words, about, code_text, email, new_password, username
+from referral.contract.schemas.fields import InputSchema, NewEmail, Words, about, code_text, email, new_password, username
 from referral.contract.schemas.tokens import TokensSchema
 from referral.contract.schemas.users import UserSchema
 
@@ -12,7 +12,7 @@ KNOWN_ADDRESS = "known-address"
 
 
 class RegistrationSchema(InputSchema):
-    email = email(required=True)
+    email = email(NewEmail, required=True)
     password = new_password()
     username = username(allow_none=True)
     referral_code = code_text(allow_none=True)
