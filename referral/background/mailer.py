@@ -66,9 +66,9 @@ class Mailer(QueueWorker[outbox.Mail]):
         self._transport = open_transport(config.mail.url, public.host)
         self._outages = 0
 
-    async def forget(self, address: str) -> None:
-        """Delete the mails to this address that were written to files. Raises OSError."""
-        await self._transport.forget(address)
+    async def forget(self, user_id: str) -> None:
+        """Delete the mails for this account that were written to files. Raises OSError."""
+        await self._transport.forget(user_id)
 
     async def find_next_time(self, conn: Connection) -> int | None:
         return await outbox.find_next_mail_time(conn)
@@ -94,12 +94,15 @@ class Mailer(QueueWorker[outbox.Mail]):
 
     async def _send(self, mail: outbox.Mail, send: Send) -> None:
         try:
-            message = await self._compose(mail)
-            if message is not None:
-                await send(message)
-                if await self._find_contact(mail) is None:
-                    # Erased meanwhile, together with the mails that were there then.
-                    await self.forget(message["To"].addresses[0].addr_spec)
+            contact = await self._find_contact(mail)
+            message = await self._compose(mail, contact) if contact else None
+            if contact and message:
+                await send(message, contact.user_id)
+                async with self.database.reader() as conn:
+                    is_erased = await users.find_contact(conn, contact.user_id) is None
+                if is_erased:
+                    # Meanwhile, together with the mails that were there then.
+                    await self.forget(contact.user_id)
                 self._outages = 0
                 self._metrics.mail.labels(mail.kind, "sent").inc()
         except (TransportFailure, DatabaseUnavailable):
@@ -148,19 +151,22 @@ class Mailer(QueueWorker[outbox.Mail]):
         async with self.database.transaction() as conn:
             await outbox.fail_mail(conn, item.id, clock.now(), error)
 
-    async def _compose(self, mail: outbox.Mail) -> EmailMessage | None:
-        """The message, or None when there is nobody to write to any more, or nothing to ask for."""
-        contact = await self._find_contact(mail)
-        if contact is None or contact.suspended_at is not None:
+    async def _compose(self, mail: outbox.Mail, contact: users.Contact) -> EmailMessage | None:
+        """The message, or None when it must not be sent any more, or there is nothing to ask for."""
+        if contact.suspended_at is not None:
             return None
         if mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None:
             return None
         # Where the account's address is about to change, or just has, the mail says to whom it goes.
         recipient = mail.recipient if mail.kind in (outbox.CHANGE_EMAIL, outbox.EMAIL_CHANGED) else contact.email
-        facts = {"username": contact.username, "service": self._service, **orjson.loads(mail.params)}
+        # Where nobody has proved the address, what a stranger calls themselves is not to be read there.
+        username = contact.username if contact.email_verified_at is not None else None
+        facts = {"username": username, "service": self._service, **orjson.loads(mail.params)}
         if mail.kind in LINKS:
             page, purpose, ttl = LINKS[mail.kind]
-            token = await self._make_token(contact.user_id, purpose, recipient, ttl)
+            token = await self._make_token(mail, contact.user_id, purpose, recipient, ttl)
+            if token is None:
+                return None
             facts["link"] = f"{self._links}/{page}?token={quote(token)}"
             facts["disown_link"] = f"{self._links}/disown?token={quote(token)}"
         return compose(mail, self._sender, recipient, facts)
@@ -171,10 +177,15 @@ class Mailer(QueueWorker[outbox.Mail]):
                 return await users.find_contact(conn, mail.user_id)
             return await users.find_contact_by_email(conn, mail.recipient)
 
-    async def _make_token(self, user_id: str, purpose: one_time_tokens.Purpose, email: str, ttl: int) -> str:
+    async def _make_token(
+        self, mail: outbox.Mail, user_id: str, purpose: one_time_tokens.Purpose, email: str, ttl: int
+    ) -> str | None:
+        """The token of a link; None when the mail was taken out of the outbox meanwhile, so that no link may go out."""
         # It is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
         token, now = new_token(), clock.now()
         async with self.database.transaction() as conn:
+            if not await outbox.hold_mail(conn, mail.id):
+                return None
             await one_time_tokens.insert_one_time_token(conn, hash_token(token), user_id, purpose, email, now, now + ttl)
         return token
 

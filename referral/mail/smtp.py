@@ -65,7 +65,7 @@ class SMTPTransport:
             timeout=None,
         )
 
-        async def send(message: EmailMessage) -> None:
+        async def send(message: EmailMessage, user_id: str) -> None:
             if not await _is_ready(smtp):
                 await _connect(smtp)
             await _hand_over(smtp, message)
@@ -75,7 +75,7 @@ class SMTPTransport:
         finally:
             await _quit(smtp)
 
-    async def forget(self, address: str) -> None:
+    async def forget(self, user_id: str) -> None:
         """Nothing: what was handed over is the server's."""
 
 

@@ -3,12 +3,11 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email import policy
 from email.message import EmailMessage
-from email.parser import BytesParser
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 
 class PermanentFailure(Exception):
@@ -32,7 +31,8 @@ class TransportFailure(Exception):
         self.misconfigured = misconfigured
 
 
-Send = Callable[[EmailMessage], Awaitable[None]]
+# Hands a message over that is for the account of this id.
+Send = Callable[[EmailMessage, str], Awaitable[None]]
 
 
 class Transport(Protocol):
@@ -44,8 +44,8 @@ class Transport(Protocol):
         """
         ...
 
-    async def forget(self, address: str) -> None:
-        """Delete what is kept here of mail to this address. Raises OSError."""
+    async def forget(self, user_id: str) -> None:
+        """Delete what is kept here of mail for this account. Raises OSError."""
         ...
 
 
@@ -59,23 +59,22 @@ class FileTransport:
     async def batch(self) -> AsyncIterator[Send]:
         yield self._send
 
-    async def _send(self, message: EmailMessage) -> None:
-        name = message["Message-ID"].strip("<>").partition("@")[0]
+    async def _send(self, message: EmailMessage, user_id: str) -> None:
+        # Named for the account, too: its end takes the files along, whatever addresses it has had.
+        name = f"{message['Message-ID'].strip('<>').partition('@')[0]}.{user_id}"
         content = message.as_bytes(policy=policy.SMTPUTF8 if is_international(message) else policy.default)
         try:
             await asyncio.to_thread(self._write, f"{name}.eml", content)
         except OSError as error:
             raise TemporaryFailure(str(error)) from error
 
-    async def forget(self, address: str) -> None:
-        await asyncio.to_thread(self._delete_all_to, address)
+    async def forget(self, user_id: str) -> None:
+        await asyncio.to_thread(self._delete_all_of, user_id)
 
-    def _delete_all_to(self, address: str) -> None:
-        for file in self._folder.glob("*.eml"):
-            # Whatever else lies in the folder, and what another worker has just deleted, is none of ours.
-            with suppress(FileNotFoundError, IsADirectoryError), file.open("rb") as stream:
-                if _recipient_of(stream) == address:
-                    file.unlink(missing_ok=True)
+    def _delete_all_of(self, user_id: str) -> None:
+        for file in self._folder.glob(f"*.{user_id}.eml"):
+            # Another worker may have just deleted it.
+            file.unlink(missing_ok=True)
 
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -86,11 +85,6 @@ class FileTransport:
             stream.flush()
             os.fsync(stream.fileno())
         aside.rename(self._folder / name)
-
-
-def _recipient_of(stream: BinaryIO) -> str | None:
-    found = BytesParser(policy=policy.default).parse(stream, headersonly=True)["To"]
-    return found.addresses[0].addr_spec if found is not None and found.addresses else None
 
 
 def is_international(message: EmailMessage) -> bool:

@@ -56,6 +56,8 @@ def queue(database: Database) -> Queue:
         async with database.transaction() as conn:
             user = users.NewUser(user_id, address, email_key(address), username, username, "x", "user", clock.now())
             await users.insert_user(conn, user)
+            if kind != outbox.VERIFY_EMAIL:
+                await users.verify_email(conn, user_id, None, clock.now())
             await outbox.insert_mail(conn, mail_id, kind, user_id, address, "en", clock.now(), **params)
         return mail_id
 

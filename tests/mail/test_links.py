@@ -42,7 +42,7 @@ def reset_mail(language: str, link: str, recipient: str = "alice@example.com") -
 
 async def eml(folder: Path, message: EmailMessage) -> bytes:
     async with FileTransport(folder).batch() as send:
-        await send(message)
+        await send(message, "an-account")
     [file] = folder.glob("[!.]*.eml")
     return file.read_bytes()
 
@@ -90,7 +90,7 @@ async def test_over_smtp_a_link_arrives_whole_and_needs_no_8bitmime(language: st
     async with MailServer(smtputf8=True) as server:
         transport = SMTPTransport(parse_smtp_url(f"smtp://127.0.0.1:{server.port}"), "localhost")
         async with transport.batch() as send:
-            await send(reset_mail(language, link, recipient))
+            await send(reset_mail(language, link, recipient), "an-account")
     [received] = server.messages
     if recipient.isascii():
         assert received.content.isascii()

@@ -47,10 +47,10 @@ class Postbox:
     async def batch(self) -> AsyncIterator[Send]:
         yield self._send
 
-    async def forget(self, address: str) -> None:
-        self.taken = [message for message in self.taken if message["To"] != address]
+    async def forget(self, user_id: str) -> None:
+        self.taken = []
 
-    async def _send(self, message: EmailMessage) -> None:
+    async def _send(self, message: EmailMessage, user_id: str) -> None:
         self.tried.append(message)
         if self.failures:
             raise self.failures.pop(0)
@@ -98,6 +98,11 @@ async def make_user(database: Database, name: str = "alice") -> str:
     async with database.transaction() as conn:
         await users.insert_user(conn, user)
     return user.id
+
+
+async def verify(database: Database, user_id: str) -> None:
+    async with database.transaction() as conn:
+        await users.verify_email(conn, user_id, None, clock.now())
 
 
 async def queue(
@@ -331,6 +336,8 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
     mailer = make_mailer(mail_sender="Рефералы <hello@example.com>", mail_link_base="https://product.example/account/")
     user_id = await make_user(database)
     for (kind, language), subject in SUBJECTS.items():
+        if kind != outbox.VERIFY_EMAIL:
+            await verify(database, user_id)
         owner = None if kind == outbox.RESET_PASSWORD else user_id
         mail_id = await queue(database, kind, owner, language=language, **PARAMS[kind])
         await mailer.work_off()
@@ -387,7 +394,9 @@ async def test_a_username_adds_nothing_to_the_html_or_the_headers(
     user_id = await make_user(database)
     async with database.transaction() as conn:
         await users.update_username(conn, user_id, name, name)
-    for kind in (outbox.VERIFY_EMAIL, outbox.CODE):
+    for kind in (outbox.VERIFY_EMAIL, outbox.RESET_PASSWORD, outbox.CODE):
+        if kind == outbox.CODE:
+            await verify(database, user_id)
         await queue(database, kind, user_id, **PARAMS[kind])
         await mailer.work_off()
         message = postbox.taken.pop()
@@ -395,6 +404,9 @@ async def test_a_username_adds_nothing_to_the_html_or_the_headers(
         if kind == outbox.CODE:
             assert "&lt;img src=x onerror=alert(1)&gt;&#34;&#39;&amp;" in html_of(message)
             assert name in text_of(message)
+        else:
+            # What a stranger calls themselves is not to be read where nobody has proved the address.
+            assert "img" not in text_of(message) + html_of(message)
         assert not any("img" in str(value) for value in message.values())
 
 
@@ -460,9 +472,10 @@ async def test_files_are_for_nobody_else_and_appear_whole(
         await mailer.work_off()
     finally:
         os.umask(old)
-    assert before_the_rename == [{f".{mail_id}.eml"}] or before_the_rename == [set()]
     [file] = folder.iterdir()
-    assert file.name == f"{mail_id}.eml"
+    # By its own id, and that of the account.
+    assert re.fullmatch(rf"{mail_id}\.[0-9a-f-]{{36}}\.eml", file.name)
+    assert before_the_rename == [{f".{file.name}"}] or before_the_rename == [set()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -474,7 +487,7 @@ async def test_a_mail_sent_again_replaces_its_file(database: Database, mailer: M
         async with database.transaction() as conn:
             await outbox.insert_mail(conn, mail_id, outbox.VERIFY_EMAIL, user_id, "alice@example.com", "en", clock.now())
         await mailer.work_off()
-    assert [file.name for file in (tmp_path / "mail").iterdir()] == [f"{mail_id}.eml"]
+    assert [file.name for file in (tmp_path / "mail").iterdir()] == [f"{mail_id}.{user_id}.eml"]
 
 
 async def test_a_folder_that_cannot_be_written_to_is_tried_again(

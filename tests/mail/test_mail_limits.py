@@ -13,7 +13,7 @@ import pytest
 
 from referral import limits as rate_limits
 from tests.conftest import MakeClient
-from tests.support.people import PASSWORD, Person
+from tests.support.people import PASSWORD, Person, read_mails
 
 BEHIND_PROXY = {
     "limits_enabled": "true",
@@ -75,3 +75,27 @@ async def test_strangers_who_ask_for_resets_lock_the_owner_out_for_a_quarter_of_
     # Refusals do not make it longer.
     passed[0] = wait
     assert (await ask(10)).status == 202
+
+
+async def test_registrations_that_fail_use_up_nobodys_verification(
+    make_client: MakeClient, mail_folder: Path, eventually: Callable[..., Any]
+) -> None:
+    client = await make_client(**BEHIND_PROXY)
+    await Person.register(client, "alice")
+    nobody = Person(client, "")
+    for network in range(5):
+        body = {"email": VICTIM, "password": PASSWORD, "username": "alice"}
+        assert (await nobody.post("/auth/register", body, headers=of(network))).status == 409
+    victim = await Person.register(client, "victim", email=VICTIM)
+    await eventually(lambda: read_mails(mail_folder, VICTIM.replace("Example", "example")))
+    assert (await victim.post("/auth/email/verify/resend")).status == 202
+
+
+async def test_strangers_who_want_an_address_keep_nobody_from_it_for_long(make_client: MakeClient) -> None:
+    client = await make_client(**BEHIND_PROXY)
+    alice, mallory = await Person.register(client, "alice"), await Person.register(client, "mallory")
+    body = {"email": "new@example.org", "current_password": PASSWORD}
+    assert [(await mallory.post("/auth/email/change", body)).status for _ in range(3)] == [202, 202, 429]
+    refused = await alice.post("/auth/email/change", body)
+    assert refused.status == 429
+    assert int(refused.headers["Retry-After"]) <= 900

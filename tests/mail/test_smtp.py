@@ -348,7 +348,7 @@ async def test_tls_works_and_a_hanging_server_is_left_on_the_loop_of_the_service
     async def send(url: str) -> None:
         try:
             async with SMTPTransport(parse_smtp_url(url), "localhost").batch() as hand_over:
-                await hand_over(message)
+                await hand_over(message, "an-account")
         finally:
             # A connection that is aborted closes in the next turns of the loop, which ends here.
             await asyncio.sleep(0.1)
