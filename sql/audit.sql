@@ -32,9 +32,14 @@ ORDER BY at DESC, id DESC
 LIMIT :page_size;
 
 -- name: erase_addresses(user_id)!
--- With the account, from where it was used and tried. The events stay, and so does the address of an admin who had to do
--- with it.
-UPDATE audit_events SET address = NULL WHERE actor_id = :user_id OR (user_id = :user_id AND actor_id IS NULL);
+-- With the account, from where it was used and tried, and why it was suspended, which is an operator's own words. The events
+-- stay, and so does the address of an admin who had to do with it.
+UPDATE audit_events SET address = NULL, detail = CASE WHEN event = 'account-suspended' THEN '{}' ELSE detail END
+WHERE actor_id = :user_id OR (user_id = :user_id AND actor_id IS NULL);
+
+-- name: adopt_events(user_id, email_key)!
+-- The account gets another address: what was tried with the former one is found by the account from now on, and goes with it.
+UPDATE audit_events SET user_id = :user_id, email = NULL WHERE email = :email_key;
 
 -- name: erase_email(email_key)!
 -- With the account, what was tried with its e-mail address. Apart from the above: most events have none, and a plan for both

@@ -23,6 +23,13 @@ DELETE FROM outbox WHERE user_id = :user_id OR recipient = :email_key;
 -- Asked for before the password was changed: the link would undo that.
 DELETE FROM outbox WHERE kind = :kind AND recipient = :email_key;
 
+-- name: delete_mail_of_kind(user_id, kind)!
+DELETE FROM outbox WHERE user_id = :user_id AND kind = :kind;
+
+-- name: hold_mail(id)^
+-- Whoever wants to delete it waits until the transaction ends.
+UPDATE outbox SET attempts = attempts WHERE id = :id RETURNING id;
+
 -- name: find_mail()
 -- All that waits and all that failed, oldest first, for the operator.
 SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox ORDER BY created_at, id;

@@ -23,7 +23,7 @@ from referral.database.migrate import migrate
 from referral.ids import new_id
 from referral.queries import audit, locks, one_time_tokens, outbox, sessions, users
 from referral.rules.accounts import check_new_password, check_not_personal
-from referral.rules.mailed_links import end_reset_links
+from referral.rules.mailed_links import end_links
 from referral.texts import email_key, key_of
 
 SOURCE = "the command line"
@@ -131,6 +131,8 @@ async def _insert_admin(conn: Connection, email: str, username: str | None, pass
         created_at=now(),
     )
     await users.insert_user(conn, user)
+    # The operator vouches for the address, which no mail to it may take back.
+    await users.verify_email(conn, user.id, None, user.created_at)
     await _record(conn, "admin-created", user.id)
 
 
@@ -138,6 +140,11 @@ async def _promote(conn: Connection, contact: users.Contact, username: str | Non
     await locks.lock_user(conn, contact.user_id)
     if contact.suspended_at is not None:
         raise Stop(f"{contact.email} is suspended: `python run.py users unsuspend` comes first.")
+    if contact.email_verified_at is None and new_hash is None:
+        raise Stop(
+            f"{contact.email} is not verified, so that whoever made the account may be a stranger: give a password, which "
+            "ends the sessions of whoever has the one of now."
+        )
     if username is not None:
         await users.update_username(conn, contact.user_id, username, key_of(username))
         await _record(conn, "username-changed", contact.user_id)
@@ -145,8 +152,9 @@ async def _promote(conn: Connection, contact: users.Contact, username: str | Non
         found = await users.find_credentials_by_id(conn, contact.user_id)
         if found is None or not await users.update_password(conn, contact.user_id, found.password_hash, new_hash):
             raise Stop(f"{contact.email} has just been erased.")
-        await end_reset_links(conn, contact.user_id, contact.email)
+        await end_links(conn, contact.user_id, contact.email)
         await sessions.delete_sessions_of_user(conn, contact.user_id)
+        await users.verify_email(conn, contact.user_id, None, now())
         await _record(conn, "password-changed", contact.user_id)
     if await users.update_role(conn, contact.user_id, "admin"):
         await _record(conn, "admin-promoted", contact.user_id)
@@ -185,10 +193,12 @@ def demote_admin(config: Config, arguments: argparse.Namespace) -> None:
 
 
 def end_sessions(config: Config, arguments: argparse.Namespace) -> None:
-    """End all sessions of an account. Raises ConfigError for an unknown address."""
+    """End all sessions of an account, and the links that would open another or give it another address. Raises ConfigError
+    for an unknown address."""
 
     async def end(conn: Connection) -> str:
         contact = await _account(conn, arguments.email)
+        await end_links(conn, contact.user_id, contact.email)
         ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
         if ended:
             await _record(conn, "sessions-ended", contact.user_id, sessions=len(ended))

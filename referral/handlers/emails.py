@@ -74,7 +74,8 @@ async def change_email(request: web.Request) -> web.Response:
     if holder and holder.user_id != me.user_id:
         raise email_taken()
     await app[EMAIL_VERIFIER].check(email)
-    await app[LIMITER].hit("mail_by_account", outbox.CHANGE_EMAIL, hash_token(email_key(email)))
+    # Of a short window, as a reset: strangers who ask must not keep the owner from asking for long.
+    await app[LIMITER].hit("reset_by_account", outbox.CHANGE_EMAIL, hash_token(email_key(email)))
     async with work_on(request) as work:
         await work.queue_mail(outbox.CHANGE_EMAIL, me.user_id, email)
         await work.record("email-change-requested")

@@ -12,15 +12,15 @@ from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
 from referral.handlers import API
-from referral.limits import ADDRESS, LIMITER
-from referral.queries import outbox, sessions, users
+from referral.limits import ADDRESS, LIMITER, network_of
+from referral.queries import locks, outbox, sessions, users
 from referral.rules.accounts import (
     check_new_password,
     check_not_personal,
     check_own_password,
     wrong_password,
 )
-from referral.rules.mailed_links import confirm_reset, end_reset_links
+from referral.rules.mailed_links import confirm_reset, end_links
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.bodies import BODY
@@ -48,13 +48,14 @@ async def change_password(request: web.Request) -> web.Response:
     check_new_password(body["new_password"], app[CONFIG], "/new_password")
     contact, old_hash = await check_own_password(request, body["current_password"], "password-change-refused")
     check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
-    new_hash = await app[PASSWORDS].hash(body["new_password"], request[ADDRESS])
+    new_hash = await app[PASSWORDS].hash(body["new_password"], network_of(request[ADDRESS]))
     async with work_on(request) as work:
         # A mailed link must not undo the change. This comes first, as in the use of a link: else the two could deadlock.
-        await end_reset_links(work.conn, me.user_id, contact.email)
+        await end_links(work.conn, me.user_id, contact.email)
         if not await users.update_password(work.conn, me.user_id, old_hash, new_hash):
             raise wrong_password()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
+        await locks.lock_session(work.conn, me.session_id)
         # Somebody may hold a refresh token of this very session, too: only the one goes on that belongs to the caller's
         # pair.
         refresh = app[SIGNER].refresh_of(request.headers["Authorization"].partition(" ")[2].strip())

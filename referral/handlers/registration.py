@@ -16,7 +16,7 @@ from referral.contract.schemas.users import user_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
-from referral.limits import ADDRESS, LIMITER
+from referral.limits import ADDRESS, LIMITER, network_of
 from referral.metrics import METRICS
 from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
@@ -76,7 +76,7 @@ async def register(request: web.Request) -> web.Response:
                 await check_code(conn, code, now())
             await app[LIMITER].check("registration_by_code", fold_code(code))
         await app[EMAIL_VERIFIER].check(email)
-        password_hash = await app[PASSWORDS].hash(body["password"], request[ADDRESS])
+        password_hash = await app[PASSWORDS].hash(body["password"], network_of(request[ADDRESS]))
         return answer(await _make_account(request, email, username, code, password_hash), 201, NO_STORE)
     except Problem as problem:
         if problem.kind.name in REFUSALS:
@@ -91,7 +91,8 @@ async def _make_account(
 ) -> dict[str, Any]:
     """The account and its first session, as RegisteredSchema."""
     app, key = request.app, email_key(email)
-    is_mailed = await app[LIMITER].allows("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
+    mails = ("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
+    is_mailed = await app[LIMITER].has_room(*mails)
     taken = {
         "users_email_key": email_taken(),
         "users_username_key": Problem("username-taken", "This username is taken."),
@@ -124,8 +125,10 @@ async def _make_account(
             await come_by(work, user.id, code, is_new=True)
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None
+    # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
+    if is_mailed:
+        await app[LIMITER].allows(*mails)
     if code and not known:
-        # Only now: whoever is refused must not use up what others may register by.
         await app[LIMITER].allows("registration_by_code", fold_code(code))
     app[METRICS].registrations.labels("yes" if code and not known else "no").inc()
     return {"user": user_view(account, work.moment), "attribution": attribution, **tokens}

@@ -102,6 +102,11 @@ async def erase_addresses(conn: Connection, user_id: str) -> None:
     await conn.run("erase_addresses", user_id=user_id)
 
 
+async def adopt_events(conn: Connection, user_id: str, email_key: str) -> None:
+    """Let what was recorded of an address be about the account that had it until now."""
+    await conn.run("adopt_events", user_id=user_id, email_key=email_key)
+
+
 async def erase_email(conn: Connection, email_key: str) -> None:
     """Take both addresses from the events that have this e-mail address."""
     await conn.run("erase_email", email_key=email_key)

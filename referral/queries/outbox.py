@@ -100,6 +100,16 @@ async def delete_resets(conn: Connection, email_key: str) -> None:
     await conn.run("delete_resets", kind=RESET_PASSWORD, email_key=email_key)
 
 
+async def delete_mail_of_kind(conn: Connection, user_id: str, kind: MailKind) -> None:
+    """Forget what of this kind waits to be mailed for the user."""
+    await conn.run("delete_mail_of_kind", user_id=user_id, kind=kind)
+
+
+async def hold_mail(conn: Connection, mail_id: str) -> bool:
+    """Keep others from deleting the mail until the end of the transaction. False when it is gone."""
+    return await conn.value("hold_mail", str, id=mail_id) is not None
+
+
 async def find_mail(conn: Connection) -> list[QueuedMail]:
     """All that waits and all that failed, oldest first."""
     return await conn.all("find_mail", QueuedMail)

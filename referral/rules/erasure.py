@@ -6,35 +6,49 @@ from aiohttp import web
 
 from referral.background.mailer import MAILER
 from referral.database import DATABASE, DatabaseUnavailable
-from referral.queries import audit, codes, one_time_tokens, outbox, profiles, referrals, sessions, users
-from referral.rules.former_addresses import remember
+from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.rules.former_addresses import remember, speaks_for_address
 from referral.rules.work import Work
 from referral.texts import email_key
 
 log = logging.getLogger(__name__)
 
 
-async def erase(work: Work, contact: users.Contact, password_hash: str) -> bool:
-    """Erase the account whose password has this hash. False, and nothing is done, when it has none such any more."""
-    # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
-    await profiles.delete_lookup(work.conn, contact.user_id)
-    if not await users.erase_user(work.conn, contact.user_id, password_hash, work.moment):
+async def erase(work: Work, user_id: str, password_hash: str) -> bool:
+    """Erase the account whose password has this hash. If it does not speak for its address, the referral that it came by is
+    taken back. False when it has no such password any more: then the transaction must be rolled back."""
+    contact = await _begin(work, user_id)
+    if contact is None:
         return False
-    await remember(work, contact.email)
+    if not speaks_for_address(work, contact):
+        await _take_referral_back(work, user_id)
+    if not await users.erase_user(work.conn, user_id, password_hash, work.moment):
+        return False
+    await remember(work, contact)
     await _erase_rest(work, contact, "account-erased")
     return True
 
 
-async def erase_unverified(work: Work, contact: users.Contact) -> bool:
+async def erase_unverified(work: Work, user_id: str) -> bool:
     """Erase an account whose address was not verified, because its owner disowns it, and take back the referral that it came
     by, as if it had never been. False when the address is verified or the account is no more: then the transaction must be
     rolled back."""
-    await profiles.delete_lookup(work.conn, contact.user_id)
-    await _take_referral_back(work, contact.user_id)
-    if not await users.erase_unverified_user(work.conn, contact.user_id, work.moment):
+    contact = await _begin(work, user_id)
+    if contact is None:
+        return False
+    await _take_referral_back(work, user_id)
+    if not await users.erase_unverified_user(work.conn, user_id, work.moment):
         return False
     await _erase_rest(work, contact, "account-disowned")
     return True
+
+
+async def _begin(work: Work, user_id: str) -> users.Contact | None:
+    # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
+    await profiles.delete_lookup(work.conn, user_id)
+    # Whoever uses a code for this user takes the same lock, so that no referral comes behind what is taken back.
+    await locks.lock_user(work.conn, user_id)
+    return await users.find_contact(work.conn, user_id)
 
 
 async def _take_referral_back(work: Work, user_id: str) -> None:
@@ -53,22 +67,23 @@ async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName
     if ended:
         work.invalidates_code(ended)
     work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
-    await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
+    # Mails come first: one that is being sent holds its row until its link is kept.
     await outbox.delete_mail_of_user(conn, user_id, key)
+    await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
     await profiles.delete_profile(conn, user_id)
     await work.record(event, user=user_id, code=ended)
     await audit.erase_addresses(conn, user_id)
     await audit.erase_email(conn, key)
 
 
-async def leave_nothing(app: web.Application, email: str) -> None:
+async def leave_nothing(app: web.Application, user_id: str) -> None:
     """Take an erased account's data from where its transaction does not reach: mails in files, and the database's free
     space.
 
     The account is erased: a failure here is logged, and fails no request.
     """
     try:
-        await app[MAILER].forget(email)
+        await app[MAILER].forget(user_id)
         await app[DATABASE].purge()
     except (OSError, DatabaseUnavailable) as error:
         log.error("something of an erased account is left behind: %s", error)

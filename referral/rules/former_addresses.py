@@ -7,16 +7,22 @@ outside the database; two rotations of it within that time make them unreadable.
 from referral.auth.tokens import SIGNER
 from referral.clock import DAY
 from referral.config import CONFIG
-from referral.queries import former_addresses
+from referral.queries import former_addresses, users
 from referral.rules.work import Work
 from referral.texts import email_key
 
 
-async def remember(work: Work, email: str) -> None:
-    """From the end of this transaction on, nobody has this address any more."""
-    if work.request.app[CONFIG].attribution.readdress_days:
-        current, _ = _hashes(work, email)
+async def remember(work: Work, contact: users.Contact) -> None:
+    """From the end of this transaction on, nobody has this address any more. It is kept if the account spoke for it."""
+    if work.request.app[CONFIG].attribution.readdress_days and speaks_for_address(work, contact):
+        current, _ = _hashes(work, contact.email)
         await former_addresses.insert_former_address(work.conn, current, work.moment)
+
+
+def speaks_for_address(work: Work, contact: users.Contact) -> bool:
+    """Whether the account's address is taken for its owner's. Where it has to be verified for that, a stranger who registers
+    with somebody's address must not see to it that this person comes by nobody."""
+    return contact.email_verified_at is not None or not work.request.app[CONFIG].limits_unverified
 
 
 async def is_known(work: Work, email: str) -> bool:

@@ -11,9 +11,9 @@ from referral.clock import SECOND, now
 from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
-from referral.limits import ADDRESS, LIMITER
+from referral.limits import ADDRESS, LIMITER, network_of
 from referral.mail.compose import mask
-from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.queries import audit, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
@@ -77,13 +77,13 @@ async def _change(work: Work, link: Link) -> None:
     with translated({"users_email_key": email_taken()}):
         await users.update_email(conn, user_id, link.email, email_key(link.email), work.moment)
     # Whoever reads the former mailbox has no part in the account from here on.
-    await end_reset_links(conn, user_id, former.email)
-    await one_time_tokens.delete_one_time_tokens(conn, user_id, CHANGE_EMAIL)
+    await end_links(conn, user_id, former.email)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
     if email_key(former.email) == email_key(link.email):
         return
-    await remember(work, former.email)
+    await remember(work, former)
+    await audit.adopt_events(conn, user_id, email_key(former.email))
     if former.email_verified_at is not None:
         await work.queue_mail(outbox.EMAIL_CHANGED, user_id, former.email, new=mask(link.email))
 
@@ -93,19 +93,19 @@ async def disown(request: web.Request, token: str) -> None:
     the referral that it came by. Raises a problem for a link that is not valid, and once the address is verified."""
     ended = await _end_disowned(request, hash_token(token))
     if ended:
-        await leave_nothing(request.app, ended.email)
+        await leave_nothing(request.app, ended)
 
 
-async def _end_disowned(request: web.Request, name: str) -> users.Contact | None:
-    """The contact of the account that ends; None if it has ended before. Raises a problem as `disown`."""
+async def _end_disowned(request: web.Request, name: str) -> str | None:
+    """The id of the account that ends; None if it has ended before. Raises a problem as `disown`."""
     async with work_on(request) as work:
         link = await one_time_tokens.use_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
         contact = await users.find_contact(work.conn, link.user_id) if link else None
         if link and contact and email_key(contact.email) == (_key_of(link) or email_key(contact.email)):
             # It outlives the account without the address, for the sake of a second press.
             await one_time_tokens.forget_address_of_token(work.conn, name)
-            if await erase_unverified(work, contact):
-                return contact
+            if await erase_unverified(work, contact.user_id):
+                return contact.user_id
         elif link is None:
             used = await one_time_tokens.find_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
             if used and await users.find_contact(work.conn, used.user_id) is None:
@@ -113,10 +113,16 @@ async def _end_disowned(request: web.Request, name: str) -> users.Contact | None
         raise _refused()
 
 
-async def end_reset_links(conn: Connection, user_id: str, email: str) -> None:
-    """From here on no link that was mailed, or waits to be, sets the account's password."""
-    await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
+async def end_links(conn: Connection, user_id: str, email: str) -> None:
+    """From here on no link that was mailed, or waits to be, sets the account's password or gives it another address: whoever
+    asked for it may be the one that is being put out.
+
+    Mails come first. One that is being sent holds its row until its link is kept (`Mailer`), and so is waited for here.
+    """
     await outbox.delete_resets(conn, email_key(email))
+    await outbox.delete_mail_of_kind(conn, user_id, outbox.CHANGE_EMAIL)
+    for purpose in (RESET_PASSWORD, CHANGE_EMAIL):
+        await one_time_tokens.delete_one_time_tokens(conn, user_id, purpose)
 
 
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
@@ -143,7 +149,7 @@ async def _find_reset(app: web.Application, name: str) -> Link | None:
 
 async def _set_password(request: web.Request, name: str, new_password: str) -> bool:
     """False when the link has been used meanwhile."""
-    new_hash = await request.app[PASSWORDS].hash(new_password, request[ADDRESS])
+    new_hash = await request.app[PASSWORDS].hash(new_password, network_of(request[ADDRESS]))
     async with work_on(request) as work:
         link = await one_time_tokens.use_one_time_token(work.conn, name, RESET_PASSWORD, work.moment)
         if link is None:
@@ -153,7 +159,7 @@ async def _set_password(request: web.Request, name: str, new_password: str) -> b
             raise _refused()
         # From here on the answer depends on the account: only the holder of a valid link comes this far.
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
-        await end_reset_links(work.conn, link.user_id, contact.email)
+        await end_links(work.conn, link.user_id, contact.email)
         if contact.email_verified_at is None:
             await _speak_for_address(work, link.user_id)
         work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, link.user_id))
@@ -167,7 +173,7 @@ async def _is_second_press(request: web.Request, link: Link, new_password: str) 
     async with request.app[DATABASE].reader() as conn:
         account = await users.find_credentials_by_id(conn, link.user_id)
     known = account.password_hash if account else None
-    return await request.app[PASSWORDS].check(new_password, known, request[ADDRESS])
+    return await request.app[PASSWORDS].check(new_password, known, network_of(request[ADDRESS]))
 
 
 def _key_of(link: Link) -> str | None:

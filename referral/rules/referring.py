@@ -3,6 +3,7 @@
 from referral.contract.problems import Problem, translated
 from referral.database import Connection, TransactionConflict
 from referral.queries import codes, locks, referrals, users
+from referral.rules.accounts import erased
 from referral.rules.work import Work
 
 
@@ -24,6 +25,8 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
     }
     if not is_new:
         await locks.lock_referrers(conn)
+        # An account that ends takes its referral back at this very moment, if nobody has verified its address.
+        await locks.lock_user(conn, user_id)
     counted = await users.increment_referral_count(conn, code)
     used = await codes.use_code(conn, code, work.moment) if counted else None
     if used is None:
@@ -33,6 +36,8 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
         raise _refusal(found, work.moment, is_suspended=await _is_suspended(conn, found))
     with translated(refused):
         if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment):
+            if await users.find_contact(conn, user_id) is None:
+                raise erased()
             if not await users.is_attributable(conn, user_id):
                 raise Problem("known-address", "Your e-mail address had an account before, so that you come by nobody.")
             raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")

@@ -26,6 +26,11 @@ from referral.mail.compose import language_of
 from referral.queries import audit, codes, outbox
 from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
+# What one can do to one's own account without end, and what nobody asks for one by one.
+REPEATED: frozenset[audit.EventName] = frozenset(
+    ("signed-in", "signed-out", "session-ended", "username-changed", "code-edited")
+)
+
 
 class Wakeable(Protocol):
     def wake(self) -> None:
@@ -73,12 +78,14 @@ class Work:
         """Record a security event in the transaction: it is kept if and only if what it records is.
 
         By default the actor is who is signed in, and the user is the actor. Give `email` only where no account is known.
-        `detail` becomes JSON, without what is None; it must not hold a password or a token. Of what strangers cause, so much
-        an hour is recorded (`strangers.py`).
+        `detail` becomes JSON, without what is None; it must not hold a password or a token. Of what strangers cause, and of
+        what somebody signed in can do again and again, so much an hour is recorded (`strangers.py`).
         """
         identity = self.request.get(IDENTITY)
         actor_id = actor or (identity.user_id if identity else None)
         if actor_id is None and await self._left_out(user):
+            return
+        if event in REPEATED and await self._left_out(actor_id, f"{actor_id} themselves"):
             return
         event_id, facts = new_id(), {name: value for name, value in detail.items() if value is not None}
         found = audit.Event(
@@ -94,12 +101,14 @@ class Work:
         )
         await audit.insert_event(self.conn, found)
 
-    async def _left_out(self, user_id: str | None) -> bool:
-        """Whether an event of a stranger, about this account or none, is one too many. It is counted in the record then."""
+    async def _left_out(self, user_id: str | None, window: str | None = None) -> bool:
+        """Whether an event about this account or, of a stranger, about none is one too many. It is counted in the record
+        then."""
         counts, network = self.request.app[STRANGERS_EVENTS], network_of(self.request[ADDRESS])
         place: str | None = None
         if user_id:
-            left_out = counts.count(user_id, MOST_EVENTS, self.moment)
+            # What strangers cause about an account must not crowd out what its owner does.
+            left_out = counts.count(window or user_id, MOST_EVENTS, self.moment)
         else:
             left_out, place = counts.count(network, MOST_EVENTS, self.moment), network
             if left_out is None:

@@ -322,6 +322,8 @@ def test_events_are_only_ever_added() -> None:
             "insert_event": ["INSERT"],
             # Whose count of what strangers caused grows.
             "count_left_out": ["INSERT", "UPDATE"],
+            # Whose account had the address that it has no more.
+            "adopt_events": ["UPDATE"],
             # Two of an account's erasure, and the retention.
             "erase_addresses": ["UPDATE"],
             "erase_email": ["UPDATE"],

@@ -194,3 +194,44 @@ async def test_a_taken_address_and_a_taken_name_leave_a_trace(client: Client, pe
     await leave(alice)
     found = await sql(database_url, "SELECT email FROM audit_events WHERE event = 'registration-refused' ORDER BY at, id")
     assert [email for (email,) in found] == [None, "new@example.com"]
+
+
+# Where addresses have to be verified
+
+
+async def test_a_stranger_burns_nobodys_address_and_counts_by_nobodys(make_client: MakeClient, database_url: str) -> None:
+    client = await make_client(auth_unverified="limited")
+    stranger, friend = await Person.register(client, "stranger"), await Person.register(client, "friend")
+    own, code = await stranger.make_code(), await friend.make_code()
+    for referral_code in (None, own):
+        squatter, answer = await register(client, ADDRESS, referral_code)
+        assert answer.status == 201
+        await leave(squatter)
+    assert (await stranger.me())["referral_count"] == 0
+    assert (await stranger.get("/codes/current")).body["uses"] == 0
+    assert await count(database_url, "former_addresses") == 0
+    _, answer = await register(client, ADDRESS, code)
+    assert answer.body["attribution"] == {"status": "attributed", "reason": None}
+    assert (await friend.me())["referral_count"] == 1
+
+
+async def test_a_verified_address_counts_once_there_too(
+    make_client: MakeClient, mail_folder: Path, eventually: Callable[..., Any]
+) -> None:
+    client = await make_client(auth_unverified="limited")
+    friend = await Person.register(client, "friend")
+    code = await friend.make_code()
+    returner, _ = await register(client, "returner@example.com", code)
+    [mail] = await eventually(lambda: read_mails(mail_folder, "returner@example.com"))
+    assert (await returner.post("/auth/email/verify", {"token": token_in(mail)})).status == 204
+    await leave(returner)
+    assert (await register(client, "returner@example.com", code))[1].body["attribution"]["status"] == "refused"
+    assert (await friend.me())["referral_count"] == 1
+
+
+async def test_who_has_just_been_erased_is_told_so_and_nothing_of_cycles(client: Client, person: MakePerson) -> None:
+    code = await (await person("referrer")).make_code()
+    for number in range(6):
+        alice = await person(f"alice{number}")
+        used, _ = await asyncio.gather(alice.post("/users/me/referrer", {"code": code}), leave(alice))
+        assert used.status in (201, 401)

@@ -292,6 +292,27 @@ async def test_a_look_up_is_answered_while_logins_are_at_work_in_threads_of_thei
     assert all(name.startswith("bcrypt") for name in gate.threads)
 
 
+async def test_no_branch_of_a_session_is_refreshed_past_a_password_change(person: MakePerson) -> None:
+    for number in range(5):
+        alice = await person(f"alice{number}")
+        first = alice.tokens["refresh_token"]
+        stolen = [(await alice.refresh()).body["refresh_token"] for _ in range(3)]
+        alice.tokens = (await alice.refresh(first)).body
+
+        async def go_on(token: str, alice: Person = alice) -> None:
+            while (answer := await alice.refresh(token)).status == 200:
+                token = answer.body["refresh_token"]
+
+        thieves = [asyncio.create_task(go_on(token)) for token in stolen]
+        await asyncio.sleep(0.03)
+        change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+        assert (await alice.post("/auth/password/change", change)).status == 204
+        # Whoever got past it would go on for ever.
+        async with asyncio.timeout(5):
+            await asyncio.gather(*thieves)
+        assert (await alice.refresh()).status == 200
+
+
 async def test_who_would_wait_too_long_for_a_password_is_told_to_come_back(
     person: MakePerson, gate: Gate, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, make_client: MakeClient
 ) -> None:

@@ -110,10 +110,10 @@ async def test_a_mail_that_is_written_during_the_erasure_goes_too(
     transport = client.app[MAILER]._transport
     write = transport._send  # type: ignore[attr-defined]
 
-    async def late(message: Any) -> None:
+    async def late(message: Any, user_id: str) -> None:
         composed.set()
         await go_on.wait()
-        await write(message)
+        await write(message, user_id)
 
     monkeypatch.setattr(transport, "_send", late)
     await person.post("/codes/current/email")

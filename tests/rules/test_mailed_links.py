@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import run
 from referral.auth.tokens import hash_token
+from referral.background.mailer import Mailer
 from referral.clock import SECOND, now
 from referral.rules import mailed_links
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person, read_mails, text_of, token_in
 from tests.support.rows import count, sql
 
@@ -283,3 +286,84 @@ async def test_after_an_erasure_no_link_holds_the_address(
     await mailed(alice.email, "new password")
     assert (await alice.delete("/users/me", {"password": PASSWORD})).status == 204
     assert await sql(database_url, "SELECT email FROM one_time_tokens WHERE email IS NOT NULL") == []
+
+
+# Whoever is put out leaves no link behind
+
+
+@pytest.mark.parametrize("by", ["reset", "password", "sessions", "admin"])
+async def test_who_is_put_out_takes_the_account_by_no_change_that_they_asked_for(
+    client: Client, make_config: MakeConfig, mailed: Mailed, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    owner = await Person.register(client, "owner")
+    # Somebody else has the password, too.
+    assert await change(owner, "thief@example.org") == 202
+    link = await mailed("thief@example.org")
+    if by == "reset":
+        assert (await owner.post("/auth/password/reset", {"email": owner.email})).status == 202
+        body = {"token": await mailed(owner.email, "new password"), "new_password": OTHER_PASSWORD}
+        assert (await owner.post("/auth/password/reset/confirm", body)).status == 204
+    elif by == "password":
+        body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+        assert (await owner.post("/auth/password/change", body)).status == 204
+    else:
+        line = ["sessions", "end", owner.email] if by == "sessions" else ["createsuperuser", owner.email]
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(f"{OTHER_PASSWORD}\n".encode())))
+        arguments = run.parser().parse_args(line)
+        await asyncio.to_thread(arguments.command, make_config(), arguments)
+    assert await use(client, link) == 422
+    assert (await owner.sign_in(PASSWORD if by == "sessions" else OTHER_PASSWORD)).status == 200
+    assert (await owner.me())["email"] == owner.email
+
+
+async def test_a_change_that_waits_to_be_mailed_goes_with_the_password(make_client: MakeClient, database_url: str) -> None:
+    # Nobody listens there: mail stays in the outbox.
+    client = await make_client(mail_url="smtp://127.0.0.1:1")
+    owner = await Person.register(client, "owner")
+    assert await change(owner, "thief@example.org") == 202
+    body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    assert (await owner.post("/auth/password/change", body)).status == 204
+    assert await sql(database_url, "SELECT kind FROM outbox") == [("verify-email",)]
+
+
+async def test_a_mail_that_is_being_sent_brings_no_link_behind_its_end(
+    client: Client, person: MakePerson, mail_folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    """The mail was claimed and its account found when the account is erased."""
+    found = Mailer._find_contact
+    at_work, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(mailer: Mailer, mail: Any) -> Any:
+        contact = await found(mailer, mail)
+        if mail.recipient == "leaver@example.com":
+            at_work.set()
+            await go_on.wait()
+        return contact
+
+    monkeypatch.setattr(Mailer, "_find_contact", hold)
+    leaver = await person("leaver")
+    await asyncio.wait_for(at_work.wait(), 10)
+    assert (await leaver.delete("/users/me", {"password": PASSWORD})).status == 204
+    go_on.set()
+    other = await person("other")
+    await asyncio.sleep(0.3)
+    assert other.id
+    assert read_mails(mail_folder, "leaver@example.com") == []
+    assert await sql(database_url, "SELECT email FROM one_time_tokens WHERE email = 'leaver@example.com'") == []
+
+
+async def test_a_code_used_while_the_account_is_disowned_is_taken_back_with_it(
+    client: Client, person: MakePerson, mailed: Mailed
+) -> None:
+    referrer = await person("referrer")
+    code = await referrer.make_code()
+    for number in range(8):
+        alice = await person(f"alice{number}")
+        token = await mailed(alice.email)
+        used, disowned = await asyncio.gather(
+            alice.post("/users/me/referrer", {"code": code}), use(client, token, "/auth/email/disown")
+        )
+        assert (used.status, disowned) in ((201, 204), (401, 204))
+    assert (await referrer.me())["referral_count"] == 0
+    assert (await referrer.get("/users/me/referrals")).body["items"] == []
+    assert (await referrer.get("/codes/current")).body["uses"] == 0

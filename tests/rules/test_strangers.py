@@ -179,3 +179,17 @@ async def test_what_belongs_to_no_account_is_kept_as_long_as_its_own_setting_say
 
     await eventually(passed)
     assert await count(database_url, "audit_events") == 1_100 * len(left)
+
+
+async def test_somebody_signed_in_fills_no_disk_by_changing_their_mind(make_client: MakeClient, database_url: str) -> None:
+    client = await make_client()
+    alice = await Person.register(client, "alice")
+    for number in range(MOST_EVENTS + 5):
+        assert (await alice.patch("/users/me", {"username": f"alice{number % 2}"})).status == 200
+    assert await count(database_url, "audit_events", "event = 'username-changed'") == MOST_EVENTS
+    assert await left_out(database_url) == [(alice.id, None, 5)]
+    # What strangers cause about the account has a count of its own, and what happens once is always recorded.
+    await sign_in(client, "alice0")
+    change = {"current_password": alice.password, "new_password": "another long password"}
+    assert (await alice.post("/auth/password/change", change)).status == 204
+    assert await count(database_url, "audit_events", "event IN ('sign-in-refused', 'password-changed')") == 2
