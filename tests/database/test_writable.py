@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
@@ -26,6 +27,16 @@ from tests.support.service import run_py
 Eventually = Callable[..., Awaitable[Any]]
 UNREADY = (503, {"status": "unavailable", "checks": {"database": "unavailable", "cache": "ok"}})
 READY = (200, {"status": "ok", "checks": {"database": "ok", "cache": "ok"}})
+
+
+@pytest.fixture(autouse=True)
+def no_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it writes when the service starts would come in between."""
+
+    async def rest(config: object, database: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("referral.app.keep_house", rest)
 
 
 async def ready(somebody: Person) -> tuple[int, object]:
@@ -161,8 +172,6 @@ class TestPostgres:
             "$$ BEGIN RAISE SQLSTATE '53100' USING MESSAGE = 'no space'; END $$",
         )
         await sql(database_url, "CREATE TRIGGER full_disk BEFORE UPDATE ON cache_epoch EXECUTE FUNCTION full_disk()")
-        # Housekeeping, which begins with the service, may have written in between.
-        setattr(database, "write_failed", True)  # noqa: B010 - a property of the protocol
         assert await ready(somebody) == UNREADY
         await sql(database_url, "DROP TRIGGER full_disk ON cache_epoch")
         assert await ready(somebody) == READY
