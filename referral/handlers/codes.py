@@ -33,7 +33,7 @@ from referral.handlers import API
 from referral.limits import LIMITER
 from referral.queries import codes, locks, outbox, users
 from referral.queries.sessions import LiveSession
-from referral.rules.accounts import erased
+from referral.rules.accounts import erased, own_contact
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, fold_code
 from referral.web.answers import answer
@@ -264,10 +264,7 @@ async def delete_current_code(request: web.Request) -> web.Response:
 )
 async def email_current_code(request: web.Request) -> web.Response:
     app, me = request.app, request[IDENTITY]
-    async with app[DATABASE].reader() as conn:
-        contact = await users.find_contact(conn, me.user_id)
-    if contact is None:
-        raise erased()
+    contact = await own_contact(request)
     if app[CONFIG].limits_unverified and contact.email_verified_at is None:
         raise Problem("email-unverified", "Verify your e-mail address first: mail with a code goes to no other.")
     await app[LIMITER].hit("mail_by_account", outbox.CODE, hash_token(email_key(contact.email)))

@@ -11,7 +11,7 @@ from referral.database import DATABASE
 from referral.handlers import API
 from referral.limits import LIMITER
 from referral.queries import outbox, users
-from referral.rules.accounts import check_own_password
+from referral.rules.accounts import check_own_password, own_contact
 from referral.rules.mailed_links import confirm_email, disown, email_taken
 from referral.rules.work import work_on
 from referral.texts import email_key
@@ -92,11 +92,9 @@ async def change_email(request: web.Request) -> web.Response:
     responses={202: {"description": "A mail is on its way, unless the address is verified"}},
 )
 async def resend_verification(request: web.Request) -> web.Response:
-    me = request[IDENTITY]
-    async with request.app[DATABASE].reader() as conn:
-        contact = await users.find_contact(conn, me.user_id)
-    if contact and contact.email_verified_at is None:
+    contact = await own_contact(request)
+    if contact.email_verified_at is None:
         await request.app[LIMITER].hit("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(contact.email)))
         async with work_on(request) as work:
-            await work.queue_mail(outbox.VERIFY_EMAIL, me.user_id, contact.email)
+            await work.queue_mail(outbox.VERIFY_EMAIL, contact.user_id, contact.email)
     return web.Response(status=202)

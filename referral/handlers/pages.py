@@ -3,6 +3,8 @@
 A GET only shows a form and uses nothing up, because mail programs and virus scanners follow links.
 """
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from referral.config import CONFIG
@@ -30,12 +32,7 @@ async def get_verify_page(request: web.Request) -> web.Response:
 @undocumented(PAGE)
 async def submit_verify_page(request: web.Request) -> web.Response:
     """The button of the page of the verification mail."""
-    form = await read_form(request)
-    try:
-        await confirm_email(request, form.get("token", ""))
-    except Problem as problem:
-        return _refused(request, problem)
-    return html(request, "message.html", title="Thank you", text="Your e-mail address is confirmed.")
+    return await _press(request, confirm_email, "Thank you", "Your e-mail address is confirmed.")
 
 
 @routes.get("/account/disown")
@@ -50,12 +47,19 @@ async def get_disown_page(request: web.Request) -> web.Response:
 @undocumented(PAGE)
 async def submit_disown_page(request: web.Request) -> web.Response:
     """The button of the page for whoever did not register."""
+    return await _press(request, disown, "The account is gone", "Nobody uses your e-mail address here any more.")
+
+
+async def _press(
+    request: web.Request, use_link: Callable[[web.Request, str], Awaitable[None]], title: str, text: str
+) -> web.Response:
+    """Use the link that the form carries, and say what that did, or why it cannot be."""
     form = await read_form(request)
     try:
-        await disown(request, form.get("token", ""))
+        await use_link(request, form.get("token", ""))
     except Problem as problem:
         return _refused(request, problem)
-    return html(request, "message.html", title="The account is gone", text="Nobody uses your e-mail address here any more.")
+    return html(request, "message.html", title=title, text=text)
 
 
 @routes.get("/account/reset")

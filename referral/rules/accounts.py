@@ -42,6 +42,15 @@ def wrong_password() -> Problem:
     return Problem("wrong-password", "The password is not the account's.")
 
 
+async def own_contact(request: web.Request) -> users.Contact:
+    """The contact of whoever is signed in. Raises a problem when the account has just been erased."""
+    async with request.app[DATABASE].reader() as conn:
+        contact = await users.find_contact(conn, request[IDENTITY].user_id)
+    if contact is None:
+        raise erased()
+    return contact
+
+
 async def check_own_password(request: web.Request, password: str, refusal: EventName) -> tuple[users.Contact, str]:
     """The contact of whoever is signed in, and the hash of their password, which is the one given.
 
