@@ -6,10 +6,6 @@
 -- transactions need not wait.
 SELECT id FROM users WHERE id = :user_id FOR NO KEY UPDATE;
 
--- name: lock_session(session_id)^
--- Before refresh tokens of the session are ended: a refresh at the same time makes another one, which takes the session first.
-SELECT id FROM sessions WHERE id = :session_id FOR UPDATE;
-
 -- name: lock_referrers()^
 -- Before a referrer is set after registration. A cycle can be closed by links that several transactions make at once, each of
 -- which sees none of the others: they go one by one. The number is this lock's name.

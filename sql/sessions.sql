@@ -10,7 +10,8 @@ RETURNING id;
 
 -- name: find_live_session(session_id, now)^
 -- On every authenticated request: a session that ended, or an account that did, ends its access tokens.
-SELECT s.user_id, u.role, s.id AS session_id, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
+SELECT s.user_id, u.role, s.id AS session_id, s.expires_at, s.generation, s.kept_refresh
+FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = :session_id AND s.expires_at > :now AND u.erased_at IS NULL AND u.suspended_at IS NULL;
 
 -- name: extend_session(token_hash, now, idle_ttl, session_ttl, address, client)^
@@ -21,7 +22,8 @@ UPDATE sessions SET last_used_at = :now, address = :address, client = :client,
         THEN cast(:now as bigint) + cast(:idle_ttl as bigint) ELSE created_at + cast(:session_ttl as bigint) END
 WHERE id = (SELECT t.session_id FROM refresh_tokens t WHERE t.token_hash = :token_hash)
     AND expires_at > :now AND created_at + cast(:session_ttl as bigint) > :now
-RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS role, id AS session_id, expires_at;
+RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS role, id AS session_id, expires_at,
+    generation, kept_refresh;
 
 -- name: list_sessions(user_id, now, before_time, before_id, page_size)
 -- Newest first, from the cursor on.
@@ -60,9 +62,13 @@ INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (:token_h
 UPDATE refresh_tokens SET used_at = coalesce(used_at, :now) WHERE token_hash = :token_hash
 RETURNING session_id, used_at;
 
--- name: delete_other_refresh_tokens(session_id, name)!
+-- name: begin_generation(session_id, kept)!
+-- Before refresh tokens of the session are ended: a refresh at the same time makes another one, and takes the session first, too.
+UPDATE sessions SET generation = generation + 1, kept_refresh = :kept WHERE id = :session_id;
+
+-- name: delete_other_refresh_tokens(session_id, kept)!
 -- The access token of a pair names its refresh token by the first characters of the hash.
-DELETE FROM refresh_tokens WHERE session_id = :session_id AND substr(token_hash, 1, 16) <> :name;
+DELETE FROM refresh_tokens WHERE session_id = :session_id AND substr(token_hash, 1, 16) <> :kept;
 
 -- name: delete_used_refresh_tokens(before)!
 -- Housekeeping: what was used so long ago is refused as unknown from now on; while it is kept, its reuse ends the session.

@@ -33,16 +33,17 @@ READ_PAUSE = 5.0
 # Verified tokens that are cached: verifying one costs more than the rest of a look-up. About 10 MB when full.
 VERIFIED_TOKENS = 10_000
 
-
 # Characters of a refresh token's hash that its access token names it by. They tell nothing of the token.
 REFRESH_NAME = 16
 
 
 class Verified(NamedTuple):
-    """What counts of a token whose signature and claims are good; `refresh` names the refresh token of its pair."""
+    """What counts of a token whose signature and claims are good: its session and the generation of it, when the token
+    expires (s), and the name of the refresh token of its pair."""
 
     session_id: str
     expires_at: int
+    generation: int
     refresh: str
 
 
@@ -67,10 +68,18 @@ class Signer:
         self._verified = lru_cache(VERIFIED_TOKENS)(self._verify)
 
     def sign(
-        self, user_id: str, session_id: str, role: str, now: int, ttl: int | None = None, refresh_hash: str = ""
+        self,
+        user_id: str,
+        session_id: str,
+        role: str,
+        now: int,
+        ttl: int | None = None,
+        *,
+        generation: int = 0,
+        refresh_hash: str = "",
     ) -> str:
-        """An access token of a session that was live at `now` (ms), good for `ttl` seconds, or the usual time; it names the
-        refresh token that it is issued with."""
+        """An access token of a session that was live at `now` (ms) in this generation, good for `ttl` seconds, or the usual
+        time; it names the refresh token that it is issued with."""
         issued_at = now // SECOND
         claims = {
             "iss": self.issuer,
@@ -78,6 +87,7 @@ class Signer:
             "client_id": CLIENT_ID,
             "sub": user_id,
             "sid": session_id,
+            "gen": generation,
             "rth": refresh_hash[:REFRESH_NAME],
             "role": role,
             "jti": new_id(),
@@ -87,17 +97,12 @@ class Signer:
         key = self.keys[0]
         return jwt.encode(claims, key.private, key.algorithm, headers={"typ": TYPE, "kid": key.id})
 
-    def session_of(self, token: str, *, expired: bool = False) -> str:
-        """The id of the session an access token belongs to. Raises InvalidToken; an expired one passes if `expired`."""
+    def verify(self, token: str, *, expired: bool = False) -> Verified:
+        """What an access token says of itself. Raises InvalidToken; an expired one passes if `expired`."""
         verified = self._verified(token)
         if verified.expires_at <= time.time() and not expired:
             raise InvalidToken("expired")
-        return verified.session_id
-
-    def refresh_of(self, token: str) -> str:
-        """The first REFRESH_NAME characters of the hash of the refresh token that an access token was issued with. Raises
-        InvalidToken."""
-        return self._verified(token).refresh
+        return verified
 
     def _verify(self, token: str) -> Verified:
         # RFC 8725: the key says the algorithm, never the token; the type, the issuer and the audience must be ours.
@@ -118,8 +123,8 @@ class Signer:
         except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
             # UnicodeEncodeError: bytes of the header that are no UTF-8 arrive as lone surrogates.
             raise InvalidToken(str(error)) from None
-        verified = Verified(claims["sid"], claims["exp"], claims.get("rth", ""))
-        if not isinstance(verified.session_id, str) or not isinstance(verified.expires_at, int):
+        verified = Verified(claims["sid"], claims["exp"], claims.get("gen", 0), claims.get("rth", ""))
+        if tuple(map(type, verified)) != (str, int, int, str):
             raise InvalidToken("claims of a wrong type")
         return verified
 

@@ -5,15 +5,15 @@ import random
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema
 
-from referral.auth.identity import IDENTITY
+from referral.auth.identity import ACCESS_TOKEN, IDENTITY
 from referral.auth.passwords import PASSWORDS
-from referral.auth.tokens import SIGNER, hash_token
+from referral.auth.tokens import hash_token
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
 from referral.handlers import API
 from referral.limits import ADDRESS, LIMITER, network_of
-from referral.queries import locks, outbox, sessions, users
+from referral.queries import outbox, sessions, users
 from referral.rules.accounts import (
     check_new_password,
     check_not_personal,
@@ -37,8 +37,8 @@ RESET_DELAY = (0.02, 0.2)
     tags=["Authentication"],
     operationId="changePassword",
     summary="Change the password",
-    description="Every other session ends, and so does every refresh token of this session but the one that came "
-    "with the access token.",
+    description="Every other session ends, and so does every token of this session but the access token that is sent and "
+    "the refresh token that came with it.",
     responses={204: {"description": "The password is changed"}},
     problems=("wrong-password", "overloaded"),
 )
@@ -55,11 +55,11 @@ async def change_password(request: web.Request) -> web.Response:
         if not await users.update_password(work.conn, me.user_id, old_hash, new_hash):
             raise wrong_password()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
-        await locks.lock_session(work.conn, me.session_id)
-        # Somebody may hold a refresh token of this very session, too: only the one goes on that belongs to the caller's
-        # pair.
-        refresh = app[SIGNER].refresh_of(request.headers["Authorization"].partition(" ")[2].strip())
-        await sessions.delete_other_refresh_tokens(work.conn, me.session_id, refresh)
+        # Somebody may hold tokens of this very session, too: only the caller's pair goes on.
+        kept = request[ACCESS_TOKEN].refresh
+        await sessions.begin_generation(work.conn, me.session_id, kept)
+        await sessions.delete_other_refresh_tokens(work.conn, me.session_id, kept)
+        work.ends_tokens(me.session_id)
         await work.record("password-changed")
     return web.Response(status=204)
 

@@ -219,7 +219,7 @@ async def revoke_token(request: web.Request) -> web.Response:
         session_id = await sessions.find_session_of_refresh_token(work.conn, hash_token(token))
         if session_id is None:
             try:
-                session_id = request.app[SIGNER].session_of(token, expired=True)
+                session_id = request.app[SIGNER].verify(token, expired=True).session_id
             except InvalidToken:
                 return web.Response(headers=NO_STORE)
         user_id = await sessions.delete_session(work.conn, session_id)

@@ -8,11 +8,6 @@ async def lock_user(conn: Connection, user_id: str) -> None:
     await conn.lock("lock_user", user_id=user_id)
 
 
-async def lock_session(conn: Connection, session_id: str) -> None:
-    """Until the end of the transaction nobody else refreshes this session."""
-    await conn.lock("lock_session", session_id=session_id)
-
-
 async def lock_referrers(conn: Connection) -> None:
     """Until the end of the transaction nobody else sets a referrer after registration."""
     await conn.lock("lock_referrers")

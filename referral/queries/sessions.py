@@ -7,16 +7,26 @@ from referral.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that has not ended, and so who makes a request; `expires_at` in ms."""
+    """A session that has not ended, and so who makes a request; `expires_at` in ms.
+
+    A password change begins another generation. Of the former ones, the access tokens go on that came with the refresh token
+    of the name `kept_refresh`.
+    """
 
     user_id: str
     role: str
     session_id: str
     expires_at: int
+    generation: int = 0
+    kept_refresh: str = ""
 
     @property
     def is_admin(self) -> bool:
         return self.role == "admin"
+
+    def takes(self, generation: int, refresh: str) -> bool:
+        """Whether an access token of this generation, issued with the refresh token of this name, is still good."""
+        return generation == self.generation or refresh == self.kept_refresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +142,15 @@ async def use_refresh_token(conn: Connection, token_hash: str, now: int) -> Used
     return await conn.one("use_refresh_token", UsedRefreshToken, token_hash=token_hash, now=now)
 
 
-async def delete_other_refresh_tokens(conn: Connection, session_id: str, name: str) -> None:
+async def begin_generation(conn: Connection, session_id: str, kept: str) -> None:
+    """End the access tokens of the session but the one issued with the refresh token whose hash begins with these 16
+    characters."""
+    await conn.run("begin_generation", session_id=session_id, kept=kept)
+
+
+async def delete_other_refresh_tokens(conn: Connection, session_id: str, kept: str) -> None:
     """End the refresh tokens of the session but the one whose hash begins with these 16 characters."""
-    await conn.run("delete_other_refresh_tokens", session_id=session_id, name=name)
+    await conn.run("delete_other_refresh_tokens", session_id=session_id, kept=kept)
 
 
 async def delete_used_refresh_tokens(conn: Connection, before: int) -> None:

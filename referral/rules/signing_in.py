@@ -37,7 +37,15 @@ async def issue_tokens(work: Work, session: sessions.LiveSession) -> dict[str, A
     # No token outlives its session: who verifies access tokens by the public keys knows nothing of sessions.
     ttl = min(signer.ttl, (session.expires_at - work.moment) // SECOND)
     return {
-        "access_token": signer.sign(session.user_id, session.session_id, session.role, work.moment, ttl, refresh_hash),
+        "access_token": signer.sign(
+            session.user_id,
+            session.session_id,
+            session.role,
+            work.moment,
+            ttl,
+            generation=session.generation,
+            refresh_hash=refresh_hash,
+        ),
         "token_type": "Bearer",
         "expires_in": ttl,
         "refresh_token": refresh_token,

@@ -66,6 +66,10 @@ class Work:
         """These sessions end. Once the request is answered, their access tokens are refused."""
         self._sessions.add(*session_ids)
 
+    def ends_tokens(self, session_id: str) -> None:
+        """The session goes on, but tokens of it end. Once the request is answered, they are refused."""
+        self._sessions.add(session_id)
+
     async def record(
         self,
         event: audit.EventName,

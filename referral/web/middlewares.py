@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from referral.auth.fair_queue import Overloaded
-from referral.auth.identity import IDENTITY
+from referral.auth.identity import ACCESS_TOKEN, IDENTITY
 from referral.auth.tokens import SIGNER, InvalidToken
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
@@ -229,10 +229,13 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
         # RFC 6750 section 3.1: a request that did not try gets no error code.
         raise await _refused(request, "Send an access token: Authorization: Bearer …", REALM)
     try:
-        session_id = app[SIGNER].session_of(token.strip())
+        given = request[ACCESS_TOKEN] = app[SIGNER].verify(token.strip())
     except InvalidToken:
         raise await _refused(request, "The access token is malformed or has expired") from None
-    known, asked = app[SESSION_CACHE].look(session_id)
+    known, asked = app[SESSION_CACHE].look(given.session_id)
+    if known and not known.takes(given.generation, given.refresh):
+        # Either it has ended, or it is younger than what is cached.
+        known = None
     if known and limit:
         # The hit is counted for the user that the token names while Redis is asked whether the session still lives: both
         # share one round trip.
@@ -242,11 +245,13 @@ async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSes
 
     async def load() -> sessions.LiveSession | None:
         async with app[DATABASE].reader() as conn:
-            return await sessions.find_live_session(conn, session_id, now())
+            return await sessions.find_live_session(conn, given.session_id, now())
 
-    session = await app[SESSION_CACHE].find(session_id, load, asked)
+    session = await app[SESSION_CACHE].find(given.session_id, load, asked)
     if session is None:
         raise await _refused(request, "The access token's session has ended")
+    if not session.takes(given.generation, given.refresh):
+        raise await _refused(request, "The access token has ended by a change of the password")
     if limit and not known:
         await app[LIMITER].hit(limit, session.user_id)
     return session

@@ -118,7 +118,7 @@ async def test_a_token_says_what_it_is_for_whom_and_by_which_key(keyed: Client, 
     signer = signer_of(keyed)
     assert jwt.get_unverified_header(token) == {"alg": algorithm, "typ": "at+jwt", "kid": signer.keys[0].id}
     claims = claims_of(token)
-    assert claims.keys() == {"iss", "aud", "client_id", "sub", "rth", "sid", "role", "jti", "iat", "exp"}
+    assert claims.keys() == {"iss", "aud", "client_id", "sub", "gen", "rth", "sid", "role", "jti", "iat", "exp"}
     assert (claims["iss"], claims["aud"], claims["sub"]) == (ISSUER, "referral", alice.id)
     assert claims["client_id"] == "public"
     assert claims["exp"] - claims["iat"] == 900
@@ -203,7 +203,7 @@ def forgeries(signer: Signer, token: str) -> dict[str, str]:
         secret = secret.encode() if isinstance(secret, str) else secret
         return f"{message}.{base64url(algorithm.sign(message.encode(), secret))}"
 
-    assert signer.session_of(signed(claims)) == claims["sid"], "made in this way, a good token is taken"
+    assert signer.verify(signed(claims)).session_id == claims["sid"], "made in this way, a good token is taken"
     seconds = now() // SECOND
     head, body, signature = token.split(".")
     foreign: Any = {"HS256": "x" * 48, "EdDSA": ed25519.Ed25519PrivateKey.generate()}.get(key.algorithm)
@@ -439,7 +439,7 @@ def test_a_token_survives_one_rotation_and_not_two(algorithm: str, rsa_key: rsa.
 
     second = open_signer(load_config(environ=environ))
     assert [key.id for key in second.keys][1:] == [key.id for key in first.keys]
-    assert second.session_of(token) == "session"
+    assert second.verify(token).session_id == "session"
     assert jwt.get_unverified_header(second.sign("user", "session", "user", now()))["kid"] == second.keys[0].id
     assert len(second.jwks()["keys"]) == (0 if algorithm == "HS256" else 2)
 
@@ -447,7 +447,7 @@ def test_a_token_survives_one_rotation_and_not_two(algorithm: str, rsa_key: rsa.
     third = open_signer(load_config(environ=environ))
     assert [key.id for key in third.keys][1:] == [second.keys[0].id]
     with pytest.raises(InvalidToken):
-        third.session_of(token)
+        third.verify(token)
 
 
 def test_a_worker_that_still_has_the_old_key_takes_tokens_of_the_new_one() -> None:
@@ -455,12 +455,12 @@ def test_a_worker_that_still_has_the_old_key_takes_tokens_of_the_new_one() -> No
     old = open_signer(config)
     rotate_keys(config.auth)
     new = open_signer(config)
-    assert old.session_of(new.sign("user", "session", "user", now())) == "session"
+    assert old.verify(new.sign("user", "session", "user", now())).session_id == "session"
     rotate_keys(config.auth)
     token = open_signer(config).sign("user", "session", "user", now())
     with pytest.raises(InvalidToken):
-        old.session_of(token)  # It has looked a moment ago: not every unknown key is worth a look.
-    assert new.session_of(token) == "session"
+        old.verify(token)  # It has looked a moment ago: not every unknown key is worth a look.
+    assert new.verify(token).session_id == "session"
 
 
 def test_a_rotation_that_was_killed_half_way_leaves_one_whole_key(algorithm: str, rsa_key: rsa.RSAPrivateKey) -> None:
@@ -503,11 +503,11 @@ def test_a_given_secret_is_rotated_by_its_settings() -> None:
     assert not signing_keys.SECRET_FILE.exists()
     token = open_signer(load_config(environ={"REFERRAL_AUTH_SECRET": old})).sign("user", "session", "user", now())
     both = {"REFERRAL_AUTH_SECRET": new, "REFERRAL_AUTH_PREVIOUS_SECRET": old}
-    assert open_signer(load_config(environ=both)).session_of(token) == "session"
+    assert open_signer(load_config(environ=both)).verify(token).session_id == "session"
     with pytest.raises(InvalidToken):
-        open_signer(load_config(environ={"REFERRAL_AUTH_SECRET": new})).session_of(token)
+        open_signer(load_config(environ={"REFERRAL_AUTH_SECRET": new})).verify(token)
     # From a secret that was given to one that is kept.
-    assert open_signer(load_config(environ={"REFERRAL_AUTH_PREVIOUS_SECRET": old})).session_of(token) == "session"
+    assert open_signer(load_config(environ={"REFERRAL_AUTH_PREVIOUS_SECRET": old})).verify(token).session_id == "session"
 
 
 def test_a_rotation_that_cannot_be_done_says_so_in_one_line_and_changes_nothing() -> None:

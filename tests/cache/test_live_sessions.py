@@ -136,12 +136,17 @@ async def end_in_every_way(client: Client, other: Client) -> None:
     (current,) = (session["id"] for session in sessions if session["current"])
     assert (await alice.delete(f"/auth/sessions/{current}")).status == 204
     changed = await signed_in()
+    # Whoever took a copy of the refresh token of the very session that changes the password.
+    branch = Person(other, alice.email, password=alice.password)
+    branch.tokens = (await alice.refresh()).body
+    assert (await branch.get("/users/me")).status == 200
     new = "another long password"
     assert (
         await alice.post("/auth/password/change", {"current_password": alice.password, "new_password": new})
     ).status == 204
-    for ended in (revoked, listed, changed):
+    for ended in (revoked, listed, changed, branch):
         assert (await ended.get("/users/me")).status == 401
+    assert (await alice.get("/users/me")).status == 200
     alice.password = new
     erased = await signed_in()
     assert (await alice.delete("/users/me", {"password": new})).status == 204

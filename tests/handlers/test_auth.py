@@ -300,7 +300,7 @@ async def test_without_a_live_access_token_the_answer_says_how_to_authenticate(c
     assert client.app
     signer = client.app[SIGNER]
     own = alice.tokens["access_token"]
-    session, claims = signer.session_of(own), jwt.decode(own, options={"verify_signature": False})
+    session, claims = signer.verify(own).session_id, jwt.decode(own, options={"verify_signature": False})
     kept = {"typ": "at+jwt", "kid": jwt.get_unverified_header(own)["kid"]}
     secret = "another secret, of more than 32 characters"
     for token in (
@@ -327,13 +327,13 @@ async def test_without_a_live_access_token_the_answer_says_how_to_authenticate(c
 async def test_each_refresh_gives_another_pair_in_the_same_session(client: Client, person: MakePerson) -> None:
     alice = await person("alice")
     assert client.app
-    session_of = client.app[SIGNER].session_of
+    verify = client.app[SIGNER].verify
     seen = {alice.tokens["refresh_token"], alice.tokens["access_token"]}
     tokens = alice.tokens
     for _ in range(3):
         answer = await alice.refresh(tokens["refresh_token"])
         assert answer.status == 200
-        assert session_of(answer.body["access_token"]) == session_of(alice.tokens["access_token"])
+        assert verify(answer.body["access_token"]).session_id == verify(alice.tokens["access_token"]).session_id
         tokens = answer.body
         seen |= {tokens["refresh_token"], tokens["access_token"]}
     assert len(seen) == 8
@@ -403,7 +403,7 @@ async def test_revoking_any_token_of_a_session_ends_all_of_it(client: Client, pe
         ended = alice.tokens
         assert (await alice.sign_in()).status == 200
         successor = (await alice.refresh(ended["refresh_token"])).body
-        session = signer.session_of(ended["access_token"])
+        session = signer.verify(ended["access_token"]).session_id
         token = {
             "refresh_token": successor["refresh_token"],
             "used refresh_token": ended["refresh_token"],
@@ -447,18 +447,31 @@ async def test_a_password_change_ends_every_other_session(person: MakePerson) ->
     assert (await alice.sign_in(NEW_PASSWORD)).status == 200
 
 
-async def test_a_password_change_ends_copies_of_the_sessions_own_refresh_tokens(person: MakePerson) -> None:
+async def test_a_password_change_ends_copies_of_the_sessions_own_tokens(person: MakePerson) -> None:
     alice = await person("alice")
     # Somebody took a copy of the refresh token, and used it at once: the session has two branches now.
     first = alice.tokens["refresh_token"]
-    stolen = (await alice.refresh()).body["refresh_token"]
+    former, stolen = alice.tokens, (await alice.refresh()).body
     alice.tokens = (await alice.refresh(first)).body
+    assert await works(alice, stolen), "until then, nobody knows whose it is"
     answer = await alice.post("/auth/password/change", {"current_password": PASSWORD, "new_password": NEW_PASSWORD})
     assert answer.status == 204
     # Neither the other branch goes on, nor does a used token within its ten seconds.
-    assert refused(await alice.refresh(stolen)) == "invalid_grant"
+    assert refused(await alice.refresh(stolen["refresh_token"])) == "invalid_grant"
     assert refused(await alice.refresh(first)) == "invalid_grant"
+    # Nor do their access tokens, which last a quarter of an hour.
+    assert not await works(alice, stolen)
+    assert not await works(alice, former)
+    assert await works(alice), "the caller's own goes on"
+    kept = alice.tokens
     alice.tokens = (await alice.refresh()).body
+    assert await works(alice)
+    assert await works(alice, kept)
+    # And so by the next change, for which the pair of before is another branch.
+    answer = await alice.post("/auth/password/change", {"current_password": NEW_PASSWORD, "new_password": PASSWORD})
+    assert answer.status == 204
+    assert not await works(alice, kept)
+    assert not await works(alice, stolen)
     assert await works(alice)
     assert (await alice.refresh()).status == 200
 

@@ -1,0 +1,2 @@
+ALTER TABLE sessions DROP COLUMN kept_refresh;
+ALTER TABLE sessions DROP COLUMN generation;

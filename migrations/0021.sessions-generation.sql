@@ -1,0 +1,5 @@
+-- depends: 0020.audit-of-strangers
+-- A password change begins another generation of its session. Of the former ones, only the access tokens go on that came with
+-- the refresh token whose hash begins so.
+ALTER TABLE sessions ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN kept_refresh TEXT NOT NULL DEFAULT '';
