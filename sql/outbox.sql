@@ -16,11 +16,11 @@ UPDATE outbox SET failed_at = :now, last_error = :error WHERE id = :id;
 SELECT min(next_attempt_at) AS due_at FROM outbox WHERE failed_at IS NULL;
 
 -- name: delete_mail_of_user(user_id, email_key)!
--- With the account, whatever waits for it; password resets are kept by address.
+-- With the account, whatever waits for it. Password resets are queued by address; without one they stay.
 DELETE FROM outbox WHERE user_id = :user_id OR recipient = :email_key;
 
 -- name: delete_resets(kind, email_key)!
--- Asked for before the password was changed: the link would undo that.
+-- Asked for before another one set the password: the link would undo that.
 DELETE FROM outbox WHERE kind = :kind AND recipient = :email_key;
 
 -- name: delete_mail_of_kind(user_id, kind)!

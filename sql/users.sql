@@ -25,13 +25,13 @@ WHERE u.id = :user_id AND u.erased_at IS NULL;
 
 -- name: find_credentials_by_email(email_key)^
 -- For a sign-in: what a password is checked against.
-SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE email_key = :email_key;
 
 -- name: find_credentials_by_username(username_key)^
-SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE username_key = :username_key;
+SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE username_key = :username_key;
 
 -- name: find_credentials_by_id(user_id)^
-SELECT id AS user_id, role, password_hash, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact(user_id)^
 -- Where to write to a user.
@@ -67,10 +67,14 @@ WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:e
   AND suspended_at IS NULL
 RETURNING id;
 
--- name: update_email(user_id, email, email_key, now)!
+-- name: begin_account_generation(user_id)!
+UPDATE users SET generation = generation + 1 WHERE id = :user_id;
+
+-- name: update_email(user_id, generation, email, email_key, now)^
 -- By a link that reached the new mailbox. Uniqueness is the index's business.
 UPDATE users SET email = :email, email_key = :email_key, email_verified_at = :now
-WHERE id = :user_id AND erased_at IS NULL;
+WHERE id = :user_id AND generation = cast(:generation as bigint) AND suspended_at IS NULL AND erased_at IS NULL
+RETURNING id;
 
 -- name: increment_code_count(user_id)!
 -- In the transaction that inserts the code, so that the count always equals the rows.

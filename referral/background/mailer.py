@@ -164,7 +164,7 @@ class Mailer(QueueWorker[outbox.Mail]):
         facts = {"username": username, "service": self._service, **orjson.loads(mail.params)}
         if mail.kind in LINKS:
             page, purpose, ttl = LINKS[mail.kind]
-            token = await self._make_token(mail, contact.user_id, purpose, recipient, ttl)
+            token = await self._make_token(mail, contact.user_id, purpose, recipient, facts.get("generation"), ttl)
             if token is None:
                 return None
             facts["link"] = f"{self._links}/{page}?token={quote(token)}"
@@ -178,7 +178,13 @@ class Mailer(QueueWorker[outbox.Mail]):
             return await users.find_contact_by_email(conn, mail.recipient)
 
     async def _make_token(
-        self, mail: outbox.Mail, user_id: str, purpose: one_time_tokens.Purpose, email: str, ttl: int
+        self,
+        mail: outbox.Mail,
+        user_id: str,
+        purpose: one_time_tokens.Purpose,
+        email: str,
+        generation: int | None,
+        ttl: int,
     ) -> str | None:
         """The token of a link; None when the mail was taken out of the outbox meanwhile, so that no link may go out."""
         # It is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
@@ -186,7 +192,9 @@ class Mailer(QueueWorker[outbox.Mail]):
         async with self.database.transaction() as conn:
             if not await outbox.hold_mail(conn, mail.id):
                 return None
-            await one_time_tokens.insert_one_time_token(conn, hash_token(token), user_id, purpose, email, now, now + ttl)
+            await one_time_tokens.insert_one_time_token(
+                conn, hash_token(token), user_id, purpose, email, generation, now, now + ttl
+            )
         return token
 
 

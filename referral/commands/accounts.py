@@ -253,6 +253,7 @@ async def _account(conn: Connection, email: str) -> users.Contact:
 
 
 async def _end_links(conn: Connection, contact: users.Contact) -> None:
+    await users.begin_account_generation(conn, contact.user_id)
     await one_time_tokens.delete_one_time_tokens_of_user(conn, contact.user_id)
     await outbox.delete_mail_of_user(conn, contact.user_id, email_key(contact.email))
 

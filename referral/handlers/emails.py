@@ -68,16 +68,20 @@ async def disown_email(request: web.Request) -> web.Response:
 @json_schema(EmailChangeSchema)
 async def change_email(request: web.Request) -> web.Response:
     app, me, email = request.app, request[IDENTITY], request[BODY]["email"]
-    await check_own_password(request, request[BODY]["current_password"], "email-change-refused")
+    _, known = await check_own_password(request, request[BODY]["current_password"], "email-change-refused")
     async with app[DATABASE].reader() as conn:
         holder = await users.find_contact_by_email(conn, email_key(email))
     if holder and holder.user_id != me.user_id:
         raise email_taken()
-    await app[EMAIL_VERIFIER].check(email)
+    # By user, too: an account must not be a way to write to any number of strangers.
+    await app[LIMITER].hit("mail_by_account", outbox.CHANGE_EMAIL, me.user_id)
     # Of a short window, as a reset: strangers who ask must not keep the owner from asking for long.
     await app[LIMITER].hit("reset_by_account", outbox.CHANGE_EMAIL, hash_token(email_key(email)))
+    await app[EMAIL_VERIFIER].check(email)
     async with work_on(request) as work:
-        await work.queue_mail(outbox.CHANGE_EMAIL, me.user_id, email)
+        # Of the generation in which the password was right: whoever has been put out since gets a link that is good for
+        # nothing.
+        await work.queue_mail(outbox.CHANGE_EMAIL, me.user_id, email, generation=known.generation)
         await work.record("email-change-requested")
     return web.Response(status=202)
 

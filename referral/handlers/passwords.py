@@ -20,7 +20,7 @@ from referral.rules.accounts import (
     check_own_password,
     wrong_password,
 )
-from referral.rules.mailed_links import confirm_reset, end_links
+from referral.rules.mailed_links import confirm_reset, end_changes
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.bodies import BODY
@@ -46,13 +46,15 @@ RESET_DELAY = (0.02, 0.2)
 async def change_password(request: web.Request) -> web.Response:
     app, body, me = request.app, request[BODY], request[IDENTITY]
     check_new_password(body["new_password"], app[CONFIG], "/new_password")
-    contact, old_hash = await check_own_password(request, body["current_password"], "password-change-refused")
+    contact, known = await check_own_password(request, body["current_password"], "password-change-refused")
     check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
     new_hash = await app[PASSWORDS].hash(body["new_password"], network_of(request[ADDRESS]))
     async with work_on(request) as work:
-        # A mailed link must not undo the change. This comes first, as in the use of a link: else the two could deadlock.
-        await end_links(work.conn, me.user_id, contact.email)
-        if not await users.update_password(work.conn, me.user_id, old_hash, new_hash):
+        # Links that set a password stay: whoever reads the mailbox may ask for more of them at any time, and whoever knows
+        # the password must not keep the owner from using one. This comes first, as in the use of a link: else the two could
+        # deadlock.
+        await end_changes(work.conn, me.user_id)
+        if not await users.update_password(work.conn, me.user_id, known.password_hash, new_hash):
             raise wrong_password()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
         # Somebody may hold tokens of this very session, too: only the caller's pair goes on.
@@ -93,7 +95,8 @@ async def request_password_reset(request: web.Request) -> web.Response:
     tags=["Authentication"],
     operationId="resetPassword",
     summary="Set a new password by a mailed link",
-    description="Every session of the account ends.",
+    description="Every session of the account ends. Where addresses have to be verified and this is the first proof of the "
+    "account's, the referrer whom it came by is taken back, and another code may be used: a stranger may have made it.",
     responses={204: {"description": "The password is set"}},
     problems=("token-invalid", "overloaded"),
 )

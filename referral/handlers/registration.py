@@ -25,6 +25,7 @@ from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
 from referral.rules.referring import check_code, come_by
+from referral.rules.resets import take_resets_over
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
 from referral.texts import email_key, fold_code, key_of
@@ -110,7 +111,8 @@ async def _make_account(
         )
         with translated(taken):
             await users.insert_user(work.conn, user)
-        known = await is_known(work, email)
+        await take_resets_over(work, user.id, email)
+        known = await is_known(work, email, user.id)
         if known:
             await users.refuse_attribution(work.conn, user.id, work.moment)
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))

@@ -82,9 +82,9 @@ async def update_me(request: web.Request) -> web.Response:
 @json_schema(ErasureSchema)
 async def delete_me(request: web.Request) -> web.Response:
     me = request[IDENTITY]
-    _, password_hash = await check_own_password(request, request[BODY]["password"], "erasure-refused")
+    _, known = await check_own_password(request, request[BODY]["password"], "erasure-refused")
     async with work_on(request) as work:
-        if not await erase(work, me.user_id, password_hash):
+        if not await erase(work, me.user_id, known.password_hash):
             # Since the check, the password was changed, or a second click erased the account.
             raise wrong_password() if await users.find_contact(work.conn, me.user_id) else erased()
     await leave_nothing(request.app, me.user_id)

@@ -14,16 +14,24 @@ RESET_PASSWORD: Purpose = "reset-password"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A mailed link that has not expired: whose it is, to which address it was mailed (None: to the account's own), and when
-    it was used (ms; None: not yet)."""
+    """A mailed link that has not expired: whose it is, to which address it was mailed (None: to the account's own), when it
+    was used (ms; None: not yet), and in which generation of the account it was asked for (None: that does not matter)."""
 
     user_id: str
     email: str | None
     used_at: int | None
+    generation: int | None
 
 
 async def insert_one_time_token(
-    conn: Connection, token_hash: str, user_id: str, purpose: Purpose, email: str, now: int, expires_at: int
+    conn: Connection,
+    token_hash: str,
+    user_id: str,
+    purpose: Purpose,
+    email: str,
+    generation: int | None,
+    now: int,
+    expires_at: int,
 ) -> None:
     """Keep the token of a link that is mailed to `email`, good until `expires_at` (ms)."""
     await conn.run(
@@ -32,6 +40,7 @@ async def insert_one_time_token(
         user_id=user_id,
         purpose=purpose,
         email=email,
+        generation=generation,
         now=now,
         expires_at=expires_at,
     )
@@ -57,8 +66,19 @@ async def delete_one_time_tokens(conn: Connection, user_id: str, purpose: Purpos
     await conn.run("delete_one_time_tokens", user_id=user_id, purpose=purpose)
 
 
+async def leave_links(conn: Connection, user_id: str, purpose: Purpose, address_hash: str) -> None:
+    """Leave the user's unused links of this purpose, all mailed to one address, to the next account that has the address
+    with this keyed hash."""
+    await conn.run("leave_links", user_id=user_id, purpose=purpose, address_hash=address_hash)
+
+
+async def take_links_over(conn: Connection, user_id: str, email: str, current_hash: str, previous_hash: str) -> None:
+    """Make the links the user's that were left under one of these hashes of their address."""
+    await conn.run("take_links_over", user_id=user_id, email=email, current_hash=current_hash, previous_hash=previous_hash)
+
+
 async def delete_one_time_tokens_of_user(conn: Connection, user_id: str) -> None:
-    """Delete all links of the user that can be used, or that hold an address."""
+    """Delete all links of the user that can be used, or that hold an address, but those that were left."""
     await conn.run("delete_one_time_tokens_of_user", user_id=user_id)
 
 

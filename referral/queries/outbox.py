@@ -91,7 +91,9 @@ async def find_next_mail_time(conn: Connection) -> int | None:
     return await conn.value("find_next_mail_time", int)
 
 
-async def delete_mail_of_user(conn: Connection, user_id: str, email_key: str) -> None:
+async def delete_mail_of_user(conn: Connection, user_id: str, email_key: str | None) -> None:
+    """Forget what waits to be mailed for the user and, unless the address is left out, the resets that were asked for by
+    it."""
     await conn.run("delete_mail_of_user", user_id=user_id, email_key=email_key)
 
 

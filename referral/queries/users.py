@@ -58,9 +58,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
+    """What a password is checked against. Whoever is put out of the account, by another password or by its operator, was
+    there in a former `generation`."""
+
     user_id: str
     role: str
     password_hash: str
+    generation: int = 0
     suspended_at: int | None = None
 
 
@@ -160,9 +164,18 @@ async def verify_email(conn: Connection, user_id: str, email_key: str | None, no
     return await conn.value("verify_email", str, user_id=user_id, email_key=email_key, now=now) is not None
 
 
-async def update_email(conn: Connection, user_id: str, email: str, email_key: str, now: int) -> None:
-    """Set an address that a link has proved. Violates users_email_key when it is taken."""
-    await conn.run("update_email", user_id=user_id, email=email, email_key=email_key, now=now)
+async def begin_account_generation(conn: Connection, user_id: str) -> None:
+    """Whoever asked for a change of the account's address until now has asked in vain."""
+    await conn.run("begin_account_generation", user_id=user_id)
+
+
+async def update_email(conn: Connection, user_id: str, generation: int | None, email: str, email_key: str, now: int) -> bool:
+    """Set an address that a link of this generation has proved. False when the account is in another one, suspended or no
+    more. Violates users_email_key when the address is taken."""
+    changed = await conn.value(
+        "update_email", str, user_id=user_id, generation=generation, email=email, email_key=email_key, now=now
+    )
+    return changed is not None
 
 
 async def increment_code_count(conn: Connection, user_id: str) -> None:

@@ -51,8 +51,10 @@ async def own_contact(request: web.Request) -> users.Contact:
     return contact
 
 
-async def check_own_password(request: web.Request, password: str, refusal: EventName) -> tuple[users.Contact, str]:
-    """The contact of whoever is signed in, and the hash of their password, which is the one given.
+async def check_own_password(
+    request: web.Request, password: str, refusal: EventName
+) -> tuple[users.Contact, users.Credentials]:
+    """The contact of whoever is signed in, and their credentials, whose password is the one given.
 
     Raises a problem for a wrong password, which is recorded as `refusal` and counted by user from wherever it comes: a
     stolen access token must not help to find the password out. Right ones are not counted, nor is the owner's sign-in.
@@ -68,7 +70,7 @@ async def check_own_password(request: web.Request, password: str, refusal: Event
             await was_wrong()
             await record_refusal(request, refusal)
             raise wrong_password()
-    return contact, found.password_hash
+    return contact, found
 
 
 def check_not_reserved(username: str, config: Config) -> None:

@@ -6,8 +6,20 @@ from aiohttp import web
 
 from referral.background.mailer import MAILER
 from referral.database import DATABASE, DatabaseUnavailable
-from referral.queries import audit, codes, locks, one_time_tokens, outbox, profiles, referrals, sessions, users
+from referral.queries import (
+    audit,
+    codes,
+    former_addresses,
+    locks,
+    one_time_tokens,
+    outbox,
+    profiles,
+    referrals,
+    sessions,
+    users,
+)
 from referral.rules.former_addresses import remember, speaks_for_address
+from referral.rules.resets import leave_resets
 from referral.rules.work import Work
 from referral.texts import email_key
 
@@ -21,10 +33,10 @@ async def erase(work: Work, user_id: str, password_hash: str) -> bool:
     if contact is None:
         return False
     if not speaks_for_address(work, contact):
-        await _take_referral_back(work, user_id)
+        await take_referral_back(work, user_id)
     if not await users.erase_user(work.conn, user_id, password_hash, work.moment):
         return False
-    await remember(work, contact)
+    await remember(work, contact, lives_on=False)
     await _erase_rest(work, contact, "account-erased")
     return True
 
@@ -36,7 +48,7 @@ async def erase_unverified(work: Work, user_id: str) -> bool:
     contact = await _begin(work, user_id)
     if contact is None:
         return False
-    await _take_referral_back(work, user_id)
+    await take_referral_back(work, user_id)
     if not await users.erase_unverified_user(work.conn, user_id, work.moment):
         return False
     await _erase_rest(work, contact, "account-disowned")
@@ -51,7 +63,8 @@ async def _begin(work: Work, user_id: str) -> users.Contact | None:
     return await users.find_contact(work.conn, user_id)
 
 
-async def _take_referral_back(work: Work, user_id: str) -> None:
+async def take_referral_back(work: Work, user_id: str) -> None:
+    """Take back the referral that the user came by, if there is one, as if it had never been. The user is locked."""
     # In the order of `come_by`: the owner's row, the code, the referral.
     if await users.decrement_referral_count(work.conn, user_id):
         code = await codes.take_use_back(work.conn, user_id)
@@ -63,14 +76,18 @@ async def _take_referral_back(work: Work, user_id: str) -> None:
 
 async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName) -> None:
     conn, user_id, key = work.conn, contact.user_id, email_key(contact.email)
+    speaks = speaks_for_address(work, contact)
     ended = await codes.revoke_any_code(conn, user_id, work.moment)
     if ended:
         work.invalidates_code(ended)
     work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
     # Mails come first: one that is being sent holds its row until its link is kept.
-    await outbox.delete_mail_of_user(conn, user_id, key)
+    await outbox.delete_mail_of_user(conn, user_id, key if speaks else None)
+    if not speaks:
+        await leave_resets(work, contact)
     await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
     await profiles.delete_profile(conn, user_id)
+    await former_addresses.disown_former_addresses(conn, user_id)
     await work.record(event, user=user_id, code=ended)
     await audit.erase_addresses(conn, user_id)
     await audit.erase_email(conn, key)

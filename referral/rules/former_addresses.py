@@ -12,11 +12,12 @@ from referral.rules.work import Work
 from referral.texts import email_key
 
 
-async def remember(work: Work, contact: users.Contact) -> None:
-    """From the end of this transaction on, nobody has this address any more. It is kept if the account spoke for it."""
+async def remember(work: Work, contact: users.Contact, *, lives_on: bool) -> None:
+    """From the end of this transaction on, nobody has this address any more; whether the account `lives_on` with another
+    one. It is kept if the account spoke for it."""
     if work.request.app[CONFIG].attribution.readdress_days and speaks_for_address(work, contact):
         current, _ = _hashes(work, contact.email)
-        await former_addresses.insert_former_address(work.conn, current, work.moment)
+        await former_addresses.insert_former_address(work.conn, current, contact.user_id if lives_on else None, work.moment)
 
 
 def speaks_for_address(work: Work, contact: users.Contact) -> bool:
@@ -25,13 +26,13 @@ def speaks_for_address(work: Work, contact: users.Contact) -> bool:
     return contact.email_verified_at is not None or not work.request.app[CONFIG].limits_unverified
 
 
-async def is_known(work: Work, email: str) -> bool:
-    """Whether an account had this address not too long ago. Ask after the address was inserted: until then, another
-    transaction may be taking it away from an account."""
+async def is_known(work: Work, email: str, user_id: str) -> bool:
+    """Whether an account but this user's had this address not too long ago. Ask after the address was inserted: until then,
+    another transaction may be taking it away from an account."""
     days = work.request.app[CONFIG].attribution.readdress_days
     if not days:
         return False
-    return await former_addresses.find_former_address(work.conn, *_hashes(work, email), work.moment - days * DAY)
+    return await former_addresses.find_former_address(work.conn, *_hashes(work, email), user_id, work.moment - days * DAY)
 
 
 def _hashes(work: Work, email: str) -> tuple[str, str]:

@@ -17,8 +17,9 @@ from referral.queries import audit, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
-from referral.rules.erasure import erase_unverified, leave_nothing
-from referral.rules.former_addresses import remember
+from referral.rules.erasure import erase_unverified, leave_nothing, take_referral_back
+from referral.rules.former_addresses import is_known, remember, speaks_for_address
+from referral.rules.resets import leave_resets
 from referral.rules.work import Work, work_on
 from referral.texts import email_key
 
@@ -70,19 +71,28 @@ async def _speak_for_address(work: Work, user_id: str) -> None:
 async def _change(work: Work, link: Link) -> None:
     conn, user_id = work.conn, link.user_id
     former = await users.find_contact(conn, user_id)
-    if former is None or former.suspended_at is not None or link.email is None:
+    if former is None or link.email is None:
         raise _refused()
     # This comes first, because the worker that stores a profile takes the same rows in this order.
     await look_profile_up(work, user_id)
     with translated({"users_email_key": email_taken()}):
-        await users.update_email(conn, user_id, link.email, email_key(link.email), work.moment)
+        if not await users.update_email(conn, user_id, link.generation, link.email, email_key(link.email), work.moment):
+            raise _refused()
     # Whoever reads the former mailbox has no part in the account from here on.
-    await end_links(conn, user_id, former.email)
+    if speaks_for_address(work, former):
+        await end_links(conn, user_id, former.email)
+    else:
+        await leave_resets(work, former)
+        await end_changes(conn, user_id)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
     if email_key(former.email) == email_key(link.email):
         return
-    await remember(work, former)
+    await remember(work, former, lives_on=True)
+    if await is_known(work, link.email, user_id):
+        # Whoever had the other account has counted already.
+        await take_referral_back(work, user_id)
+        await users.refuse_attribution(conn, user_id, work.moment)
     await audit.adopt_events(conn, user_id, email_key(former.email))
     if former.email_verified_at is not None:
         await work.queue_mail(outbox.EMAIL_CHANGED, user_id, former.email, new=mask(link.email))
@@ -114,15 +124,21 @@ async def _end_disowned(request: web.Request, name: str) -> str | None:
 
 
 async def end_links(conn: Connection, user_id: str, email: str) -> None:
-    """From here on no link that was mailed, or waits to be, sets the account's password or gives it another address: whoever
-    asked for it may be the one that is being put out.
+    """From here on no link that was mailed, or waits to be, sets the account's password or gives it another address.
 
     Mails come first. One that is being sent holds its row until its link is kept (`Mailer`), and so is waited for here.
     """
     await outbox.delete_resets(conn, email_key(email))
+    await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
+    await end_changes(conn, user_id)
+
+
+async def end_changes(conn: Connection, user_id: str) -> None:
+    """From here on no link gives the account an address that was asked for until now, nor does one that a request under way
+    is about to ask for: whoever asks may be the one that is being put out."""
     await outbox.delete_mail_of_kind(conn, user_id, outbox.CHANGE_EMAIL)
-    for purpose in (RESET_PASSWORD, CHANGE_EMAIL):
-        await one_time_tokens.delete_one_time_tokens(conn, user_id, purpose)
+    await one_time_tokens.delete_one_time_tokens(conn, user_id, CHANGE_EMAIL)
+    await users.begin_account_generation(conn, user_id)
 
 
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:
@@ -155,12 +171,18 @@ async def _set_password(request: web.Request, name: str, new_password: str) -> b
         if link is None:
             return False
         contact = await users.find_contact(work.conn, link.user_id)
-        if contact is None or not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
+        if contact is None:
+            raise _refused()
+        # Before the account's row: in another order this and a change of the password could deadlock.
+        await end_links(work.conn, link.user_id, contact.email)
+        if not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
             raise _refused()
         # From here on the answer depends on the account: only the holder of a valid link comes this far.
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
-        await end_links(work.conn, link.user_id, contact.email)
         if contact.email_verified_at is None:
+            if not speaks_for_address(work, contact):
+                # A stranger may have made the account, and said by whom it comes.
+                await take_referral_back(work, link.user_id)
             await _speak_for_address(work, link.user_id)
         work.ends_sessions(*await sessions.delete_sessions_of_user(work.conn, link.user_id))
         await work.record("password-reset", actor=link.user_id)

@@ -1114,4 +1114,4 @@ async def test_every_word_of_the_program_has_the_shape_that_the_schema_wants(dat
         for kind in get_args(outbox.MailKind):
             await outbox.insert_mail(conn, new_id(), kind, "alice", "x", "en", 1)
         for purpose in get_args(one_time_tokens.Purpose):
-            await one_time_tokens.insert_one_time_token(conn, new_id(), "alice", purpose, "x", 1, 2)
+            await one_time_tokens.insert_one_time_token(conn, new_id(), "alice", purpose, "x", None, 1, 2)

@@ -1,0 +1,226 @@
+"""Who is put out of an account, or holds one with somebody else's address, keeps nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run
+from referral.vendors.hunter import EMAIL_VERIFIER
+from tests.conftest import Client, MakeClient, MakeConfig
+from tests.support.people import PASSWORD, Person, read_mails, token_in
+from tests.support.rows import count, sql
+
+Mailed = Callable[..., Awaitable[str]]
+LIMITED = {"auth_unverified": "limited"}
+NEW_PASSWORD = "another good pass phrase"
+THIEF = "thief@example.org"
+VICTIM = "victim@example.com"
+
+
+@pytest.fixture
+def mailed(mail_folder: Path, eventually: Callable[..., Any]) -> Mailed:
+    """`await mailed(address, "new e-mail")`: the token of the next mail to it whose subject has these words."""
+    known: set[str] = set()
+
+    async def wait(address: str, subject: str = "e-mail") -> str:
+        def fresh() -> list[str]:
+            mails = [mail for mail in read_mails(mail_folder, address) if subject in mail["Subject"]]
+            return [token for token in map(token_in, mails) if token not in known]
+
+        token = (await eventually(fresh))[0]
+        known.add(token)
+        return str(token)
+
+    return wait
+
+
+async def change(person: Person, address: str) -> int:
+    return (await person.post("/auth/email/change", {"email": address, "current_password": person.password})).status
+
+
+async def confirm(person: Person, token: str) -> int:
+    return (await person.post("/auth/email/verify", {"token": token})).status
+
+
+async def ask_for_reset(person: Person) -> None:
+    assert (await person.post("/auth/password/reset", {"email": person.email})).status == 202
+
+
+async def reset(person: Person, token: str) -> int:
+    body = {"token": token, "new_password": NEW_PASSWORD}
+    return (await person.post("/auth/password/reset/confirm", body)).status
+
+
+async def erase(person: Person) -> None:
+    assert (await person.delete("/users/me", {"password": person.password})).status == 204
+
+
+@pytest.mark.parametrize("by", ["reset", "password", "sessions", "admin", "suspension"])
+async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for_nobody(
+    client: Client,
+    make_config: MakeConfig,
+    mailed: Mailed,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    owner = await Person.register(client, "owner")
+    thief = Person(client, owner.email, password=owner.password)
+    assert (await thief.sign_in()).status == 200
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def check(email: str) -> None:
+        asked.set()
+        await answered.wait()
+
+    async def command(*line: str) -> None:
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(f"{NEW_PASSWORD}\n".encode())))
+        arguments = run.parser().parse_args(line)
+        await asyncio.to_thread(arguments.command, make_config(), arguments)
+
+    assert client.app
+    # Hunter takes its time.
+    monkeypatch.setattr(client.app[EMAIL_VERIFIER], "check", check)
+    under_way = asyncio.create_task(change(thief, THIEF))
+    await asyncio.wait_for(asked.wait(), 10)
+    if by == "reset":
+        await ask_for_reset(owner)
+        assert await reset(owner, await mailed(owner.email, "new password")) == 204
+    elif by == "password":
+        body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+        assert (await owner.post("/auth/password/change", body)).status == 204
+    elif by == "sessions":
+        await command("sessions", "end", owner.email)
+    elif by == "admin":
+        await command("createsuperuser", owner.email)
+    else:
+        await command("users", "suspend", owner.email, "--reason", "stolen")
+        await command("users", "unsuspend", owner.email)
+    answered.set()
+    assert await under_way == 202
+    assert await confirm(thief, await mailed(THIEF)) == 422
+    assert (await owner.sign_in(PASSWORD if by in ("sessions", "suspension") else NEW_PASSWORD)).status == 200
+    assert (await owner.me())["email"] == owner.email
+
+
+async def test_one_account_is_no_way_to_write_to_any_number_of_strangers(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    client = await make_client(limits_enabled="true", limits_mail_by_account="2/hour", mail_url="smtp://127.0.0.1:1")
+    alice = await Person.register(client, "alice")
+    checked: list[str] = []
+
+    async def check(email: str) -> None:
+        checked.append(email)
+
+    assert client.app
+    monkeypatch.setattr(client.app[EMAIL_VERIFIER], "check", check)
+    strangers = [f"stranger{number}@example.org" for number in range(4)]
+    assert [await change(alice, stranger) for stranger in strangers] == [202, 202, 429, 429]
+    assert checked == strangers[:2], "nor is a verifier asked for nothing"
+    assert await count(database_url, "outbox", "kind = 'change-email'") == 2
+
+
+@pytest.mark.parametrize("way", ["erasure", "change"])
+async def test_whoever_holds_an_address_that_is_not_theirs_keeps_its_owner_from_no_reset(
+    make_client: MakeClient, mailed: Mailed, database_url: str, way: str
+) -> None:
+    client = await make_client(**LIMITED)
+    owner = Person(client, VICTIM)
+    squatter = await Person.register(client, "squatter", email=VICTIM)
+    await ask_for_reset(owner)
+    link = await mailed(VICTIM, "new password")
+    # As often as they like.
+    for number in range(2):
+        if way == "erasure":
+            await erase(squatter)
+        else:
+            assert await change(squatter, f"squatter{number}@example.org") == 202
+            assert await confirm(squatter, await mailed(f"squatter{number}@example.org")) == 204
+        assert await reset(owner, link) == 422, "nobody has the address"
+        assert await count(database_url, "one_time_tokens", f"email = '{VICTIM}' AND purpose = 'reset-password'") == 0
+        squatter = await Person.register(client, f"squatter{number}", email=VICTIM)
+    assert await reset(owner, link) == 204
+    assert (await squatter.get("/users/me")).status == 401
+    assert (await squatter.sign_in()).status == 400
+    assert (await owner.sign_in(NEW_PASSWORD)).status == 200
+    assert (await owner.me())["email_verified"]
+    assert await reset(squatter, link) == 204, "a second press"
+
+
+async def test_a_reset_that_waits_to_be_mailed_waits_for_the_owner_of_the_address(
+    make_client: MakeClient, mailed: Mailed, database_url: str
+) -> None:
+    waiting = await make_client(**LIMITED, mail_url="smtp://127.0.0.1:1")
+    squatter = await Person.register(waiting, "squatter", email=VICTIM)
+    await ask_for_reset(squatter)
+    await erase(squatter)
+    again = await Person.register(waiting, "again", email=VICTIM)
+    await waiting.close()
+    # The mail server is back.
+    await sql(database_url, "UPDATE outbox SET next_attempt_at = 1")
+    client = await make_client(**LIMITED)
+    owner = Person(client, VICTIM)
+    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert (await Person(client, VICTIM, tokens=again.tokens).get("/users/me")).status == 401
+
+
+@pytest.mark.parametrize("unverified", ["limited", "full"])
+async def test_by_whom_a_stranger_said_that_the_account_comes_is_taken_back_by_the_owners_reset(
+    make_client: MakeClient, mailed: Mailed, unverified: str
+) -> None:
+    client = await make_client(auth_unverified=unverified)
+    stranger, friend = await Person.register(client, "stranger"), await Person.register(client, "friend")
+    code, friends = await stranger.make_code(max_uses=1), await friend.make_code()
+    await Person.register(client, "made-by-stranger", email=VICTIM, referral_code=code)
+    owner = Person(client, VICTIM)
+    await ask_for_reset(owner)
+    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert (await owner.sign_in(NEW_PASSWORD)).status == 200
+    counted = unverified == "full"
+    assert (await stranger.me())["referral_count"] == counted
+    assert (await client.get(f"/api/v1/codes/{code}")).status == (404 if counted else 200)
+    answer = await owner.post("/users/me/referrer", {"code": friends})
+    assert answer.status == (409 if counted else 201)
+    # The address is verified now: a later reset takes nothing back.
+    await ask_for_reset(owner)
+    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert (await friend.me())["referral_count"] == (not counted)
+
+
+async def test_an_address_that_had_an_account_counts_no_more_by_a_change_to_it(client: Client, mailed: Mailed) -> None:
+    referrer = await Person.register(client, "referrer")
+    code = await referrer.make_code(max_uses=3)
+    one = await Person.register(client, "one", email=VICTIM, referral_code=code)
+    await erase(one)
+    assert (await referrer.me())["referral_count"] == 1
+    for number in range(2):
+        again = await Person.register(client, f"junk{number}", referral_code=code)
+        assert (await referrer.me())["referral_count"] == 2
+        assert await change(again, VICTIM) == 202
+        assert await confirm(again, await mailed(VICTIM)) == 204
+        assert (await referrer.me())["referral_count"] == 1
+        answer = await again.post("/users/me/referrer", {"code": code})
+        assert (answer.status, answer.problem) == (409, "known-address")
+        await erase(again)
+    assert (await referrer.get("/codes/current")).body["uses"] == 1
+
+
+async def test_whoever_comes_back_to_an_address_of_their_own_still_counts(
+    client: Client, mailed: Mailed, database_url: str
+) -> None:
+    referrer = await Person.register(client, "referrer")
+    alice = await Person.register(client, "alice", referral_code=await referrer.make_code())
+    former = alice.email
+    for address in ("alice@example.org", former):
+        assert await change(alice, address) == 202
+        assert await confirm(alice, await mailed(address, "new e-mail")) == 204
+    assert (await alice.me())["email"] == former
+    assert (await referrer.me())["referral_count"] == 1
+    await erase(alice)
+    assert await sql(database_url, "SELECT DISTINCT user_id FROM former_addresses") == [(None,)]
