@@ -188,7 +188,9 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
             work.conn, hash_token(token), work.moment, idle_ttl, session_ttl, origin_of(request)
         )
         used = await sessions.use_refresh_token(work.conn, hash_token(token), work.moment)
-        if used is not None and work.moment - used.used_at <= REUSE_GRACE:
+        # The one that goes on after a password change is used once: somebody may have a copy of this one, too.
+        grace = 0 if extended and extended.keeps(hash_token(token)) else REUSE_GRACE
+        if used is not None and work.moment - used.used_at <= grace:
             if extended is not None:
                 return await issue_tokens(work, extended)
         elif used is not None:

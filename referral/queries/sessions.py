@@ -28,6 +28,10 @@ class LiveSession:
         """Whether an access token of this generation, issued with the refresh token of this name, is still good."""
         return generation == self.generation or refresh == self.kept_refresh
 
+    def keeps(self, refresh_hash: str) -> bool:
+        """Whether the refresh token with this hash is the one that went on after the latest change of the password."""
+        return bool(self.kept_refresh) and refresh_hash.startswith(self.kept_refresh)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:

@@ -468,6 +468,25 @@ async def test_a_password_change_ends_copies_of_the_sessions_own_tokens(person: 
     assert (await alice.refresh()).status == 200
 
 
+async def test_after_a_password_change_a_copy_of_the_refresh_token_that_goes_on_ends_the_session(
+    person: MakePerson, database_url: str
+) -> None:
+    alice = await person("alice")
+    copied = alice.tokens["refresh_token"]
+    assert (
+        await alice.post("/auth/password/change", {"current_password": PASSWORD, "new_password": NEW_PASSWORD})
+    ).status == 204
+    stolen = await alice.refresh(copied)
+    assert stolen.status == 200
+    await asyncio.sleep(0.01)
+    assert refused(await alice.refresh(copied)) == "invalid_grant"
+    # Nobody can tell who was first.
+    assert not await works(alice, stolen.body)
+    assert refused(await alice.refresh(stolen.body["refresh_token"])) == "invalid_grant"
+    assert await count(database_url, "audit_events", "event = 'refresh-token-reused'") == 1
+    assert (await alice.sign_in(NEW_PASSWORD)).status == 200
+
+
 async def test_a_password_change_by_the_wrong_password_changes_nothing(person: MakePerson) -> None:
     alice = await person("alice")
     other = alice.tokens
