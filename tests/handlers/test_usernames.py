@@ -39,6 +39,9 @@ WRITTEN = [
         "ㄅㄆㄇ",
         "王Bob",
         "佐々木",
+        "山aが",
+        "kaʻahu",
+        "İbrahim",
     ),
 ]
 # What passes for something that it is not, and why it is refused.
@@ -57,6 +60,7 @@ REFUSED = {
         *("a\u17b4b", "a\u17b5b", "a\u180fb", "가\u1160나", "\u1160\u1160\u1160"),
     ],
     "mix letters": [
+        *("admin\u309a", "alice\u3099"),
         *(
             "\u0430lice",
             "alic\u0435",
@@ -79,7 +83,10 @@ REFUSED = {
         "o\u0308\u0308",
         "\u00f6\u0308",
         "ab\u0337\u0337",
+        # A dot that the letter's own dot hides, or makes.
+        *("ali\u0307ce", "j\u0307ohn", "\u0131\u0307nfo", "ali\u0328\u0307ce", "\u0456\u0307ван", "\u0237\u0307o"),
     ],
+    "no letters": ["م\u0640حمد", "admin\u02cd", "support\u02c8", "alice\u302e", "ヤマ\u3033", "ߞߊ\u07fa"],
     "digits": ["\u0661\u06f2", "\u0966\u0661x", "सा1\u0968", "1\u06f2"],
     "2 to 32": [
         "\u200d\u200d",
