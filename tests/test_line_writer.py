@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from referral.log import LineHandler, TextFormatter
 from tests.support.servers import wait_until
 from tests.support.service import ROOT
 
-Eventually = Callable[..., Awaitable[Any]]
 # The promise: no line lies in the buffer longer than this.
 PROMISED = 0.2
 

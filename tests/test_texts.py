@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from email_validator import validate_email
 from hypothesis import given
@@ -12,10 +10,8 @@ from marshmallow import ValidationError
 
 from referral.contract.schemas.fields import Email, NewEmail
 from referral.texts import email_key
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client
 from tests.support.people import PASSWORD, Person
-
-MakePerson = Callable[..., Awaitable[Person]]
 
 ONE = [
     ("Alice@Example.COM", "alice@example.com"),
@@ -81,8 +77,7 @@ def test_addresses_of_one_key_are_one_domain_to_mail_and_differ_in_case_only(par
         assert email_key(other) == key
 
 
-async def test_nobody_takes_the_address_of_somebody_else_by_another_spelling(make_client: MakeClient) -> None:
-    client: Client = await make_client()
+async def test_nobody_takes_the_address_of_somebody_else_by_another_spelling(client: Client) -> None:
     person = Person(client, "")
     for address in ("ｃeo@x.example", "\u017fam@x.example"):
         answer = await person.post("/auth/register", {"email": address, "password": PASSWORD})
@@ -94,8 +89,7 @@ async def test_nobody_takes_the_address_of_somebody_else_by_another_spelling(mak
         assert answer.problem == "email-taken", address
 
 
-async def test_each_spelling_of_an_address_signs_in_to_its_own_account(make_client: MakeClient) -> None:
-    client: Client = await make_client()
+async def test_each_spelling_of_an_address_signs_in_to_its_own_account(client: Client) -> None:
     person = Person(client, "")
     for address in ("ceo@straße.example", "ceo@strasse.example"):
         await person.post("/auth/register", {"email": address, "password": PASSWORD})

@@ -109,7 +109,7 @@ async def test_who_gives_up_takes_no_turn_and_holds_no_thread(queue: FairQueue, 
     assert await asyncio.gather(*gate.start(*(f"{name}1" for name in "stuvwxyz"))) == [f"{name}1" for name in "stuvwxyz"]
 
 
-async def test_who_is_put_out_and_gives_up_at_once_frees_nothing_that_is_not_theirs(queue: FairQueue, gate: Gate) -> None:
+async def test_who_is_put_out_and_gives_up_at_once_frees_nothing_that_is_not_theirs(gate: Gate) -> None:
     flood = gate.start(*(f"a{number}" for number in range(8)))
     await settle()
     [other] = gate.start("b1")

@@ -17,12 +17,6 @@ TYPESCRIPT = ("--strict", "--target", "es2022", "--module", "nodenext", "--lib",
 
 
 @pytest.fixture
-def engine() -> str:
-    """A client does not see the database."""
-    return "sqlite"
-
-
-@pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     with serving(tmp_path) as address:
         yield address

@@ -21,7 +21,7 @@ def engine() -> str:
 
 
 @pytest.fixture
-def as_owner(database_url: str, postgres_server: PostgresServer) -> Iterator[Execute]:
+def as_owner(database_url: str) -> Iterator[Execute]:
     """`as_owner("GRANT …")`, in a migrated database in which the role ROLE may do what everybody may."""
     with psycopg.connect(database_url, autocommit=True) as owner:
 
@@ -128,7 +128,7 @@ def test_what_keeps_a_role_out_of_the_database_is_postgresqls_own_reason(
     assert line.endswith(expected)
 
 
-def test_a_wrong_password_is_told(tmp_path_factory: pytest.TempPathFactory, as_owner: Execute, served_url: str) -> None:
+def test_a_wrong_password_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     # The tests' server trusts everybody: one that asks for passwords is its own.
     server = PostgresServer(tmp_path_factory.mktemp("password"))
     hba = server.folder / "data" / "pg_hba.conf"

@@ -19,7 +19,7 @@ from referral.database.service_lock import LOCK, ServiceRunning, service_lock
 from tests.commands.test_run import Service, command, refusal, serving
 from tests.support.servers import wait_until
 
-HELD = "SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 7236252"
+HELD = f"SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK}"
 PUBLIC = zlib.crc32(b"public")
 HOLDER = r"pid (\d+) on \S+ since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
@@ -99,11 +99,6 @@ def test_the_file_of_the_lock_is_for_nobody_else_and_one_that_cannot_be_opened_i
     )
 
 
-@pytest.fixture
-def postgres_url(engine: str, database_url: str) -> str:
-    return database_url
-
-
 class TestPostgres:
     """What befalls the connection that holds the lock."""
 
@@ -112,28 +107,28 @@ class TestPostgres:
         return "postgres"
 
     @pytest.fixture
-    def ask(self, postgres_url: str) -> Callable[[str], list[Any]]:
+    def ask(self, database_url: str) -> Callable[[str], list[Any]]:
         def rows(statement: str) -> list[Any]:
-            with psycopg.connect(postgres_url, autocommit=True) as server:
+            with psycopg.connect(database_url, autocommit=True) as server:
                 return server.execute(statement.encode()).fetchall()
 
         return rows
 
     def test_the_lock_is_taken_again_when_its_connection_is_lost(
-        self, postgres_url: str, ask: Callable[[str], list[Any]]
+        self, database_url: str, ask: Callable[[str], list[Any]]
     ) -> None:
-        with serving(REFERRAL_DATABASE_URL=postgres_url) as service:
+        with serving(REFERRAL_DATABASE_URL=database_url) as service:
             [(holder,)] = ask(HELD)
             assert ask(f"SELECT pg_terminate_backend({holder})") == [(True,)]
             wait_until(lambda: ask(HELD) not in ([], [(holder,)]))
-            refused(postgres_url, service)
+            refused(database_url, service)
             assert service.end() == 0
             assert "the service lock is held again" in service.errors.read_text()
 
     def test_a_service_whose_lock_went_to_another_one_stops(
-        self, postgres_url: str, ask: Callable[[str], list[Any]]
+        self, database_url: str, ask: Callable[[str], list[Any]]
     ) -> None:
-        with serving(REFERRAL_DATABASE_URL=postgres_url) as service, psycopg.connect(postgres_url, autocommit=True) as other:
+        with serving(REFERRAL_DATABASE_URL=database_url) as service, psycopg.connect(database_url, autocommit=True) as other:
             [(holder,)] = ask(HELD)
             # Whoever waits in PostgreSQL's queue gets the lock before the service can ask again.
             key = PUBLIC - 2**32 if PUBLIC >= 2**31 else PUBLIC
@@ -146,20 +141,20 @@ class TestPostgres:
             assert service.end() == 0
             assert "stopping: the PostgreSQL database: a service runs on it already" in service.errors.read_text()
 
-    def test_the_lock_is_in_no_vacuums_way(self, postgres_url: str, ask: Callable[[str], list[Any]]) -> None:
-        name = postgres_url.rpartition("/")[2]
-        with psycopg.connect(postgres_url, autocommit=True) as server:
+    def test_the_lock_is_in_no_vacuums_way(self, database_url: str, ask: Callable[[str], list[Any]]) -> None:
+        name = database_url.rpartition("/")[2]
+        with psycopg.connect(database_url, autocommit=True) as server:
             server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'".encode())
-        with service_lock(postgres_url, alone=True):
+        with service_lock(database_url, alone=True):
             [(holder,)] = ask(HELD)
             state = f"SELECT state, backend_xid, backend_xmin FROM pg_stat_activity WHERE pid = {holder}"
             assert ask(state) == [("idle in transaction", None, None)]
         assert ask(HELD) == []
 
-    def test_each_schema_of_a_database_has_its_own_lock(self, postgres_url: str) -> None:
-        other = f"{postgres_url}?options=-csearch_path%3Dpg_catalog"
-        with service_lock(postgres_url, alone=True), service_lock(other, alone=True):
-            with pytest.raises(ServiceRunning), service_lock(postgres_url, alone=False):
+    def test_each_schema_of_a_database_has_its_own_lock(self, database_url: str) -> None:
+        other = f"{database_url}?options=-csearch_path%3Dpg_catalog"
+        with service_lock(database_url, alone=True), service_lock(other, alone=True):
+            with pytest.raises(ServiceRunning), service_lock(database_url, alone=False):
                 pass
             with pytest.raises(ServiceRunning), service_lock(other, alone=True):
                 pass

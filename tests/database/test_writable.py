@@ -93,7 +93,7 @@ class TestSQLite:
         assert (await alice.post("/codes", {"ttl_days": 1})).status == 201
 
     @pytest.mark.parametrize("what", ["file", "folder"])
-    def test_no_service_starts_on_what_can_only_be_read(self, database_url: str, tmp_path: Path, what: str) -> None:
+    def test_no_service_starts_on_what_can_only_be_read(self, tmp_path: Path, what: str) -> None:
         path = tmp_path / "data" / "referral.db"
         path.parent.mkdir()
         url = f"sqlite:///{path}"

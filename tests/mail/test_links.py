@@ -28,12 +28,6 @@ EVERY_LINK = pytest.mark.parametrize("link", [SHORT, LONG, CYRILLIC, ENDLESS], i
 EVERY_LANGUAGE = pytest.mark.parametrize("language", ["en", "ru"])
 
 
-@pytest.fixture
-def engine() -> str:
-    """No database is asked."""
-    return "sqlite"
-
-
 def reset_mail(language: str, link: str, recipient: str = "alice@example.com") -> EmailMessage:
     mail = outbox.Mail(new_id(), outbox.RESET_PASSWORD, None, recipient, language, "{}", 1_800_000_000_000, 1)
     facts = {"username": "Алиса", "service": "https://example.com", "link": link}

@@ -45,7 +45,6 @@ from tests.support.people import PASSWORD as PERSON_PASSWORD
 from tests.support.service import run_py
 from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 
 

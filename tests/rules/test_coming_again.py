@@ -229,7 +229,7 @@ async def test_a_verified_address_counts_once_there_too(
     assert (await friend.me())["referral_count"] == 1
 
 
-async def test_who_has_just_been_erased_is_told_so_and_nothing_of_cycles(client: Client, person: MakePerson) -> None:
+async def test_who_has_just_been_erased_is_told_so_and_nothing_of_cycles(person: MakePerson) -> None:
     code = await (await person("referrer")).make_code()
     for number in range(6):
         alice = await person(f"alice{number}")

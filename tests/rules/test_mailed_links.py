@@ -57,7 +57,7 @@ async def use(client: Client, token: str, path: str = "/auth/email/verify") -> i
 async def test_an_address_is_changed_by_the_link_that_is_mailed_to_the_new_one(
     client: Client, person: MakePerson, mailed: Mailed, mail_folder: Path, eventually: Callable[..., Any]
 ) -> None:
-    alice, code = await person("alice"), None
+    alice = await person("alice")
     assert await use(client, await mailed(alice.email)) == 204
     code = await alice.make_code()
     bob = await person("bob")
@@ -262,9 +262,8 @@ async def test_a_double_click_on_it_was_not_me_says_that_it_is_done(
 
 
 async def test_a_double_click_on_a_new_password_says_that_it_is_set(
-    make_client: MakeClient, person: MakePerson, mailed: Mailed, database_url: str
+    client: Client, mailed: Mailed, database_url: str
 ) -> None:
-    client = await make_client()
     alice = await Person.register(client, "alice")
     assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
     form = {"token": await mailed(alice.email, "new password"), "new_password": OTHER_PASSWORD}
@@ -327,7 +326,7 @@ async def test_a_change_that_waits_to_be_mailed_goes_with_the_password(make_clie
 
 
 async def test_a_mail_that_is_being_sent_brings_no_link_behind_its_end(
-    client: Client, person: MakePerson, mail_folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
+    person: MakePerson, mail_folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     """The mail was claimed and its account found when the account is erased."""
     found = Mailer._find_contact

@@ -181,8 +181,7 @@ async def test_what_belongs_to_no_account_is_kept_as_long_as_its_own_setting_say
     assert await count(database_url, "audit_events") == 1_100 * len(left)
 
 
-async def test_somebody_signed_in_fills_no_disk_by_changing_their_mind(make_client: MakeClient, database_url: str) -> None:
-    client = await make_client()
+async def test_somebody_signed_in_fills_no_disk_by_changing_their_mind(client: Client, database_url: str) -> None:
     alice = await Person.register(client, "alice")
     for number in range(MOST_EVENTS + 5):
         assert (await alice.patch("/users/me", {"username": f"alice{number % 2}"})).status == 200

@@ -16,7 +16,6 @@ from tests.support.rows import count, sql
 from tests.support.servers import RedisServer
 from tests.support.vendors import Vendor, running_vendor, status
 
-MakePerson = Callable[..., Awaitable[Person]]
 LIMITED = {"auth_unverified": "limited"}
 NEW_PASSWORD = "another good pass phrase"
 
