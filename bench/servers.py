@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bench.load import Caller
+from referral.config.sections import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 API = "/api/v1"
@@ -83,10 +85,6 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
 
 
 def _limit_names() -> list[str]:
-    from dataclasses import fields
-
-    from referral.config.sections import Limits
-
     return [item.name for item in fields(Limits) if item.name != "enabled"]
 
 
@@ -125,8 +123,6 @@ def started(
     cores: str = SERVER_CORE,
     log_to: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    import urllib.request
-
     environ = {**{key: value for key, value in os.environ.items() if not key.startswith("REFERRAL_")}, **environment}
     environ["PYTHONPATH"] = str(ROOT)
     with (folder / "server.log" if folder != ROOT else Path(os.devnull)).open("ab") as log:

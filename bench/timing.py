@@ -12,11 +12,7 @@ from typing import Any
 
 from bench.figures import Figure, Setting
 from bench.load import Caller
-from bench.servers import (
-    API,
-    PASSWORD,
-    service,
-)
+from bench.servers import API, PASSWORD, service
 
 
 def timing(folder: Path, setting: Setting) -> Iterator[Figure]:

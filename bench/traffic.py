@@ -6,11 +6,7 @@ import asyncio
 import time
 
 from bench.load import CONNECTIONS, Caller, Load, in_turns
-from bench.servers import (
-    API,
-    PASSWORD,
-    Service,
-)
+from bench.servers import API, PASSWORD, Service
 
 
 async def signed_in_people(running: Service, count: int) -> list[tuple[Caller, str]]:

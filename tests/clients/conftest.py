@@ -35,9 +35,8 @@ class Service:
     def register(self, name: str) -> dict[str, Any]:
         """The answer to the registration of somebody new."""
         body = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
-        found: dict[str, Any] = self._ask(
-            Request(f"{self.address}{API}/auth/register", json.dumps(body).encode(), JSON_BODY)
-        )
+        headers = {"Content-Type": "application/json"}
+        found: dict[str, Any] = self._ask(Request(f"{self.address}{API}/auth/register", json.dumps(body).encode(), headers))
         SECRETS.update((found["access_token"], found["refresh_token"]))
         return found
 
@@ -50,7 +49,6 @@ class Service:
             return json.load(response)
 
 
-JSON_BODY = {"Content-Type": "application/json"}
 ServiceOf = Callable[[str], Service]
 
 

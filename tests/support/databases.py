@@ -15,10 +15,13 @@ class AtCommit:
         self.reader = database.reader
         self.close = database.close
         self.check_writable = database.check_writable
-        self.write_failed = database.write_failed
         self.purge = database.purge
         self._database = database
         self._work = work
+
+    @property
+    def write_failed(self) -> bool:
+        return self._database.write_failed
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
