@@ -22,7 +22,7 @@ from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
-from tests.support.people import PASSWORD, SECRETS, Person
+from tests.support.people import PASSWORD, SECRETS, Person, read_mails, text_of, token_in
 from tests.support.servers import PostgresServer, SpareDatabases
 from tests.support.serving import client_of
 
@@ -40,6 +40,7 @@ SETTINGS = {
 MakeConfig = Callable[..., Config]
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 Client = TestClient[web.Request, web.Application]
+Mailed = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +159,23 @@ def eventually() -> Callable[..., Awaitable[Any]]:
                 if found:
                     return found
                 await asyncio.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
+def mailed(mail_folder: Path, eventually: Callable[..., Awaitable[Any]]) -> Mailed:
+    """`await mailed(address, "reset")`: the token of the next link to that page which is mailed there, once each."""
+    known: set[str] = set()
+
+    async def wait(address: str, page: str = "verify") -> str:
+        def fresh() -> list[str]:
+            mails = [mail for mail in read_mails(mail_folder, address) if f"/account/{page}?token=" in text_of(mail)]
+            return [token for token in map(token_in, mails) if token not in known]
+
+        token: str = (await eventually(fresh))[0]
+        known.add(token)
+        return token
 
     return wait
 

@@ -21,7 +21,7 @@ from referral.database import DATABASE
 from referral.queries import users
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
-from tests.support.rows import count, make_admin, sql
+from tests.support.rows import count, make_admin, outbox_is_empty, sql
 from tests.support.servers import RedisServer
 
 Command = Callable[..., Awaitable[str]]
@@ -178,7 +178,7 @@ async def test_no_mailed_link_of_a_suspended_account_works_neither_then_nor_afte
     await command("users", "suspend", alice.email, "--reason", "x")
     # A reset that is asked for now is answered as ever, and mails nothing.
     assert (await Person(client, "").post("/auth/password/reset", {"email": alice.email})).status == 202
-    await eventually(lambda: nothing_waits(database_url))
+    await eventually(lambda: outbox_is_empty(database_url))
     assert len(read_mails(mail_folder)) == 2
     for _ in range(2):
         nobody = Person(client, "")
@@ -192,10 +192,6 @@ async def test_no_mailed_link_of_a_suspended_account_works_neither_then_nor_afte
 def mail_with(folder: Path, text: str) -> EmailMessage:
     [mail] = [mail for mail in read_mails(folder) if text in text_of(mail)]
     return mail
-
-
-async def nothing_waits(url: str) -> bool:
-    return await count(url, "outbox") == 0
 
 
 async def test_a_link_that_was_mailed_at_the_moment_of_the_suspension_is_no_good_either(

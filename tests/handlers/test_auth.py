@@ -16,9 +16,9 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from referral.auth.tokens import SIGNER
 from referral.clock import SECOND, now
 from referral.database import DATABASE
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Mailed, MakeClient
 from tests.support.people import API, PASSWORD, Answer, Person, read_mails, text_of, token_in
-from tests.support.rows import TABLES, count, everything, expire, sql
+from tests.support.rows import TABLES, count, everything, expire, outbox_is_empty, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -103,7 +103,7 @@ async def test_with_a_code_that_cannot_be_used_there_is_no_account(
     await expire(database_url, codes["expired"])
     await sql(database_url, f"UPDATE codes SET revoked_at = {now()} WHERE code = '{codes['revoked']}'")
     await person("bob", referral_code=codes["exhausted"])
-    await eventually(lambda: _quiet(database_url))
+    await eventually(lambda: outbox_is_empty(database_url))
     before = await everything(database_url)
     for reason, code in codes.items():
         body = {"email": "carol@example.com", "password": PASSWORD, "username": "carol", "referral_code": code}
@@ -114,16 +114,11 @@ async def test_with_a_code_that_cannot_be_used_there_is_no_account(
     await person("carol")
 
 
-async def _quiet(database_url: str) -> bool:
-    """Whether all mail is sent, so that nothing but requests changes the database."""
-    return await count(database_url, "outbox") == 0
-
-
 async def test_a_taken_address_or_name_is_refused_whole(
     client: Client, person: MakePerson, database_url: str, eventually: Eventually
 ) -> None:
     code = await (await person("alice")).make_code()
-    await eventually(lambda: _quiet(database_url))
+    await eventually(lambda: outbox_is_empty(database_url))
     before = await everything(database_url)
     for email, username, problem in (
         ("alice@example.com", "somebody", "email-taken"),
@@ -497,26 +492,6 @@ async def test_a_password_change_by_the_wrong_password_changes_nothing(person: M
     assert (await alice.sign_in(PASSWORD)).status == 200
 
 
-@pytest.fixture
-def mailed(mail_folder: Path, eventually: Eventually) -> Callable[[str, str], Awaitable[str]]:
-    """`await mailed(address, "reset")`: the token of a link to that page which was mailed there since the last call."""
-    known: set[str] = set()
-
-    async def wait(address: str, page: str) -> str:
-        def fresh() -> set[str]:
-            mails = [mail for mail in read_mails(mail_folder, address) if f"/account/{page}?token=" in mail.as_string()]
-            return {token_in(mail) for mail in mails} - known
-
-        (token,) = await eventually(fresh)
-        known.add(token)
-        return str(token)
-
-    return wait
-
-
-Mailed = Callable[..., Awaitable[str]]
-
-
 async def reset(client: Client, token: str, password: str = NEW_PASSWORD) -> Answer:
     return await Person(client, "").post("/auth/password/reset/confirm", {"token": token, "new_password": password})
 
@@ -563,7 +538,7 @@ async def test_a_link_survives_what_does_not_use_it_and_is_good_for_its_own_purp
 ) -> None:
     alice = await person("alice")
     assert (await alice.post("/auth/password/reset", {"email": alice.email})).status == 202
-    tokens = {"verify": await mailed(alice.email, "verify"), "reset": await mailed(alice.email, "reset")}
+    tokens = {"verify": await mailed(alice.email), "reset": await mailed(alice.email, "reset")}
     kept = await sql(database_url, "SELECT * FROM one_time_tokens ORDER BY token_hash")
     assert len(kept) == 2
     for page, token in tokens.items():
@@ -584,7 +559,7 @@ async def test_a_link_survives_what_does_not_use_it_and_is_good_for_its_own_purp
 async def test_the_pages_of_the_links_use_them_by_their_buttons(client: Client, person: MakePerson, mailed: Mailed) -> None:
     alice = await person("alice")
     nobody = Person(client, "")
-    token = await mailed(alice.email, "verify")
+    token = await mailed(alice.email)
     assert token in (await nobody.get("/account/verify", params={"token": token})).body.decode()
     assert (await nobody.post("/account/verify", data={"token": token})).status == 200
     assert (await alice.me())["email_verified"]
@@ -608,8 +583,8 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
     eventually: Eventually,
 ) -> None:
     await person("alice")
-    await mailed("alice@example.com", "verify")
-    await eventually(lambda: _quiet(database_url))
+    await mailed("alice@example.com")
+    await eventually(lambda: outbox_is_empty(database_url))
     assert client.app
     ran: list[tuple[asyncio.Task[Any] | None, str]] = []
 
@@ -633,7 +608,7 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
     assert seen[0] == seen[1]
     assert seen[0][0] == 202
     await mailed("alice@example.com", "reset")
-    await eventually(lambda: _quiet(database_url))
+    await eventually(lambda: outbox_is_empty(database_url))
     assert read_mails(mail_folder, "nobody@example.com") == []
 
 
@@ -644,23 +619,23 @@ async def test_the_mailed_link_verifies_the_address_once(
     person: MakePerson, mailed: Mailed, database_url: str, eventually: Eventually, mail_folder: Path
 ) -> None:
     alice = await person("alice")
-    first = await mailed(alice.email, "verify")
+    first = await mailed(alice.email)
     assert (await alice.post("/auth/email/verify/resend")).status == 202
-    second = await mailed(alice.email, "verify")
+    second = await mailed(alice.email)
     assert not (await alice.me())["email_verified"]
     assert (await alice.post("/auth/email/verify", {"token": first})).status == 204
     assert (await alice.me())["email_verified"]
     assert (await alice.post("/auth/email/verify", {"token": first})).status == 204, "a second press says that it is done"
     assert (await alice.post("/auth/email/verify", {"token": second})).status == 204, "it says what is true"
-    await eventually(lambda: _quiet(database_url))
+    await eventually(lambda: outbox_is_empty(database_url))
     assert (await alice.post("/auth/email/verify/resend")).status == 202
-    assert await _quiet(database_url)
+    assert await outbox_is_empty(database_url)
     assert len(read_mails(mail_folder)) == 2
 
 
 async def test_an_old_verification_link_is_refused(person: MakePerson, mailed: Mailed, database_url: str) -> None:
     alice = await person("alice")
-    token = await mailed(alice.email, "verify")
+    token = await mailed(alice.email)
     await sql(database_url, f"UPDATE one_time_tokens SET expires_at = {now()}")
     assert (await alice.post("/auth/email/verify", {"token": token})).problem == "token-invalid"
     assert not (await alice.me())["email_verified"]

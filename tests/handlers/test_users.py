@@ -13,7 +13,7 @@ from referral.database import DATABASE
 from referral.queries.referrals import list_referrals
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
-from tests.support.rows import count, everything, expire, make_admin, sql
+from tests.support.rows import count, everything, expire, make_admin, outbox_is_empty, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -172,11 +172,7 @@ async def test_every_refusal_of_a_code_leaves_everything_as_it_was(
     await sql(database_url, f"UPDATE codes SET revoked_at = {now()} WHERE code = '{codes['revoked']}'")
     await person("first", referral_code=codes["exhausted"])
     assert (await carol.post("/users/me/referrer", {"code": active})).status == 201
-
-    async def quiet() -> bool:
-        return await count(database_url, "outbox") == 0
-
-    await eventually(quiet)
+    await eventually(lambda: outbox_is_empty(database_url))
     before = await everything(database_url)
     for reason, code in {"unknown": "NOBODYS", **codes}.items():
         answer = await bob.post("/users/me/referrer", {"code": code})

@@ -64,6 +64,12 @@ def queue(database: Database) -> Queue:
     return insert
 
 
+async def waiting(database: Database) -> list[outbox.QueuedMail]:
+    """The mail that is in the outbox."""
+    async with database.reader() as conn:
+        return await outbox.find_mail(conn)
+
+
 @pytest.fixture
 def advance(monkeypatch: pytest.MonkeyPatch) -> Advance:
     """`advance(60)`: it is a minute later."""

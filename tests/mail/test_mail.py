@@ -29,6 +29,7 @@ from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.texts import email_key, key_of
 from tests.conftest import Client, MakeClient, MakeConfig
+from tests.mail.conftest import waiting
 from tests.support.people import PASSWORD, Person, read_mails, text_of, token_in
 
 MakePerson = Callable[..., Awaitable[Person]]
@@ -119,11 +120,6 @@ async def queue(
     async with database.transaction() as conn:
         await outbox.insert_mail(conn, mail_id, kind, user_id, recipient, language, clock.now(), **params)
     return mail_id
-
-
-async def waiting(database: Database) -> list[outbox.QueuedMail]:
-    async with database.reader() as conn:
-        return await outbox.find_mail(conn)
 
 
 def html_of(message: EmailMessage) -> str:

@@ -39,7 +39,7 @@ from referral.mail.transport import TransportFailure
 from referral.metrics import Metrics
 from referral.queries import outbox
 from tests.conftest import SETTINGS, MakeClient, MakeConfig
-from tests.mail.conftest import Advance, MakeMailer, Queue
+from tests.mail.conftest import Advance, MakeMailer, Queue, waiting
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD
 from tests.support.service import run_py
@@ -60,11 +60,6 @@ def fails(server: MailServer, stage: str, trouble: str) -> Iterator[None]:
         if trouble == "hangs":
             patch.setattr(smtp, LIMITS[stage], 0.3 if stage == "CONNECT" else 0.7)
         yield
-
-
-async def waiting(database: Database) -> list[outbox.QueuedMail]:
-    async with database.reader() as conn:
-        return await outbox.find_mail(conn)
 
 
 async def is_down_to(database: Database, count: int) -> bool:

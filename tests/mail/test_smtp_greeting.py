@@ -12,8 +12,7 @@ from referral.background.queue import Rest
 from referral.config.addresses import greeting_name
 from referral.config.public_url import parse_public_url
 from referral.database import Database
-from referral.queries import outbox
-from tests.mail.conftest import Advance, MakeMailer, Queue
+from tests.mail.conftest import Advance, MakeMailer, Queue, waiting
 from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 
 
@@ -21,11 +20,6 @@ from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 def engine() -> str:
     """Servers refuse us whatever the database is."""
     return "sqlite"
-
-
-async def waiting(database: Database) -> list[outbox.QueuedMail]:
-    async with database.reader() as conn:
-        return await outbox.find_mail(conn)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@ by it, nobody is asked about it, and it is not mailed their code."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from referral.config import CONFIG
-from tests.conftest import MakeClient
-from tests.support.people import Person, read_mails, token_in
+from tests.conftest import Mailed, MakeClient
+from tests.support.people import Person
 from tests.support.rows import count, sql
 from tests.support.servers import RedisServer
 from tests.support.vendors import Vendor, running_vendor, status
@@ -32,19 +32,6 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     redis.kill()
 
 
-@pytest.fixture
-def links(mail_folder: Path, eventually: Callable[..., Any]) -> Callable[..., Awaitable[str]]:
-    """`await links(address, "subject")`: the token of the latest mail to it with these words in its subject."""
-
-    async def wait(address: str, words: str = "") -> str:
-        def found() -> list[str]:
-            return [token_in(mail) for mail in read_mails(mail_folder, address) if words in mail["Subject"]]
-
-        return str((await eventually(found))[-1])
-
-    return wait
-
-
 async def confirm(person: Person, token: str) -> None:
     assert (await person.post("/auth/email/verify", {"token": token})).status == 204
 
@@ -56,7 +43,7 @@ async def reset(person: Person, token: str) -> None:
 
 @pytest.mark.parametrize("proof", ["confirm", "reset", "change"])
 async def test_a_code_is_found_by_an_address_from_its_verification_on(
-    make_client: MakeClient, links: Callable[..., Awaitable[str]], cache: str, proof: str
+    make_client: MakeClient, mailed: Mailed, cache: str, proof: str
 ) -> None:
     client = await make_client(**LIMITED, cache_url=cache)
     alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
@@ -67,14 +54,14 @@ async def test_a_code_is_found_by_an_address_from_its_verification_on(
         assert (await bob.get(lookup)).status == 404
         assert (await bob.get(f"/codes/{code}")).status == 200
     if proof == "confirm":
-        await confirm(alice, await links(alice.email))
+        await confirm(alice, await mailed(alice.email))
     elif proof == "reset":
         await alice.post("/auth/password/reset", {"email": alice.email})
-        await reset(alice, await links(alice.email, "new password"))
+        await reset(alice, await mailed(alice.email, "reset"))
     else:
         body = {"email": "alice@example.org", "current_password": alice.password}
         assert (await alice.post("/auth/email/change", body)).status == 202
-        await confirm(alice, await links("alice@example.org"))
+        await confirm(alice, await mailed("alice@example.org"))
         assert (await bob.get(lookup)).status == 404
         lookup = "/codes/by-email?email=alice@example.org"
     for _ in range(2):
@@ -82,7 +69,7 @@ async def test_a_code_is_found_by_an_address_from_its_verification_on(
 
 
 async def test_a_stranger_who_registers_an_address_first_takes_nothing_from_its_owner(
-    make_client: MakeClient, links: Callable[..., Awaitable[str]]
+    make_client: MakeClient, mailed: Mailed
 ) -> None:
     client = await make_client(**LIMITED, codes_public_lookup="true")
     mallory = await Person.register(client, "mallory", email="ceo@example.com")
@@ -91,19 +78,19 @@ async def test_a_stranger_who_registers_an_address_first_takes_nothing_from_its_
     # The owner takes the account over by a reset, and the stranger is out.
     owner = Person(client, "ceo@example.com")
     await owner.post("/auth/password/reset", {"email": owner.email})
-    await reset(owner, await links(owner.email, "new password"))
+    await reset(owner, await mailed(owner.email, "reset"))
     assert (await mallory.get("/users/me")).status == 401
     assert (await mallory.refresh()).status == 400
     assert (await owner.sign_in(NEW_PASSWORD)).status == 200
 
 
 async def test_a_code_is_mailed_to_verified_addresses_only(
-    make_client: MakeClient, links: Callable[..., Awaitable[str]], database_url: str
+    make_client: MakeClient, mailed: Mailed, database_url: str
 ) -> None:
     client = await make_client(**LIMITED)
     alice = await Person.register(client, "alice")
     await alice.make_code()
-    token = await links(alice.email)
+    token = await mailed(alice.email)
     answer = await alice.post("/codes/current/email")
     assert (answer.status, answer.problem) == (403, "email-unverified")
     assert await count(database_url, "outbox") == 0
@@ -139,7 +126,7 @@ async def has_profile(person: Person) -> bool:
 @pytest.mark.parametrize("proof", ["confirm", "reset"])
 async def test_nobody_is_asked_about_an_address_before_it_is_verified_and_then_once(
     make_client: MakeClient,
-    links: Callable[..., Awaitable[str]],
+    mailed: Mailed,
     vendor: Vendor,
     enriched: dict[str, str],
     database_url: str,
@@ -150,16 +137,16 @@ async def test_nobody_is_asked_about_an_address_before_it_is_verified_and_then_o
     alice = await Person.register(client, "alice")
     assert await count(database_url, "profile_lookups") == 0
     assert not await has_profile(alice)
-    first = await links(alice.email)
+    first = await mailed(alice.email)
     await alice.post("/auth/email/verify/resend")
     if proof == "confirm":
         await confirm(alice, first)
     else:
         await alice.post("/auth/password/reset", {"email": alice.email})
-        await reset(alice, await links(alice.email, "new password"))
+        await reset(alice, await mailed(alice.email, "reset"))
         await alice.sign_in(NEW_PASSWORD)
     await eventually(lambda: has_profile(alice))
-    await confirm(alice, first if proof == "confirm" else await links(alice.email, "Confirm"))
+    await confirm(alice, first if proof == "confirm" else await mailed(alice.email))
     assert await count(database_url, "profile_lookups") == 0
     assert vendor.emails == [alice.email]
 
@@ -167,7 +154,7 @@ async def test_nobody_is_asked_about_an_address_before_it_is_verified_and_then_o
 @pytest.mark.parametrize("unverified", ["limited", "full"])
 async def test_with_another_address_goes_the_profile_of_the_former_one(
     make_client: MakeClient,
-    links: Callable[..., Awaitable[str]],
+    mailed: Mailed,
     vendor: Vendor,
     enriched: dict[str, str],
     eventually: Callable[..., Any],
@@ -175,11 +162,11 @@ async def test_with_another_address_goes_the_profile_of_the_former_one(
 ) -> None:
     client = await make_client(auth_unverified=unverified, **enriched)
     alice = await Person.register(client, "alice")
-    await confirm(alice, await links(alice.email))
+    await confirm(alice, await mailed(alice.email))
     await eventually(lambda: has_profile(alice))
     vendor.replies_with(vendor.held(status(200, {**PROFILE, "person": {"name": {"fullName": "Alice Brown"}}})))
     await alice.post("/auth/email/change", {"email": "alice@example.org", "current_password": alice.password})
-    await confirm(alice, await links("alice@example.org"))
+    await confirm(alice, await mailed("alice@example.org"))
     assert not await has_profile(alice)
     vendor.released.set()
     await eventually(lambda: has_profile(alice))
@@ -189,7 +176,7 @@ async def test_with_another_address_goes_the_profile_of_the_former_one(
 
 async def test_an_answer_about_the_former_address_is_not_kept(
     make_client: MakeClient,
-    links: Callable[..., Awaitable[str]],
+    mailed: Mailed,
     vendor: Vendor,
     enriched: dict[str, str],
     database_url: str,
@@ -203,7 +190,7 @@ async def test_an_answer_about_the_former_address_is_not_kept(
     alice = await Person.register(client, "alice")
     await eventually(lambda: vendor.emails == [alice.email])
     await alice.post("/auth/email/change", {"email": "alice@example.org", "current_password": alice.password})
-    await confirm(alice, await links("alice@example.org"))
+    await confirm(alice, await mailed("alice@example.org"))
     vendor.released.set()
     await eventually(lambda: has_profile(alice))
     assert (await alice.me())["profile"]["name"] == "Alice Archer"

@@ -46,6 +46,11 @@ async def count(url: str, table: str, where: str = "1 = 1") -> int:
     return int((await sql(url, f"SELECT count(*) FROM {table} WHERE {where}"))[0][0])
 
 
+async def outbox_is_empty(url: str) -> bool:
+    """Whether all mail is sent, so that nothing but requests changes the database."""
+    return await count(url, "outbox") == 0
+
+
 async def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables that requests write to."""
     return {table: sorted(await sql(url, f"SELECT * FROM {table}"), key=repr) for table in TABLES}

@@ -20,7 +20,7 @@ from referral.metrics import METRICS
 from referral.web.bodies import _load_kept
 from tests.conftest import Client, MakeConfig
 from tests.support.people import API, PASSWORD, Answer, Person
-from tests.support.rows import count, everything
+from tests.support.rows import everything, outbox_is_empty
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -123,11 +123,7 @@ async def alice(person: MakePerson, database_url: str, eventually: Eventually) -
     """Somebody signed in who has a code; after the test, the database is as it was and no fault was logged."""
     alice = await person("alice")
     await alice.make_code(code="ALICES")
-
-    async def quiet() -> bool:
-        return await count(database_url, "outbox") == 0
-
-    await eventually(quiet)
+    await eventually(lambda: outbox_is_empty(database_url))
     before = await everything(database_url)
     yield alice
     after = await everything(database_url)
