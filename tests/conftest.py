@@ -18,12 +18,13 @@ from aiohttp.test_utils import TestClient
 
 from referral.app import create_app
 from referral.auth import signing_keys
+from referral.cache.redis import client as redis_client
 from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from tests.support.people import PASSWORD, SECRETS, Person, read_mails, text_of, token_in
-from tests.support.servers import PostgresServer, SpareDatabases
+from tests.support.servers import PostgresServer, RedisServer, SpareDatabases
 from tests.support.serving import client_of
 
 # Everything a test's service needs to differ in from the shipped defaults; a test may override more.
@@ -54,14 +55,10 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL with a migrated database, `migrated`, that tests' own databases are copies of."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    try:
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
         server.execute("CREATE DATABASE migrated")
         migrate(server.url("migrated"))
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +92,23 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await open_database(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def redis(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A Redis of the test's own, which is out when it is killed and not when the machine is slow."""
+    monkeypatch.setattr(redis_client, "TIMEOUT", 5.0)
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis", "none"])
+def cache_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a cache of each kind."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis")
+        return server.url
+    return f"{request.param}://"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import ipaddress
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -236,25 +235,18 @@ async def test_limits_can_be_switched_off(make_client: MakeClient) -> None:
 
 
 async def test_two_workers_count_together_in_redis_and_apart_while_it_is_out(
-    make_client: MakeClient, tmp_path: Path
+    make_client: MakeClient, redis: RedisServer
 ) -> None:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    redis = RedisServer(folder)
-    redis.start()
-    try:
-        settings = {**ON, "limits_lookup_by_address": "3/minute", "cache_url": redis.url}
-        one, other = Person(await make_client(**settings), ""), Person(await make_client(**settings), "")
+    settings = {**ON, "limits_lookup_by_address": "3/minute", "cache_url": redis.url}
+    one, other = Person(await make_client(**settings), ""), Person(await make_client(**settings), "")
 
-        async def look_up(worker: Person) -> int:
-            return (await worker.get("/codes/UNKNOWN1")).status
+    async def look_up(worker: Person) -> int:
+        return (await worker.get("/codes/UNKNOWN1")).status
 
-        assert [await look_up(worker) for worker in (one, other, one, other, one)] == [404, 404, 404, 429, 429]
-        redis.kill()
-        assert [await look_up(one) for _ in range(4)] == [404, 404, 404, 429]
-        assert await look_up(other) == 404
-    finally:
-        redis.kill()
+    assert [await look_up(worker) for worker in (one, other, one, other, one)] == [404, 404, 404, 429, 429]
+    redis.kill()
+    assert [await look_up(one) for _ in range(4)] == [404, 404, 404, 429]
+    assert await look_up(other) == 404
 
 
 @pytest.mark.parametrize(
@@ -307,9 +299,7 @@ def test_windows_in_this_process_are_bounded_and_end(monkeypatch: pytest.MonkeyP
     assert 59 < ends_at - time.time() <= 60
 
 
-async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> None:
-    redis = RedisServer(tmp_path)
-    redis.start()
+async def test_windows_in_redis_end_when_they_are_told_to(redis: RedisServer) -> None:
     client = RedisClient(redis.url, Metrics())
     try:
         windows, item = rate_limits.SharedWindows(client), parse("1 per minute")
@@ -321,7 +311,6 @@ async def test_windows_in_redis_end_when_they_are_told_to(tmp_path: Path) -> Non
         assert await windows.hit(item, ("one",)) is None
     finally:
         await client.close()
-        redis.kill()
 
 
 async def test_a_flood_from_many_networks_pushes_no_count_of_an_account_out(

@@ -53,10 +53,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), "--enable-debug-command", "yes")
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path_factory.mktemp("redis"), "--enable-debug-command", "yes") as server:
+        yield server
 
 
 @pytest.fixture
@@ -78,19 +76,9 @@ def own_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     with contextlib.ExitStack() as stack:
 
         def start(*options: str) -> RedisServer:
-            server = RedisServer(tmp_path, *options)
-            stack.callback(server.kill)
-            server.start()
-            return server
+            return stack.enter_context(RedisServer(tmp_path, *options))
 
         yield start
-
-
-@pytest.fixture
-async def inside(redis: RedisServer) -> AsyncIterator[Any]:
-    """A look behind the service's back."""
-    async with aioredis.Redis.from_url(redis.url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

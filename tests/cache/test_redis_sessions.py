@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from redis import asyncio as aioredis
 
 from referral.cache.invalidation import Invalidation, invalidating
+from referral.cache.redis import client as redis_client
 from referral.cache.redis import epoch as redis_changes
 from referral.cache.redis.client import RedisClient
 from referral.cache.redis.epoch import RedisInvalidation
@@ -27,21 +27,6 @@ from tests.support.servers import RedisServer
 
 SESSION = LiveSession("user", "user", "one", FAR)
 MakeSessions = Callable[[], RedisSessionCache]
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-async def inside(redis: RedisServer) -> AsyncIterator[Any]:
-    """A look behind the service's back."""
-    async with aioredis.Redis.from_url(redis.url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture
@@ -187,11 +172,12 @@ async def test_a_word_that_is_lost_is_not_made_again(make_sessions: MakeSessions
 
 
 async def test_an_end_while_redis_is_gone_holds_when_it_comes_back_with_the_former_word(
-    make_sessions: MakeSessions, database: Database, redis: RedisServer
+    make_sessions: MakeSessions, database: Database, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
     await found(mine, asked)
-    # Hung, not killed: the same process comes back, with the word that mine knows.
+    # Hung, not killed: the same process comes back, with the word that mine knows. Nobody waits long for it meanwhile.
+    monkeypatch.setattr(redis_client, "TIMEOUT", 0.05)
     redis.hang()
     await end(other, asked, database)
     assert await found(mine, asked) is None

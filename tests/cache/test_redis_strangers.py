@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,15 +20,8 @@ def engine() -> str:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
 async def inside(redis: RedisServer) -> AsyncIterator[Any]:
+    """A look behind the service's back, at bytes that need be no text."""
     async with aioredis.Redis.from_url(redis.url) as client:
         yield client
 

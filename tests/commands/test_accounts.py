@@ -22,7 +22,6 @@ from referral.queries import users
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, make_admin, outbox_is_empty, sql
-from tests.support.servers import RedisServer
 
 Command = Callable[..., Awaitable[str]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -53,17 +52,10 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return give
 
 
-@pytest.fixture(params=["memory://", "none://", "redis://"])
-async def workers(request: pytest.FixtureRequest, make_client: MakeClient, tmp_path: Path) -> AsyncIterator[list[Client]]:
+@pytest.fixture
+async def workers(make_client: MakeClient, cache_url: str) -> list[Client]:
     """The workers of a running service: one, or two where several may serve."""
-    url, server = str(request.param), None
-    if url == "redis://":
-        server = RedisServer(tmp_path)
-        server.start()
-        url = server.url
-    yield [await make_client(cache_url=url) for _ in range(1 if url == "memory://" else 2)]
-    if server is not None:
-        server.kill()
+    return [await make_client(cache_url=cache_url) for _ in range(1 if cache_url == "memory://" else 2)]
 
 
 def on(worker: Client, person: Person) -> Person:

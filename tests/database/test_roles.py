@@ -133,12 +133,9 @@ def test_a_wrong_password_is_told(tmp_path_factory: pytest.TempPathFactory) -> N
     server = PostgresServer(tmp_path_factory.mktemp("password"))
     hba = server.folder / "data" / "pg_hba.conf"
     hba.write_text("host all referral 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
-    server.start()
-    try:
+    with server:
         server.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'a-password'")
         url = server.url("postgres").replace("referral@", f"{ROLE}:wrong-password@")
         line = refused(url)
         assert line.endswith(f'password authentication failed for user "{ROLE}"')
         assert "wrong-password" not in line
-    finally:
-        server.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 
 import hypothesis
@@ -16,17 +16,8 @@ from referral.texts import fold_code
 from tests.conftest import Client, MakeClient
 from tests.support.people import Person
 from tests.support.rows import count
-from tests.support.servers import RedisServer
 
 MakePerson = Callable[..., Awaitable[Person]]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
 
 
 def spellings(code: str) -> list[str]:
@@ -61,12 +52,11 @@ async def test_a_code_that_somebody_misread_is_the_same_code_everywhere(
         assert (await nobody.get(f"/codes/{other}")).status == 404
 
 
-@pytest.mark.parametrize("cache", ["memory", "none", "redis"])
 @pytest.mark.parametrize("change", ["end", "edit", "name", "use up"])
 async def test_a_change_by_another_spelling_is_seen_by_every_spelling(
-    make_client: MakeClient, redis: RedisServer, cache: str, change: str
+    make_client: MakeClient, cache_url: str, change: str
 ) -> None:
-    client = await make_client(cache_url=redis.url if cache == "redis" else f"{cache}://")
+    client = await make_client(cache_url=cache_url)
     alice, nobody = await Person.register(client, "alice"), Person(client, "")
     code = await alice.make_code(code="COOL-DEAL", max_uses=1)
     texts = (code, "C001-DEAL", "cool-deai")

@@ -162,21 +162,16 @@ async def test_an_erasure_while_somebody_reads_is_done_and_cleared_up_later(
 
 @pytest.mark.parametrize("engine", ["sqlite"])
 async def test_redis_has_no_name_and_no_address_of_an_erased_person(
-    make_client: MakeClient, tmp_path: Path, mail_folder: Path, eventually: Eventually
+    make_client: MakeClient, redis: RedisServer, mail_folder: Path, eventually: Eventually
 ) -> None:
-    server = RedisServer(tmp_path)
-    server.start()
-    try:
-        client = await make_client(cache_url=server.url, limits_enabled="true")
-        person = await live(client, mail_folder, eventually)
-        await erase(person)
-        inside: Any
-        async with aioredis.Redis.from_url(server.url, decode_responses=True) as inside:
-            held: dict[str, Any] = {key: await inside.get(key) for key in await inside.keys()}
-            assert held
-            assert not re.search("wilhelmina|oesterreicher", repr(held), re.IGNORECASE)
-            # What is left of the person is digests, each of which ends by itself within an hour.
-            ends = [await inside.ttl(key) for key in held if not key.startswith(("referral:sessions", "referral:epoch"))]
-            assert all(0 <= end <= 3_600 for end in ends), dict(zip(held, ends, strict=False))
-    finally:
-        server.kill()
+    client = await make_client(cache_url=redis.url, limits_enabled="true")
+    person = await live(client, mail_folder, eventually)
+    await erase(person)
+    inside: Any
+    async with aioredis.Redis.from_url(redis.url, decode_responses=True) as inside:
+        held: dict[str, Any] = {key: await inside.get(key) for key in await inside.keys()}
+        assert held
+        assert not re.search("wilhelmina|oesterreicher", repr(held), re.IGNORECASE)
+        # What is left of the person is digests, each of which ends by itself within an hour.
+        ends = [await inside.ttl(key) for key in held if not key.startswith(("referral:sessions", "referral:epoch"))]
+        assert all(0 <= end <= 3_600 for end in ends), dict(zip(held, ends, strict=False))

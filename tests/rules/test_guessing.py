@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from referral.auth.passwords import PASSWORDS
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Person
-from tests.support.servers import RedisServer
 
 # The proxy that the test client's own address is, so that a test can come from many networks.
 BEHIND_PROXY = {"limits_enabled": "true", "server_trusted_proxies": "127.0.0.0/8", "limits_login_by_address": "1000/minute"}
@@ -23,18 +21,6 @@ WRONG = "a wrong pass phrase"
 @pytest.fixture
 def engine() -> str:
     return "sqlite"
-
-
-@pytest.fixture(params=["memory", "redis"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "memory":
-        yield "memory://"
-        return
-    (tmp_path / "redis").mkdir()
-    redis = RedisServer(tmp_path / "redis")
-    redis.start()
-    yield redis.url
-    redis.kill()
 
 
 def of(network: int) -> dict[str, str]:
@@ -47,8 +33,8 @@ async def sign_in(client: Client, password: str, network: int = 1, name: str = "
     return (await Person(client, "").call("POST", "/auth/token", data=form, headers=of(network))).status
 
 
-async def test_right_passwords_are_never_too_many(make_client: MakeClient, cache: str) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="3/15 minutes", cache_url=cache)
+async def test_right_passwords_are_never_too_many(make_client: MakeClient, cache_url: str) -> None:
+    client = await make_client(**BEHIND_PROXY, limits_login_by_account="3/15 minutes", cache_url=cache_url)
     alice = await Person.register(client, "alice")
     assert {await sign_in(client, PASSWORD) for _ in range(12)} == {200}
     assert set(await asyncio.gather(*(sign_in(client, PASSWORD) for _ in range(32)))) == {200}
@@ -59,8 +45,8 @@ async def test_right_passwords_are_never_too_many(make_client: MakeClient, cache
     assert await sign_in(client, PASSWORD, name=alice.email) == 200
 
 
-async def test_wrong_passwords_at_once_are_no_more_than_one_after_the_other(make_client: MakeClient, cache: str) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="5/15 minutes", cache_url=cache)
+async def test_wrong_passwords_at_once_are_no_more_than_one_after_the_other(make_client: MakeClient, cache_url: str) -> None:
+    client = await make_client(**BEHIND_PROXY, limits_login_by_account="5/15 minutes", cache_url=cache_url)
     await Person.register(client, "alice")
     for name in ("alice", "nobody-of-this-name"):
         statuses = await asyncio.gather(*(sign_in(client, WRONG, name=name) for _ in range(32)))
@@ -68,9 +54,9 @@ async def test_wrong_passwords_at_once_are_no_more_than_one_after_the_other(make
 
 
 async def test_a_stolen_token_helps_to_no_more_guesses_from_many_networks_than_from_one(
-    make_client: MakeClient, cache: str
+    make_client: MakeClient, cache_url: str
 ) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="4/15 minutes", cache_url=cache)
+    client = await make_client(**BEHIND_PROXY, limits_login_by_account="4/15 minutes", cache_url=cache_url)
     alice = await Person.register(client, "alice")
     change = {"current_password": WRONG, "new_password": "another long pass phrase"}
     guesses: list[Callable[[int], Any]] = [
@@ -95,9 +81,9 @@ async def test_right_passwords_of_somebody_signed_in_are_not_counted(make_client
         assert (await alice.post("/auth/password/change", change)).status == 204
 
 
-async def test_only_registrations_that_succeed_use_up_what_a_code_may_have(make_client: MakeClient, cache: str) -> None:
+async def test_only_registrations_that_succeed_use_up_what_a_code_may_have(make_client: MakeClient, cache_url: str) -> None:
     limits = {"limits_registration_by_code": "2/hour", "limits_registration_by_address": "1000/hour"}
-    client = await make_client(**BEHIND_PROXY, **limits, cache_url=cache)
+    client = await make_client(**BEHIND_PROXY, **limits, cache_url=cache_url)
     alice = await Person.register(client, "alice")
     code = await alice.make_code()
 

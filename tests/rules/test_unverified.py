@@ -3,8 +3,7 @@ by it, nobody is asked about it, and it is not mailed their code."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,23 +12,10 @@ from referral.config import CONFIG
 from tests.conftest import Mailed, MakeClient
 from tests.support.people import Person
 from tests.support.rows import count, sql
-from tests.support.servers import RedisServer
 from tests.support.vendors import Vendor, running_vendor, status
 
 LIMITED = {"auth_unverified": "limited"}
 NEW_PASSWORD = "another good pass phrase"
-
-
-@pytest.fixture(params=["memory", "redis", "none"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param != "redis":
-        yield f"{request.param}://"
-        return
-    (tmp_path / "redis").mkdir()
-    redis = RedisServer(tmp_path / "redis")
-    redis.start()
-    yield redis.url
-    redis.kill()
 
 
 async def confirm(person: Person, token: str) -> None:
@@ -43,9 +29,9 @@ async def reset(person: Person, token: str) -> None:
 
 @pytest.mark.parametrize("proof", ["confirm", "reset", "change"])
 async def test_a_code_is_found_by_an_address_from_its_verification_on(
-    make_client: MakeClient, mailed: Mailed, cache: str, proof: str
+    make_client: MakeClient, mailed: Mailed, cache_url: str, proof: str
 ) -> None:
-    client = await make_client(**LIMITED, cache_url=cache)
+    client = await make_client(**LIMITED, cache_url=cache_url)
     alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
     code = await alice.make_code()
     lookup = f"/codes/by-email?email={alice.email}"

@@ -50,7 +50,8 @@ def listens(port: int) -> bool:
 
 
 class Server:
-    """A server process; `stop`, `hang`, `resume` and `kill` do to it what befalls real ones."""
+    """A server process, which runs for a `with` block or from `start` on; `stop`, `hang`, `resume` and `kill` do to it what
+    befalls real ones."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,6 +90,13 @@ class Server:
             self.process.wait()
 
     stop = kill
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
 
 class RedisServer(Server):

@@ -1,0 +1,18 @@
+"""Fixtures of the tests of caches: a look at what lies in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis import asyncio as aioredis
+
+from tests.support.servers import RedisServer
+
+
+@pytest.fixture
+async def inside(redis: RedisServer) -> AsyncIterator[Any]:
+    """A look behind the service's back."""
+    async with aioredis.Redis.from_url(redis.url, decode_responses=True) as client:
+        yield client
