@@ -8,7 +8,9 @@ import itertools
 import logging
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+import run
 from referral.app import create_app
 from referral.auth import signing_keys
 from referral.cache.redis import client as redis_client
@@ -42,6 +45,8 @@ MakeConfig = Callable[..., Config]
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 Client = TestClient[web.Request, web.Application]
 Mailed = Callable[..., Awaitable[str]]
+Command = Callable[..., Awaitable[str]]
+Given = Callable[[bytes], None]
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +135,30 @@ def make_config(database_url: str, mail_folder: Path) -> MakeConfig:
         return load_config(environ=environ)
 
     return make
+
+
+@pytest.fixture
+def command(make_config: MakeConfig, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`await command("admins", "list")`: what it prints, beside whatever runs in the test's loop. It takes the settings from
+    `make_config` alone: no command has to know how services cache."""
+
+    async def call(*arguments: str) -> str:
+        parsed = run.parser().parse_args(arguments)
+        capsys.readouterr()
+        await asyncio.to_thread(parsed.command, make_config(), parsed)
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """`given(b"a line")`: what the command finds on standard input."""
+
+    def give(text: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text)))
+
+    return give
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from referral.config import ConfigError, load_config
 from referral.config.sections import Auth
 from referral.database import Database
 from referral.database.opening import open_database
-from tests.commands.test_run import command, refusal, serving
+from tests.support.commands import refusal, run_command, serve
 from tests.support.rows import sql
 
 FIRST, SECOND, THIRD = (f"the {name} secret of this test, long enough" for name in ("first", "second", "third"))
@@ -117,25 +117,25 @@ def test_a_second_container_with_a_secret_of_its_own_is_refused_until_it_is_acce
     refused = REFUSED.format(setting, f".*/var/{name}")
 
     def call(*arguments: str) -> CompletedProcess[str]:
-        return command(*arguments, stdin=b"", **settings)
+        return run_command(*arguments, stdin=b"", **settings)
 
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
     monkeypatch.chdir(first)
-    with serving(**settings):
+    with serve(**settings):
         # Rotated twice, beside the running service.
         for _ in range(2):
             assert call("rotate-keys").stderr == ""
         monkeypatch.chdir(second)
         assert re.fullmatch(refused, refusal(call()))
-        assert re.fullmatch(refused, refusal(command(stdin=b"", REFERRAL_SERVER_WORKERS="2", **settings)))
+        assert re.fullmatch(refused, refusal(run_command(stdin=b"", REFERRAL_SERVER_WORKERS="2", **settings)))
     monkeypatch.chdir(first)
-    with serving(**settings):
+    with serve(**settings):
         pass
     monkeypatch.chdir(second)
     assert call("keys", "accept").returncode == 0
-    with serving(**settings):
+    with serve(**settings):
         pass
     monkeypatch.chdir(first)
     assert re.fullmatch(refused, refusal(call()))

@@ -5,51 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from email.message import EmailMessage
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import run
 from referral.commands import Stop
 from referral.config import ConfigError
 from referral.database import DATABASE
 from referral.queries import users
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Command, Given, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, make_admin, outbox_is_empty, sql
 
-Command = Callable[..., Awaitable[str]]
 Eventually = Callable[..., Awaitable[Any]]
 NEW = "another long password"
-
-
-@pytest.fixture
-def command(make_config: MakeConfig, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`await command("admins", "list")`: what it prints, beside whatever runs in the test's loop. It takes the settings from
-    `make_config` alone: no command has to know how services cache."""
-
-    async def call(*arguments: str) -> str:
-        parsed = run.parser().parse_args(arguments)
-        capsys.readouterr()
-        await asyncio.to_thread(parsed.command, make_config(), parsed)
-        return capsys.readouterr().out
-
-    return call
-
-
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """`given(b"a line")`: what the command finds on standard input."""
-
-    def give(text: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text)))
-
-    return give
 
 
 @pytest.fixture
@@ -287,7 +259,7 @@ async def test_admins_are_listed(client: Client, command: Command, database_url:
 
 
 async def test_createsuperuser_makes_an_account_that_exists_an_admin_and_keeps_its_password(
-    workers: list[Client], command: Command, given: Callable[[bytes], None], database_url: str
+    workers: list[Client], command: Command, given: Given, database_url: str
 ) -> None:
     alice = await Person.register(workers[0], "alice")
     given(b"")
@@ -309,7 +281,7 @@ async def test_createsuperuser_makes_an_account_that_exists_an_admin_and_keeps_i
 
 
 async def test_createsuperuser_gives_an_account_that_exists_another_password_if_there_is_one(
-    client: Client, command: Command, given: Callable[[bytes], None]
+    client: Client, command: Command, given: Given
 ) -> None:
     alice = await Person.register(client, "alice")
     given(f"{NEW}\n".encode())
@@ -322,7 +294,7 @@ async def test_createsuperuser_gives_an_account_that_exists_another_password_if_
 
 
 async def test_createsuperuser_refuses_a_suspended_account_and_a_username_of_somebody_else(
-    client: Client, command: Command, given: Callable[[bytes], None], database_url: str
+    client: Client, command: Command, given: Given, database_url: str
 ) -> None:
     alice = await Person.register(client, "alice")
     await sql(database_url, "UPDATE users SET email_verified_at = 1")

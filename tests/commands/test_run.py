@@ -12,93 +12,17 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
 
 import run
+from tests.support.commands import ENVIRON, Service, refusal, run_command, serve
 from tests.support.people import API, PASSWORD, read_mails, token_in
 from tests.support.servers import listens, wait_until
 from tests.support.service import run_py
-
-# Nothing of the machine's own environment, and no waiting for bcrypt.
-ENVIRON = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
-
-
-class Service:
-    """`run.py serve` in the test's folder, started and answering."""
-
-    def __init__(self, **environ: str) -> None:
-        # Beside the folder the service works in: what that holds is counted.
-        self.errors = Path(f"{Path.cwd()}.log")
-        with self.errors.open("wb") as log:
-            self.process = subprocess.Popen(
-                run_py(), env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        assert self.process.stdout is not None
-        self.banner = self.process.stdout.readline()
-        address = re.match(r"Serving on (http://\S+) - documentation: \1/docs \(Ctrl\+C stops\)\n", self.banner)
-        assert address, (self.banner, self.errors.read_text())
-        self.address = address[1]
-
-    def call(self, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
-        """GET, or POST a JSON body or a form given as bytes; the status and the answer."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        if data is not None and not isinstance(body, bytes):
-            headers["Content-Type"] = "application/json"
-        try:
-            with urlopen(Request(f"{self.address}{path}", data=data, headers=headers), timeout=10) as response:
-                return response.status, json.loads(response.read() or b"null")
-        except HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-    def register(self, name: str) -> tuple[int, Any]:
-        return self.call(f"{API}/auth/register", {"email": f"{name}@example.com", "password": PASSWORD, "username": name})
-
-    def sign_in(self, name: str, password: str = PASSWORD) -> tuple[int, Any]:
-        form = {"grant_type": "password", "username": name, "password": password}
-        return self.call(f"{API}/auth/token", urlencode(form).encode())
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send the signal and return what the process ended with."""
-        self.process.send_signal(number)
-        returned = self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        assert "Traceback" not in self.errors.read_text()
-        return returned
-
-
-@contextmanager
-def serving(**environ: str) -> Iterator[Service]:
-    service = Service(**environ)
-    try:
-        yield service
-    finally:
-        if service.process.poll() is None:
-            service.end(signal.SIGKILL)
-
-
-def command(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*run_py(), *arguments], env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False)
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line in which a command that could not do its work says why."""
-    assert done.returncode == 2, done
-    assert "Traceback" not in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if " INFO referral: migrated: " not in line]
-    assert line.startswith("run.py: ")
-    return line.removeprefix("run.py: ")
 
 
 def test_help_is_there_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,11 +36,11 @@ def test_help_is_there_for_every_command(capsys: pytest.CaptureFixture[str]) -> 
         if not arguments:
             for name in commands:
                 assert re.search(rf"^ +{name}\s+\w", text, re.MULTILINE), f"{name} says nothing of itself"
-    assert command("--help").returncode == 0
+    assert run_command("--help").returncode == 0
 
 
 def test_serve_answers_and_a_second_start_keeps_secret_and_data(tmp_path: Path) -> None:
-    with serving() as first:
+    with serve() as first:
         assert first.call("/health/ready") == (200, {"status": "ok", "checks": {"database": "ok", "cache": "ok"}})
         status, alice = first.register("alice")
         assert status == 201
@@ -128,7 +52,7 @@ def test_serve_answers_and_a_second_start_keeps_secret_and_data(tmp_path: Path) 
         assert len(kept) >= 32
         assert first.end() == 0
         assert "migrated: 0001.users" in first.errors.read_text()
-    with serving() as second:
+    with serve() as second:
         assert "migrated" not in second.errors.read_text()
         assert secret.read_text() == kept
         status, me = second.call(f"{API}/users/me", token=alice["access_token"])
@@ -139,7 +63,7 @@ def test_serve_answers_and_a_second_start_keeps_secret_and_data(tmp_path: Path) 
 
 def test_sigterm_waits_for_the_request_that_was_accepted() -> None:
     # The password takes long enough for the signal to come in the middle.
-    with serving(REFERRAL_AUTH_BCRYPT_ROUNDS="13") as service:
+    with serve(REFERRAL_AUTH_BCRYPT_ROUNDS="13") as service:
         answers: list[tuple[int, Any]] = []
         request = threading.Thread(target=lambda: answers.append(service.register("alice")))
         request.start()
@@ -152,7 +76,7 @@ def test_sigterm_waits_for_the_request_that_was_accepted() -> None:
 
 
 def test_a_second_ctrl_c_ends_what_the_first_one_waits_for() -> None:
-    with serving() as service, socket.create_connection(address_of(service)) as stalled:
+    with serve() as service, socket.create_connection(address_of(service)) as stalled:
         stalled.sendall(b"POST /api/v1/auth/revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
         wait_until(lambda: "referral_requests_in_progress 2.0" in metrics(service))
         service.process.send_signal(signal.SIGINT)
@@ -171,12 +95,12 @@ def metrics(service: Service) -> str:
 
 
 def test_a_port_that_is_taken_is_told_in_one_line_and_another_one_serves_beside_it() -> None:
-    with serving() as first:
+    with serve() as first:
         port = first.address.rpartition(":")[2]
         # In a folder of its own: in one folder they would be one service.
-        line = refusal(command(REFERRAL_SERVER_PORT=port, REFERRAL_DATABASE_URL="sqlite:///other/referral.db"))
+        line = refusal(run_command(REFERRAL_SERVER_PORT=port, REFERRAL_DATABASE_URL="sqlite:///other/referral.db"))
         assert line == f"server.host, server.port: cannot listen on 127.0.0.1 port {port}: Address already in use"
-        with serving(REFERRAL_DATABASE_URL="sqlite:///other/referral.db") as second:
+        with serve(REFERRAL_DATABASE_URL="sqlite:///other/referral.db") as second:
             assert second.address != first.address
             assert first.call("/health/ready")[0] == second.call("/health/ready")[0] == 200
 
@@ -184,7 +108,7 @@ def test_a_port_that_is_taken_is_told_in_one_line_and_another_one_serves_beside_
 def test_mail_of_a_registration_outlives_a_kill_9(tmp_path: Path) -> None:
     # Nothing can be written below a file: the mail has to wait.
     (tmp_path / "blocked").touch()
-    with serving(REFERRAL_MAIL_URL="file:blocked/mail") as service:
+    with serve(REFERRAL_MAIL_URL="file:blocked/mail") as service:
         assert service.register("alice")[0] == 201
         assert service.end(signal.SIGKILL) == -signal.SIGKILL
     (tmp_path / "blocked").unlink()
@@ -193,7 +117,7 @@ def test_mail_of_a_registration_outlives_a_kill_9(tmp_path: Path) -> None:
     assert connection.execute("UPDATE outbox SET next_attempt_at = 0").rowcount == 1
     connection.commit()
     connection.close()
-    with serving(REFERRAL_MAIL_URL="file:mail") as service:
+    with serve(REFERRAL_MAIL_URL="file:mail") as service:
         wait_until(lambda: len(read_mails(tmp_path / "mail")) == 1)
         [mail] = read_mails(tmp_path / "mail", "alice@example.com")
         with urlopen(
@@ -207,11 +131,11 @@ def test_mail_of_a_registration_outlives_a_kill_9(tmp_path: Path) -> None:
 
 
 def test_createsuperuser_takes_the_password_from_standard_input_and_the_admin_signs_in() -> None:
-    made = command("createsuperuser", "Root@Example.com", "--username", "root", stdin=f"{PASSWORD}\r\nmore\n".encode())
+    made = run_command("createsuperuser", "Root@Example.com", "--username", "root", stdin=f"{PASSWORD}\r\nmore\n".encode())
     assert (made.returncode, made.stdout) == (0, "Root@example.com is an admin now.\n")
-    taken = command("createsuperuser", "other@example.com", "--username", "ROOT", stdin=PASSWORD.encode())
+    taken = run_command("createsuperuser", "other@example.com", "--username", "ROOT", stdin=PASSWORD.encode())
     assert refusal(taken) == "createsuperuser: the username is taken (read from the command line)"
-    with serving() as service:
+    with serve() as service:
         status, tokens = service.sign_in("root")
         assert status == 200
         status, me = service.call(f"{API}/users/me", token=tokens["access_token"])
@@ -232,7 +156,7 @@ def test_createsuperuser_takes_the_password_from_standard_input_and_the_admin_si
     ],
 )
 def test_createsuperuser_refuses_wrong_input_in_one_line(arguments: list[str], stdin: bytes, expected: str) -> None:
-    assert refusal(command("createsuperuser", *arguments, stdin=stdin)).endswith(expected)
+    assert refusal(run_command("createsuperuser", *arguments, stdin=stdin)).endswith(expected)
 
 
 class Terminal:
@@ -273,7 +197,7 @@ def test_createsuperuser_asks_twice_on_a_terminal_and_shows_nothing() -> None:
 
 
 def test_createsuperuser_stops_on_a_terminal_when_the_passwords_differ_or_none_is_given() -> None:
-    assert command("migrate").returncode == 0
+    assert run_command("migrate").returncode == 0
     differing = Terminal("createsuperuser", "root@example.com")
     leaving = Terminal("createsuperuser", "root@example.com")
     differing.answer("Password: ", f"{PASSWORD}\n".encode())
@@ -286,7 +210,7 @@ def test_createsuperuser_stops_on_a_terminal_when_the_passwords_differ_or_none_i
 
 
 def test_openapi_prints_the_document() -> None:
-    printed = command("openapi")
+    printed = run_command("openapi")
     document = json.loads(printed.stdout)
     assert document["openapi"] == "3.1.0"
     assert f"{API}/auth/register" in document["paths"]
@@ -373,21 +297,21 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
 def test_an_ipv6_host_is_shown_as_a_url() -> None:
     with socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))
-    with serving(REFERRAL_SERVER_HOST="::1") as service:
+    with serve(REFERRAL_SERVER_HOST="::1") as service:
         assert service.address.startswith("http://[::1]:")
         assert service.call("/health/live")[0] == 200
 
 
 @pytest.mark.parametrize("settings", [{}, {"REFERRAL_SERVER_WORKERS": "2", "REFERRAL_CACHE_URL": "none://"}])
 def test_every_address_of_both_families_is_the_host_with_two_colons(settings: dict[str, str]) -> None:
-    with serving(REFERRAL_SERVER_HOST="::", **settings) as service:
+    with serve(REFERRAL_SERVER_HOST="::", **settings) as service:
         assert service.address.startswith("http://[::]:")
         port = service.address.rpartition(":")[2]
         for number, host in enumerate(("127.0.0.1", "[::1]", "localhost")):
             service.address = f"http://{host}:{port}"
             assert service.register(f"person{number}")[0] == 201
         # An IPv4 client is known by its own address, for limits and the audit, not by one that is mapped into IPv6.
-        registered = [line for line in command("audit").stdout.splitlines() if " registered " in line]
+        registered = [line for line in run_command("audit").stdout.splitlines() if " registered " in line]
         assert {re.findall(r" address=(\S+)", line)[0] for line in registered} >= {"127.0.0.1", "::/64"}
         assert not [line for line in registered if "ffff" in line]
 
@@ -395,17 +319,17 @@ def test_every_address_of_both_families_is_the_host_with_two_colons(settings: di
 def test_a_host_is_another_s_where_ipv4_has_the_port_already() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = command(REFERRAL_SERVER_HOST="::", REFERRAL_SERVER_PORT=port)
+        done = run_command(REFERRAL_SERVER_HOST="::", REFERRAL_SERVER_PORT=port)
     assert refusal(done) == f"server.host, server.port: cannot listen on :: port {port}: Address already in use"
 
 
 def test_health_says_what_the_service_says_of_itself_and_fails_when_it_is_not_there() -> None:
-    assert refusal(command("health")).startswith("server.port: is 0, ")
-    with serving() as service:
+    assert refusal(run_command("health")).startswith("server.port: is 0, ")
+    with serve() as service:
         port = service.address.rpartition(":")[2]
-        done = command("health", REFERRAL_SERVER_PORT=port)
+        done = run_command("health", REFERRAL_SERVER_PORT=port)
         assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "ok")
         assert service.end() == 0
-    done = command("health", REFERRAL_SERVER_PORT=port)
+    done = run_command("health", REFERRAL_SERVER_PORT=port)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"127.0.0.1 port {port} does not answer: [Errno 111] Connection refused\n"

@@ -11,8 +11,8 @@ from referral.database import Connection, ConnectionLost, Database, DatabaseUnav
 from referral.database.opening import open_database
 from referral.queries import outbox, profiles, users
 from tests.conftest import Client
-from tests.database.test_database import user
 from tests.support.people import Person
+from tests.support.rows import user
 
 
 @pytest.fixture

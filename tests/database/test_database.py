@@ -24,7 +24,6 @@ from typing import get_args
 import asyncpg
 import pytest
 
-from referral.clock import now
 from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, settle, sqlite, sqlite_path
 from referral.database.opening import open_database
 from referral.database.sqlite import SQLiteDatabase
@@ -33,13 +32,9 @@ from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
 from referral.queries import audit, codes, locks, one_time_tokens, outbox, sessions, users
 from referral.texts import email_key, key_of
+from tests.support.rows import user
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def user(name: str) -> users.NewUser:
-    email = f"{name}@example.com"
-    return users.NewUser(name, email, email_key(email), name, key_of(name), "$2b$04$hash", "user", now())
 
 
 async def names(database: Database) -> set[str]:

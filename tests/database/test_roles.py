@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from tests.commands.test_run import command, refusal, serving
+from tests.support.commands import refusal, run_command, serve
 from tests.support.servers import PostgresServer
 
 ROLE = "serving"
@@ -43,19 +43,19 @@ def served_url(database_url: str) -> str:
 
 def refused(url: str, *arguments: str) -> str:
     """The line in which the start, or the command, says why it cannot go on."""
-    return refusal(command(*arguments, stdin=b"", REFERRAL_DATABASE_URL=url))
+    return refusal(run_command(*arguments, REFERRAL_DATABASE_URL=url))
 
 
 def test_a_role_with_rights_on_the_rows_alone_serves_what_another_one_migrated(as_owner: Execute, served_url: str) -> None:
     as_owner(DML)
-    with serving(REFERRAL_DATABASE_URL=served_url) as service:
+    with serve(REFERRAL_DATABASE_URL=served_url) as service:
         status, alice = service.register("alice")
         assert status == 201
         assert service.sign_in("alice")[0] == 200
         assert service.call("/api/v1/codes", {"ttl_days": 1}, alice["access_token"])[0] == 201
         assert service.call("/health/ready")[0] == 200
-        assert command("migrate", stdin=b"", REFERRAL_DATABASE_URL=served_url).stdout == "Nothing to apply.\n"
-        assert command("admins", "list", stdin=b"", REFERRAL_DATABASE_URL=served_url).stdout == "Nobody is an admin.\n"
+        assert run_command("migrate", REFERRAL_DATABASE_URL=served_url).stdout == "Nothing to apply.\n"
+        assert run_command("admins", "list", REFERRAL_DATABASE_URL=served_url).stdout == "Nobody is an admin.\n"
         assert service.end() == 0
 
 
@@ -75,7 +75,7 @@ def test_an_empty_database_is_told_likewise(as_owner: Execute, served_url: str) 
     assert refused(served_url).startswith("PostgreSQL: permission denied for schema public, and there are migrations")
     # And with that right it is all that is needed.
     as_owner(f"GRANT CREATE ON SCHEMA public TO {ROLE}")
-    assert command("migrate", stdin=b"", REFERRAL_DATABASE_URL=served_url).returncode == 0
+    assert run_command("migrate", REFERRAL_DATABASE_URL=served_url).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_role_that_may_not_use_the_schema_is_told(as_owner: Execute, served_ur
 def test_another_schema_on_the_search_path_serves_as_well(as_owner: Execute, served_url: str) -> None:
     as_owner(f"CREATE SCHEMA apart AUTHORIZATION {ROLE}")
     as_owner(f"ALTER ROLE {ROLE} SET search_path = apart")
-    with serving(REFERRAL_DATABASE_URL=served_url) as service:
+    with serve(REFERRAL_DATABASE_URL=served_url) as service:
         assert service.register("alice")[0] == 201
         assert service.end() == 0
 

@@ -16,7 +16,7 @@ import pytest
 
 from referral.database import is_postgres, sqlite_path
 from referral.database.service_lock import LOCK, ServiceRunning, service_lock
-from tests.commands.test_run import Service, command, refusal, serving
+from tests.support.commands import Service, refusal, run_command, serve
 from tests.support.servers import wait_until
 
 HELD = f"SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK}"
@@ -26,7 +26,7 @@ HOLDER = r"pid (\d+) on \S+ since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 def refused(database_url: str, holder: Service, cache: str = "memory://", workers: int = 1) -> None:
     settings = {"REFERRAL_CACHE_URL": cache, "REFERRAL_SERVER_WORKERS": str(workers)}
-    line = refusal(command(stdin=b"", REFERRAL_DATABASE_URL=database_url, **settings))
+    line = refusal(run_command(stdin=b"", REFERRAL_DATABASE_URL=database_url, **settings))
     subject = "the PostgreSQL database" if is_postgres(database_url) else str(sqlite_path(database_url))
     found = re.fullmatch(
         rf"{re.escape(subject)}: a service runs on it already \({HOLDER}\); with cache.url = memory:// nobody else may "
@@ -40,24 +40,24 @@ def refused(database_url: str, holder: Service, cache: str = "memory://", worker
 def test_a_second_service_is_refused_while_one_caches_in_its_memory_and_starts_once_that_was_killed(
     database_url: str,
 ) -> None:
-    with serving(REFERRAL_DATABASE_URL=database_url) as first:
+    with serve(REFERRAL_DATABASE_URL=database_url) as first:
         refused(database_url, first)
         refused(database_url, first, "none://")
         refused(database_url, first, "none://", workers=2)
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
-        with serving(REFERRAL_DATABASE_URL=database_url) as second:
+        with serve(REFERRAL_DATABASE_URL=database_url) as second:
             refused(database_url, second)
             assert second.end() == 0
-        with serving(REFERRAL_DATABASE_URL=database_url, REFERRAL_CACHE_URL="none://") as third:
+        with serve(REFERRAL_DATABASE_URL=database_url, REFERRAL_CACHE_URL="none://") as third:
             assert third.end() == 0
 
 
 def test_services_that_cache_nothing_of_their_own_serve_side_by_side_and_keep_a_memory_cache_out(database_url: str) -> None:
     shared = {"REFERRAL_DATABASE_URL": database_url, "REFERRAL_CACHE_URL": "none://"}
-    with serving(**shared) as first, serving(**shared, REFERRAL_SERVER_WORKERS="2") as second:
+    with serve(**shared) as first, serve(**shared, REFERRAL_SERVER_WORKERS="2") as second:
         assert first.register("alice")[0] == 201
         assert second.sign_in("alice")[0] == 200
-        line = refusal(command(REFERRAL_DATABASE_URL=database_url))
+        line = refusal(run_command(REFERRAL_DATABASE_URL=database_url))
         assert re.search(rf"a service runs on it already \({HOLDER}\)", line)
         # The lock is the master's: a worker that goes leaves it.
         pid = second.process.pid
@@ -65,27 +65,27 @@ def test_services_that_cache_nothing_of_their_own_serve_side_by_side_and_keep_a_
         assert first.end() == 0
         os.kill(worker, signal.SIGTERM)
         wait_until(lambda: not Path(f"/proc/{worker}").exists())
-        assert "a service runs on it already" in refusal(command(REFERRAL_DATABASE_URL=database_url))
+        assert "a service runs on it already" in refusal(run_command(REFERRAL_DATABASE_URL=database_url))
         assert second.end() == 0
-    with serving(REFERRAL_DATABASE_URL=database_url) as third:
+    with serve(REFERRAL_DATABASE_URL=database_url) as third:
         assert third.end() == 0
 
 
 def test_commands_work_beside_a_service(database_url: str, tmp_path: Path) -> None:
-    with serving(REFERRAL_DATABASE_URL=database_url) as service:
+    with serve(REFERRAL_DATABASE_URL=database_url) as service:
         assert service.register("alice")[0] == 201
         calls = [["migrate"], ["admins", "list"], ["sessions", "end", "alice@example.com"], ["outbox"], ["audit"]]
         if not is_postgres(database_url):
             calls.append(["backup", str(tmp_path / "copy.db")])
         for arguments in calls:
-            done = command(*arguments, REFERRAL_DATABASE_URL=database_url)
+            done = run_command(*arguments, REFERRAL_DATABASE_URL=database_url)
             assert done.returncode == 0, (arguments, done)
 
 
 def test_a_start_that_is_refused_has_migrated_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/new.db"
     with service_lock(url, alone=True):
-        assert "a service runs on it already" in refusal(command(REFERRAL_DATABASE_URL=url))
+        assert "a service runs on it already" in refusal(run_command(REFERRAL_DATABASE_URL=url))
         assert not (tmp_path / "new.db").exists()
 
 
@@ -94,7 +94,7 @@ def test_the_file_of_the_lock_is_for_nobody_else_and_one_that_cannot_be_opened_i
         assert (tmp_path / "new.db.lock").stat().st_mode & 0o777 == 0o600
     (tmp_path / "new.db.lock").unlink()
     (tmp_path / "new.db.lock").mkdir()
-    assert refusal(command(REFERRAL_DATABASE_URL=f"sqlite:///{tmp_path}/new.db")).endswith(
+    assert refusal(run_command(REFERRAL_DATABASE_URL=f"sqlite:///{tmp_path}/new.db")).endswith(
         "new.db: its lock new.db.lock cannot be opened: Is a directory"
     )
 
@@ -117,7 +117,7 @@ class TestPostgres:
     def test_the_lock_is_taken_again_when_its_connection_is_lost(
         self, database_url: str, ask: Callable[[str], list[Any]]
     ) -> None:
-        with serving(REFERRAL_DATABASE_URL=database_url) as service:
+        with serve(REFERRAL_DATABASE_URL=database_url) as service:
             [(holder,)] = ask(HELD)
             assert ask(f"SELECT pg_terminate_backend({holder})") == [(True,)]
             wait_until(lambda: ask(HELD) not in ([], [(holder,)]))
@@ -128,7 +128,7 @@ class TestPostgres:
     def test_a_service_whose_lock_went_to_another_one_stops(
         self, database_url: str, ask: Callable[[str], list[Any]]
     ) -> None:
-        with serving(REFERRAL_DATABASE_URL=database_url) as service, psycopg.connect(database_url, autocommit=True) as other:
+        with serve(REFERRAL_DATABASE_URL=database_url) as service, psycopg.connect(database_url, autocommit=True) as other:
             [(holder,)] = ask(HELD)
             # Whoever waits in PostgreSQL's queue gets the lock before the service can ask again.
             key = PUBLIC - 2**32 if PUBLIC >= 2**31 else PUBLIC

@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 
 from referral.database import DATABASE, DatabaseUnavailable, sqlite_path
-from tests.commands.test_run import ENVIRON, command, refusal
 from tests.conftest import MakeClient
+from tests.support.commands import ENVIRON, refusal, run_command
 from tests.support.confined import bound_by_permissions
 from tests.support.people import Person
 from tests.support.rows import everything, sql
@@ -97,7 +97,7 @@ class TestSQLite:
         path = tmp_path / "data" / "referral.db"
         path.parent.mkdir()
         url = f"sqlite:///{path}"
-        assert command("migrate", REFERRAL_DATABASE_URL=url).returncode == 0
+        assert run_command("migrate", REFERRAL_DATABASE_URL=url).returncode == 0
         (path.parent if what == "folder" else path).chmod(0o500)
         environ = {**ENVIRON, "REFERRAL_DATABASE_URL": url}
         process = subprocess.Popen(
@@ -143,7 +143,7 @@ class TestPostgres:
         # The first may only have found its connection lost.
         for _ in range(3):
             assert await ready(somebody) == UNREADY
-        line = refusal(command(REFERRAL_DATABASE_URL=database_url))
+        line = refusal(run_command(REFERRAL_DATABASE_URL=database_url))
         assert line == "PostgreSQL takes no writes here: it is a standby, or its transactions are read-only"
         postgres_server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await sql(

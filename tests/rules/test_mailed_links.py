@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import run
 from referral.auth.tokens import hash_token
 from referral.background.mailer import Mailer
 from referral.clock import SECOND, now
 from referral.rules import mailed_links
-from tests.conftest import Client, Mailed, MakeClient, MakeConfig
+from tests.conftest import Client, Command, Given, Mailed, MakeClient
 from tests.support.people import PASSWORD, Person, read_mails, text_of
 from tests.support.rows import outbox_is_empty, sql
 
@@ -270,7 +268,7 @@ async def test_after_an_erasure_no_link_holds_the_address(
 
 @pytest.mark.parametrize("by", ["reset", "password", "sessions", "admin"])
 async def test_who_is_put_out_takes_the_account_by_no_change_that_they_asked_for(
-    client: Client, make_config: MakeConfig, mailed: Mailed, monkeypatch: pytest.MonkeyPatch, by: str
+    client: Client, command: Command, given: Given, mailed: Mailed, by: str
 ) -> None:
     owner = await Person.register(client, "owner")
     # Somebody else has the password, too.
@@ -284,10 +282,8 @@ async def test_who_is_put_out_takes_the_account_by_no_change_that_they_asked_for
         body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
         assert (await owner.post("/auth/password/change", body)).status == 204
     else:
-        line = ["sessions", "end", owner.email] if by == "sessions" else ["createsuperuser", owner.email]
-        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(f"{OTHER_PASSWORD}\n".encode())))
-        arguments = run.parser().parse_args(line)
-        await asyncio.to_thread(arguments.command, make_config(), arguments)
+        given(f"{OTHER_PASSWORD}\n".encode())
+        await command(*(["sessions", "end"] if by == "sessions" else ["createsuperuser"]), owner.email)
     assert await use(client, link) == 422
     assert (await owner.sign_in(PASSWORD if by == "sessions" else OTHER_PASSWORD)).status == 200
     assert (await owner.me())["email"] == owner.email

@@ -1,4 +1,4 @@
-"""A look into a test's database past the service, and changes that only time or an operator would make."""
+"""A look into a test's database past the service, a user to insert, and changes that only time or an operator would make."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import psycopg
 
+from referral.clock import now
 from referral.database import is_postgres, sqlite_path
+from referral.queries import users
+from referral.texts import email_key, key_of
 
 TABLES = (
     "users",
@@ -25,6 +28,12 @@ TABLES = (
     "former_addresses",
     "signing_keys",
 )
+
+
+def user(name: str) -> users.NewUser:
+    """A user to insert, whose id is the name."""
+    email = f"{name}@example.com"
+    return users.NewUser(name, email, email_key(email), name, key_of(name), "$2b$04$hash", "user", now())
 
 
 async def sql(url: str, statement: str) -> list[tuple[Any, ...]]:
