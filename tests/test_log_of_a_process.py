@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from referral import log
 from referral.log import JsonFormatter, LineHandler, TextFormatter
-from tests.support.servers import free_port, wait_until
-from tests.support.service import ROOT, run_py, status_of
+from tests.support.servers import free_port
+from tests.support.service import ROOT, is_ready, run_py, started, status_of
 
 # What a request's line is
 
@@ -116,20 +116,8 @@ def service(folder: Path, stderr: int, **environ: str) -> Iterator[tuple[subproc
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {"REFERRAL_SERVER_PORT": str(port), "REFERRAL_LIMITS_ENABLED": "false", **environ}
-    process = subprocess.Popen(
-        run_py(folder),
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], **settings},
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-    )
-    try:
-        wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
+    with started(folder, lambda: is_ready(address), settings, log=stderr) as process:
         yield process, address
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from referral.config.sections import Auth
 from tests.conftest import Client, MakeClient
 from tests.support.people import API, PASSWORD, Person
 from tests.support.servers import free_port, wait_until
-from tests.support.service import run_py, status_of
+from tests.support.service import is_ready, run_py, started
 
 ALGORITHMS = ["HS256", "EdDSA", "RS256"]
 ISSUER = "http://127.0.0.1:8000"
@@ -524,7 +524,6 @@ def test_running_workers_take_the_new_key_up_at_sighup_and_accept_the_old_ones_t
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     environ = {
-        "PATH": os.environ["PATH"],
         "REFERRAL_SERVER_PORT": str(port),
         "REFERRAL_SERVER_WORKERS": "2",
         "REFERRAL_CACHE_URL": "none://",
@@ -550,10 +549,7 @@ def test_running_workers_take_the_new_key_up_at_sighup_and_accept_the_old_ones_t
         with urlopen(request, timeout=10) as response:
             return bool(response.status == 200)
 
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(run_py(), env=environ, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
+    with started(tmp_path, lambda: is_ready(address), environ) as process:
         body = {"email": "alice@example.com", "password": PASSWORD}
         old = str(post("/auth/register", json.dumps(body).encode(), "application/json")["access_token"])
         assert rotate(auth_algorithm="EdDSA").returncode == 0
@@ -562,7 +558,5 @@ def test_running_workers_take_the_new_key_up_at_sighup_and_accept_the_old_ones_t
         wait_until(lambda: kid_of(sign_in()) != kid_of(old))
         assert works(old)
         assert works(sign_in())
-    finally:
         process.terminate()
-        returned = process.wait(30)
-    assert returned == 0, (tmp_path / "log").read_text()
+        assert process.wait(30) == 0, (tmp_path / "service.log").read_text()

@@ -17,8 +17,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.support.servers import free_port, wait_until
-from tests.support.service import ROOT, run_py, serving
+from tests.support.servers import free_port
+from tests.support.service import ROOT, run_py, serving, started
 
 # Commands of RUN lines that need root or the network, or whose result the tests' own environment stands for.
 ELSEWHERE = ("pip", "useradd", "chown", "python")
@@ -130,11 +130,7 @@ def test_the_health_check_follows_the_settings(image: Path, settings: dict[str, 
     }
     environ |= {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
     assert health_check(work, **environ) == 1, "nobody answers yet"
-    process = subprocess.Popen(run_py(work), cwd=work, env={"PATH": os.environ["PATH"], **environ})
-    try:
-        wait_until(lambda: process.poll() is not None or health_check(work, **environ) == 0)
-        assert process.poll() is None
-    finally:
+    with started(work, lambda: health_check(work, **environ) == 0, environ) as process:
         process.terminate()
         assert process.wait(40) == 0
     assert health_check(work, **environ) == 1
@@ -160,18 +156,16 @@ def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Pat
             # Reading is not what is asked here: this test's Python may be root's own.
             reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
             become = ["setpriv", f"--reuid={UNKNOWN_USER}", "--regid=0", "--clear-groups", *reading]
-        environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(free_port()), "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
+        environ = {"REFERRAL_SERVER_PORT": str(free_port()), "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
+        command = [*become, *run_py(work)]
         subprocess.run(
-            [*become, *run_py(work), "createsuperuser", "root@example.com"],
+            [*command, "createsuperuser", "root@example.com"],
             cwd=work,
-            env=environ,
+            env={"PATH": os.environ["PATH"], **environ},
             input=b"a long password\n",
             check=True,
         )
-        process = subprocess.Popen([*become, *run_py(work)], cwd=work, env=environ)
-        try:
-            wait_until(lambda: process.poll() is not None or health_check(work, **environ) == 0)
-        finally:
+        with started(work, lambda: health_check(work, **environ) == 0, environ, command) as process:
             process.terminate()
             assert process.wait(20) == 0
         files = {file.name: file.stat() for file in data.iterdir()}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
@@ -30,28 +29,53 @@ def run_py(folder: Path | None = None) -> list[str]:
 
 
 @contextmanager
+def started(
+    folder: Path,
+    ready: Callable[[], bool],
+    settings: dict[str, str],
+    command: list[str] | None = None,
+    log: int | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The service of a project in the folder, once it is ready, with no other settings; it is killed if the block does not
+    end it. Its log goes to `service.log`, or to a descriptor. Raises when it ends before it is ready."""
+    environ = {"PATH": os.environ["PATH"], **settings}
+    file = folder / "service.log"
+    with file.open("ab") as errors:
+        process = subprocess.Popen(
+            command or run_py(folder),
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=errors if log is None else log,
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or ready())
+        assert process.poll() is None, file.read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def serving(folder: Path, **environ: str) -> Iterator[str]:
     """The address of the service of a project in the folder. Raises when it ends with an error."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {
-        "PATH": os.environ["PATH"],
         "REFERRAL_SERVER_PORT": str(port),
         "REFERRAL_SERVER_PUBLIC_URL": address,
         "REFERRAL_AUTH_BCRYPT_ROUNDS": "4",
         **environ,
     }
-    log = folder / "service.log"
-    with log.open("ab") as errors:
-        process = subprocess.Popen(run_py(folder), cwd=folder, env=settings, stdout=errors, stderr=errors)
-    try:
-        wait_until(lambda: process.poll() is not None or status_of(f"{address}/health/ready") == 200)
-        assert process.poll() is None, log.read_text()
+    with started(folder, lambda: is_ready(address), settings) as process:
         yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        returned = process.wait(20)
-    assert returned == 0, log.read_text()
+        process.terminate()
+        assert process.wait(20) == 0, (folder / "service.log").read_text()
+
+
+def is_ready(address: str) -> bool:
+    return status_of(f"{address}/health/ready") == 200
 
 
 def status_of(url: str) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ from aiohttp import web
 from referral.app import create_app
 from referral.web import server
 from tests.conftest import MakeConfig
-from tests.support.servers import free_port, wait_until
-from tests.support.service import run_py, status_of
+from tests.support.servers import free_port
+from tests.support.service import is_ready, run_py, started
 
 # Several are more than what the system buffers for a client that reads nothing.
 BIG = b"GET /assets/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -137,15 +136,10 @@ async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_tha
 def hasty(folder: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
     program = HASTY.format(run=run_py(folder)[1], root=str(folder))
-    settings = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": str(port), "REFERRAL_CACHE_URL": "none://", **environ}
-    with (folder / "service.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", program], cwd=folder, env=settings, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: status_of(f"http://127.0.0.1:{port}/health/ready") == 200)
+    settings = {"REFERRAL_SERVER_PORT": str(port), "REFERRAL_CACHE_URL": "none://", **environ}
+    command = [sys.executable, "-c", program]
+    with started(folder, lambda: is_ready(f"http://127.0.0.1:{port}"), settings, command) as process:
         yield process, port
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
