@@ -17,12 +17,8 @@ from urllib.request import Request, urlopen
 
 import jwt
 import pytest
-from authlib.oauth2.rfc6750.errors import InvalidTokenError
-from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
 import run
 from referral.auth import signing_keys
@@ -152,31 +148,8 @@ async def test_a_neighbour_verifies_tokens_by_the_published_keys(keyed: Client, 
 
     assert verify(token)["sub"] == alice.id
     other = (await alice.refresh()).body["access_token"]
-    forged = f"{token.rpartition('.')[0]}.{other.rpartition('.')[2]}"
     with pytest.raises(jwt.InvalidSignatureError):
-        verify(forged)
-    if algorithm == "EdDSA":
-        return  # Authlib's validator takes it only where a program allows it.
-    keys = KeySet.import_key_set(answer.body)
-    neighbour = Neighbour(keys, issuer=discovered["issuer"], resource_server="referral")
-    neighbour.authenticate_token(token).validate()
-    for issuer, audience in (("https://elsewhere.example.com", "referral"), (discovered["issuer"], "elsewhere")):
-        claims = Neighbour(keys, issuer=issuer, resource_server=audience).authenticate_token(token)
-        with pytest.raises(JoseError):
-            claims.validate()
-    with pytest.raises(InvalidTokenError):
-        neighbour.authenticate_token(forged)
-
-
-class Neighbour(JWTBearerTokenValidator):  # type: ignore[misc]
-    """Another service, which verifies access tokens by RFC 9068 section 4."""
-
-    def __init__(self, keys: KeySet, **options: str) -> None:
-        super().__init__(**options)
-        self.keys = keys
-
-    def get_jwks(self) -> KeySet:
-        return self.keys
+        verify(f"{token.rpartition('.')[0]}.{other.rpartition('.')[2]}")
 
 
 # What is refused
