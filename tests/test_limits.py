@@ -17,22 +17,17 @@ from referral.contract.access import Limit, declaration_of
 from referral.limits import client_address
 from referral.metrics import Metrics
 from tests.conftest import MakeClient, MakeConfig
+from tests.support.networks import BEHIND_PROXY, of
 from tests.support.people import Person
 from tests.support.servers import RedisServer
 
 ON = {"limits_enabled": "true"}
-# The proxy that the test client's own address is.
-BEHIND_PROXY = {**ON, "server_trusted_proxies": "127.0.0.0/8"}
+LIMITED = {**ON, **BEHIND_PROXY}
 
 
 @pytest.fixture
 def engine() -> str:
     return "sqlite"
-
-
-def of(address: str) -> dict[str, str]:
-    """As a proxy passes on a request of this address."""
-    return {"X-Forwarded-For": address}
 
 
 def test_every_route_is_limited_or_named_exempt(make_config: MakeConfig) -> None:
@@ -121,7 +116,7 @@ async def test_addresses_that_do_not_exist_are_counted_too(make_client: MakeClie
 
 
 async def test_guessing_a_password_locks_the_guesser_out_and_not_the_owner(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="3/minute")
+    client = await make_client(**LIMITED, limits_login_by_account="3/minute")
     alice = await Person.register(client, "alice")
 
     async def sign_in(address: str, password: str, name: str = "ALICE") -> int:
@@ -179,7 +174,7 @@ async def test_whoever_holds_a_token_cannot_guess_the_password_by_it(make_client
 
 
 async def test_passwords_tried_for_many_accounts_are_counted_by_address(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_address="3/minute")
+    client = await make_client(**LIMITED, limits_login_by_address="3/minute")
 
     async def sign_in(name: str, address: str) -> int:
         form = {"grant_type": "password", "username": name, "password": "password"}
@@ -190,7 +185,7 @@ async def test_passwords_tried_for_many_accounts_are_counted_by_address(make_cli
 
 
 async def test_registrations_are_counted_by_address(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_registration_by_address="2/hour")
+    client = await make_client(**LIMITED, limits_registration_by_address="2/hour")
 
     async def register(name: str, address: str) -> int:
         body = {"email": f"{name}@example.com", "password": "a long password"}
@@ -201,7 +196,7 @@ async def test_registrations_are_counted_by_address(make_client: MakeClient) -> 
 
 
 async def test_registrations_are_counted_by_referral_code_from_whatever_address(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_registration_by_code="2/hour")
+    client = await make_client(**LIMITED, limits_registration_by_code="2/hour")
     alice = await Person.register(client, "alice")
     code = await alice.make_code()
 
@@ -214,7 +209,7 @@ async def test_registrations_are_counted_by_referral_code_from_whatever_address(
 
 
 async def test_mail_is_counted_by_the_account_it_goes_to(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_mail_by_account="3/hour", limits_reset_by_account="2/15 minutes")
+    client = await make_client(**LIMITED, limits_mail_by_account="3/hour", limits_reset_by_account="2/15 minutes")
     nobody = Person(client, "")
 
     async def reset(email: str, number: int) -> int:
@@ -317,7 +312,7 @@ async def test_a_flood_from_many_networks_pushes_no_count_of_an_account_out(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limits, "WINDOWS", 20)
-    client = await make_client(**BEHIND_PROXY, limits_reset_by_account="1/15 minutes")
+    client = await make_client(**LIMITED, limits_reset_by_account="1/15 minutes")
     nobody = Person(client, "")
     reset = {"email": "alice@example.com"}
     assert [(await nobody.post("/auth/password/reset", reset)).status for _ in range(2)] == [202, 429]

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from referral.contract.paging import encode_cursor
 from tests.conftest import Client
+from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, Answer, Person
 
 Document = dict[str, Any]
@@ -85,12 +86,6 @@ def resolved(document: Document, schema: Document) -> Document:
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return schema
-
-
-def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            yield method.upper(), path, operation
 
 
 def bodies(document: Document, media: dict[str, Any], member: str, value: Any) -> Iterator[dict[str, Any]]:
@@ -180,7 +175,6 @@ async def test_what_a_query_may_just_hold_is_taken_and_what_it_may_not_is_refuse
 async def test_every_text_that_a_client_sends_has_a_limit(client: Client) -> None:
     """Or a reason to have none: members that OAuth has its own words for, which any text may be, and times."""
     document = await (await client.get("/openapi.json")).json()
-    oauth = {f"{API}/auth/token", f"{API}/auth/revoke"}
     unlimited = set()
     for _, path, operation in operations(document):
         sent = {parameter["name"]: parameter["schema"] for parameter in operation.get("parameters", ())}
@@ -189,6 +183,6 @@ async def test_every_text_that_a_client_sends_has_a_limit(client: Client) -> Non
         for name, described in sent.items():
             schema = resolved(document, described)
             has_one = {"minLength", "maxLength"} <= schema.keys() or schema.get("format") in ("date-time", "uuid")
-            if "string" in schema["type"] and path not in oauth and not has_one:
+            if "string" in schema["type"] and path not in OAUTH and not has_one:
                 unlimited.add((path, name))
     assert unlimited == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from referral.app import create_app
 from referral.contract.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE
 from tests.conftest import Client, MakeClient, MakeConfig
+from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, PASSWORD, Answer, Person, read_mails, token_in
 
 Document = dict[str, Any]
@@ -37,17 +38,6 @@ def app(make_config: MakeConfig) -> web.Application:
 @pytest.fixture
 def document(app: web.Application, make_config: MakeConfig) -> Document:
     return build_openapi(app, make_config())
-
-
-def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(METHOD, path, operation) of everything documented."""
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            yield method.upper(), path, operation
-
-
-# RFC 6749 and 7009 prescribe the shape of these calls' errors.
-OAUTH_PATHS = (f"{API}/auth/token", f"{API}/auth/revoke")
 
 
 def problems_of(operation: dict[str, Any]) -> set[str]:
@@ -177,7 +167,7 @@ def test_every_operation_can_fail_as_the_catalogue_says(document: Document) -> N
     for method, path, operation in operations(document):
         documented = problems_of(operation)
         assert documented <= CATALOGUE.keys(), (method, path)
-        is_oauth = path in OAUTH_PATHS
+        is_oauth = path in OAUTH
         assert ("internal-error" in documented) != is_oauth, (method, path)
         assert bool(documented) != is_oauth, (method, path)
         for response in operation["responses"].values():
@@ -192,7 +182,7 @@ def test_every_operation_can_fail_as_the_catalogue_says(document: Document) -> N
 
 
 def test_the_oauth_operations_fail_in_the_shape_of_rfc_6749_whatever_the_reason(document: Document) -> None:
-    for path in OAUTH_PATHS:
+    for path in OAUTH:
         operation = document["paths"][path]["post"]
         failures = {status: found for status, found in operation["responses"].items() if status[0] in "45"}
         assert failures.keys() >= {"400", "408", "413", "415", "429", "500", "503"}

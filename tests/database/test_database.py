@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -32,6 +31,7 @@ from referral.database.statements import Statement, load_statements
 from referral.ids import new_id
 from referral.queries import audit, codes, locks, one_time_tokens, outbox, sessions, users
 from referral.texts import email_key, key_of
+from tests.support.confined import full_disk
 from tests.support.rows import user
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -583,17 +583,6 @@ async def test_readers_cannot_write(lite: SQLiteDatabase) -> None:
     with pytest.raises(DatabaseUnavailable, match="readonly"):
         async with lite.reader() as conn:
             await users.insert_user(conn, user("alice"))
-
-
-@contextmanager
-def full_disk(file: Path) -> Iterator[Callable[[], None]]:
-    """From the call on until the block ends, SQLite's log cannot grow: what fails is a commit itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    size = Path(f"{file}-wal").stat().st_size
-    try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def insert_and_fill(database: SQLiteDatabase, name: str, fill: Callable[[], None]) -> None:

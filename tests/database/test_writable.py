@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pytest
 from referral.database import DATABASE, DatabaseUnavailable, sqlite_path
 from tests.conftest import MakeClient
 from tests.support.commands import ENVIRON, refusal, run_command
-from tests.support.confined import bound_by_permissions
+from tests.support.confined import bound_by_permissions, full_disk
 from tests.support.people import Person
 from tests.support.rows import everything, sql
 from tests.support.servers import PostgresServer
@@ -83,7 +81,8 @@ class TestSQLite:
     ) -> None:
         client = await make_client()
         alice = await Person.register(client, "alice")
-        with _no_more_room(sqlite_path(database_url)):
+        with full_disk(sqlite_path(database_url)) as fill:
+            fill()
             assert (await alice.post("/codes", {"ttl_days": 1})).problem == "unavailable"
             for _ in range(2):
                 assert await ready(alice) == UNREADY
@@ -111,17 +110,6 @@ class TestSQLite:
             else "attempt to write a readonly database"
         )
         assert line.startswith(f"{path}: {expected}")
-
-
-@contextmanager
-def _no_more_room(file: Path) -> Iterator[None]:
-    """SQLite's log cannot grow during the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (Path(f"{file}-wal").stat().st_size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class TestPostgres:

@@ -14,17 +14,12 @@ import pytest
 from referral.contract.problems import CATALOGUE
 from referral.handlers.service import ASSETS, _whole
 from tests.conftest import Client
+from tests.support.endpoints import PAGES
 from tests.support.people import PASSWORD, Person, read_mails, token_in
 
 NEW_PASSWORD = "a password chosen on the page"
-PAGES = (
-    "/docs",
-    "/redoc",
-    "/problems/not-found",
-    "/account/verify?token=x",
-    "/account/reset?token=x",
-    "/account/disown?token=x",
-)
+MAILED = tuple(f"{path}?token=x" for path in PAGES)
+EVERY_PAGE = ("/docs", "/redoc", "/problems/not-found", *MAILED)
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -86,7 +81,7 @@ async def submit(client: Client, path: str, form: dict[str, str]) -> tuple[int, 
         return response.status, Page(await response.text())
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", EVERY_PAGE)
 async def test_pages_let_nothing_in_but_what_this_service_serves(client: Client, path: str) -> None:
     async with client.get(path) as response:
         policy = dict(part.strip().partition(" ")[::2] for part in response.headers["Content-Security-Policy"].split(";"))
@@ -108,7 +103,7 @@ async def test_pages_let_nothing_in_but_what_this_service_serves(client: Client,
 
 
 async def test_pages_of_mailed_links_have_no_script_and_post_to_this_service_only(client: Client) -> None:
-    for path in ("/account/verify?token=x", "/account/reset?token=x", "/account/disown?token=x"):
+    for path in MAILED:
         async with client.get(path) as response:
             policy = response.headers["Content-Security-Policy"]
         assert "script-src" not in policy
@@ -217,7 +212,7 @@ async def test_the_reset_page_sets_a_password_once_and_by_its_button_only(
     assert (await alice.sign_in(NEW_PASSWORD)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/account/verify", "/account/reset", "/account/disown"])
+@pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("form", [{}, {"token": ""}, {"token": "no such token"}, {"token": "x" * 5_000}])
 async def test_forms_without_a_good_token_are_refused_on_a_page(client: Client, path: str, form: dict[str, str]) -> None:
     status, page = await submit(client, path, {**form, "new_password": NEW_PASSWORD})

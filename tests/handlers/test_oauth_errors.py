@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -17,13 +16,15 @@ from referral.contract.problems import CATALOGUE, Problem
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.handlers import tokens
 from tests.conftest import Client, MakeClient, MakeConfig
-from tests.support.people import API, PASSWORD, Answer, Person
+from tests.support.endpoints import OAUTH
+from tests.support.people import PASSWORD, Person
+from tests.support.wire import raw
 
-OAUTH = ("/auth/token", "/auth/revoke")
 FORM = "application/x-www-form-urlencoded"
+TOKEN, REVOKE = OAUTH
 BODIES = {
-    "/auth/token": {"grant_type": "password", "username": "alice", "password": PASSWORD},
-    "/auth/revoke": {"token": "a token of nobody"},
+    TOKEN: {"grant_type": "password", "username": "alice", "password": PASSWORD},
+    REVOKE: {"token": "a token of nobody"},
 }
 
 
@@ -33,23 +34,9 @@ def engine() -> str:
     return "sqlite"
 
 
-async def wire(client: Client, head: str, body: bytes = b"") -> Answer:
-    """Send a request as it stands, and read the first answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    try:
-        writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
-        async with asyncio.timeout(10):
-            line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
-            sent = await reader.readexactly(int(headers["Content-Length"]))
-    finally:
-        writer.close()
-    return Answer(int(line.split()[1]), headers, json.loads(sent))
-
-
 def test_the_oauth_endpoints_are_declared_and_nothing_else_is(make_config: MakeConfig) -> None:
     routes = create_app(make_config()).router.routes()
-    assert paths_of(Errors.OAUTH, routes) == {f"{API}{path}" for path in OAUTH}
+    assert paths_of(Errors.OAUTH, routes) == set(OAUTH)
 
 
 def test_every_problem_has_a_word_and_keeps_its_status_and_headers() -> None:
@@ -83,8 +70,8 @@ async def test_too_many_requests(make_client: MakeClient, path: str) -> None:
 @pytest.mark.parametrize("limit", ["login_by_address", "login_by_account"])
 async def test_too_many_sign_ins(make_client: MakeClient, limit: str) -> None:
     client = await make_client(limits_enabled="true", **{f"limits_{limit}": "1/minute"})
-    wrong = {**BODIES["/auth/token"], "password": "a guess"}
-    answers = [await Person(client, "").call("POST", "/auth/token", data=wrong) for _ in range(2)]
+    wrong = {**BODIES[TOKEN], "password": "a guess"}
+    answers = [await Person(client, "").call("POST", TOKEN, data=wrong) for _ in range(2)]
     assert [(answer.status, answer.oauth_error) for answer in answers] == [
         (400, "invalid_grant"),
         (429, "temporarily_unavailable"),
@@ -94,12 +81,11 @@ async def test_too_many_sign_ins(make_client: MakeClient, limit: str) -> None:
 
 @pytest.mark.parametrize("path", OAUTH)
 async def test_a_body_that_is_too_large(client: Client, path: str) -> None:
-    head = f"POST {API}{path} HTTP/1.1\nHost: x\nContent-Type: {FORM}"
-    declared = await wire(client, f"{head}\nContent-Length: 70000", b"a" * 70_000)
-    chunked = await wire(
-        client, f"{head}\nTransfer-Encoding: chunked", b"fff0\r\n" + b"a" * 65_520 + b"\r\n20\r\n" + b"a" * 32
-    )
-    for answer in (declared, chunked):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+    declared = "Content-Length: 70000\r\n\r\n" + "a" * 70_000
+    chunked = "Transfer-Encoding: chunked\r\n\r\nfff0\r\n" + "a" * 65_520 + "\r\n20\r\n" + "a" * 32
+    for rest in (declared, chunked):
+        answer = await raw(client, head + rest)
         assert (answer.status, answer.oauth_error) == (413, "invalid_request")
         assert answer.headers["Connection"] == "close"
 
@@ -107,9 +93,9 @@ async def test_a_body_that_is_too_large(client: Client, path: str) -> None:
 @pytest.mark.parametrize("path", OAUTH)
 async def test_a_body_that_does_not_arrive_or_breaks_off(client: Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("referral.web.bodies.BODY_TIMEOUT", 0.2)
-    head = f"POST {API}{path} HTTP/1.1\nHost: x\nContent-Type: {FORM}"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
     for framing in ("Content-Length: 100", "Transfer-Encoding: chunked"):
-        answer = await wire(client, f"{head}\n{framing}", b"5\r\ntoken")
+        answer = await raw(client, f"{head}{framing}\r\n\r\n5\r\ntoken")
         assert (answer.status, answer.oauth_error) == (408, "temporarily_unavailable"), framing
         assert answer.headers["Connection"] == "close"
 
@@ -124,11 +110,11 @@ async def test_what_the_service_does_not_take(client: Client, path: str) -> None
     assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (405, "application/json")
     # Another writing of the same path.
     encoded = path.replace("auth", "%61uth")
-    answer = await wire(client, f"GET {API}{encoded} HTTP/1.1\nHost: x\nConnection: close")
+    answer = await raw(client, f"GET {encoded} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (answer.status, answer.oauth_error) == (405, "invalid_request")
-    post = f"POST {API}{path} HTTP/1.1\nContent-Type: {FORM}\nContent-Length: 0"
-    assert (await wire(client, f"{post}\nHost: a/b")).oauth_error == "invalid_request"
-    answer = await wire(client, f"{post}\nHost: x\nExpect: miracles")
+    post = f"POST {path} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: 0\r\n"
+    assert (await raw(client, f"{post}Host: a/b\r\n\r\n")).oauth_error == "invalid_request"
+    answer = await raw(client, f"{post}Host: x\r\nExpect: miracles\r\n\r\n")
     assert (answer.status, answer.oauth_error) == (417, "invalid_request")
     answer = await nobody.call("POST", path, data=b"\x1f\x8b", headers={"Content-Type": FORM, "Content-Encoding": "gzip"})
     assert (answer.status, answer.oauth_error) == (415, "invalid_request")
@@ -136,7 +122,7 @@ async def test_what_the_service_does_not_take(client: Client, path: str) -> None
 
 async def test_addresses_beside_the_oauth_endpoints_answer_problems(client: Client) -> None:
     for path in ("/auth/token/", "/auth/tokens", "/auth", "/auth/revoke/x"):
-        assert (await Person(client, "").call("POST", path, data=BODIES["/auth/token"])).problem == "not-found"
+        assert (await Person(client, "").call("POST", path, data=BODIES[TOKEN])).problem == "not-found"
 
 
 @pytest.mark.parametrize("path", OAUTH)
@@ -157,7 +143,7 @@ async def test_too_many_passwords_at_once(client: Client, monkeypatch: pytest.Mo
         raise Overloaded
 
     monkeypatch.setattr(PasswordHasher, "check", check)
-    answer = await Person(client, "").call("POST", "/auth/token", data=BODIES["/auth/token"])
+    answer = await Person(client, "").call("POST", TOKEN, data=BODIES[TOKEN])
     assert (answer.status, answer.oauth_error) == (503, "temporarily_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
 

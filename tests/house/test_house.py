@@ -20,6 +20,7 @@ from referral.config import Config
 from referral.contract.problems import BY_STATUS, CATALOGUE
 from referral.database.statements import SQL, load_statements
 from tests.conftest import Client
+from tests.support.endpoints import OAUTH, PAGES
 from tests.support.people import Answer, Person
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -372,10 +373,6 @@ def test_the_catalogue_has_error_statuses_and_whole_sentences() -> None:
         assert kind.explanation.endswith(".")
 
 
-# RFC 6749 and 7009 prescribe the shape of these calls' errors.
-OAUTH = {"/api/v1/auth/token", "/api/v1/auth/revoke"}
-# Forms in a browser are answered with pages.
-PAGES = {"/account/verify", "/account/reset", "/account/disown"}
 BODIES: list[dict[str, Any]] = [
     {},
     {"data": b"{", "headers": {"Content-Type": "application/json"}},

@@ -13,11 +13,12 @@ import pytest
 
 from referral import limits as rate_limits
 from tests.conftest import MakeClient
+from tests.support.networks import BEHIND_PROXY, of
 from tests.support.people import PASSWORD, Person, read_mails
 
-BEHIND_PROXY = {
+LIMITED = {
+    **BEHIND_PROXY,
     "limits_enabled": "true",
-    "server_trusted_proxies": "127.0.0.0/8",
     "limits_mail_by_account": "3/hour",
     "limits_reset_by_account": "2/15 minutes",
 }
@@ -29,14 +30,10 @@ def engine() -> str:
     return "sqlite"
 
 
-def of(network: int) -> dict[str, str]:
-    return {"X-Forwarded-For": f"198.51.100.{network}"}
-
-
 async def test_accounts_that_come_and_go_mail_an_address_no_more_than_one_that_stays(
     make_client: MakeClient, mail_folder: Path, eventually: Callable[..., Any]
 ) -> None:
-    client = await make_client(**BEHIND_PROXY)
+    client = await make_client(**LIMITED)
     asked: Counter[str] = Counter()
     for network in range(8):
         body = {"email": VICTIM if network % 2 else VICTIM.lower(), "password": PASSWORD}
@@ -62,7 +59,7 @@ async def test_strangers_who_ask_for_resets_lock_the_owner_out_for_a_quarter_of_
 ) -> None:
     passed = [0.0]
     monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: time.time() + passed[0]))
-    client = await make_client(**BEHIND_PROXY)
+    client = await make_client(**LIMITED)
     alice = await Person.register(client, "alice")
     nobody = Person(client, "")
 
@@ -80,7 +77,7 @@ async def test_strangers_who_ask_for_resets_lock_the_owner_out_for_a_quarter_of_
 async def test_registrations_that_fail_use_up_nobodys_verification(
     make_client: MakeClient, mail_folder: Path, eventually: Callable[..., Any]
 ) -> None:
-    client = await make_client(**BEHIND_PROXY)
+    client = await make_client(**LIMITED)
     await Person.register(client, "alice")
     nobody = Person(client, "")
     for network in range(5):
@@ -92,7 +89,7 @@ async def test_registrations_that_fail_use_up_nobodys_verification(
 
 
 async def test_strangers_who_want_an_address_keep_nobody_from_it_for_long(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY)
+    client = await make_client(**LIMITED)
     alice, mallory = await Person.register(client, "alice"), await Person.register(client, "mallory")
     body = {"email": "new@example.org", "current_password": PASSWORD}
     assert [(await mallory.post("/auth/email/change", body)).status for _ in range(3)] == [202, 202, 429]

@@ -11,10 +11,10 @@ import pytest
 
 from referral.auth.passwords import PASSWORDS
 from tests.conftest import Client, MakeClient
+from tests.support.networks import BEHIND_PROXY, of
 from tests.support.people import PASSWORD, Person
 
-# The proxy that the test client's own address is, so that a test can come from many networks.
-BEHIND_PROXY = {"limits_enabled": "true", "server_trusted_proxies": "127.0.0.0/8", "limits_login_by_address": "1000/minute"}
+LIMITED = {**BEHIND_PROXY, "limits_enabled": "true", "limits_login_by_address": "1000/minute"}
 WRONG = "a wrong pass phrase"
 
 
@@ -23,18 +23,13 @@ def engine() -> str:
     return "sqlite"
 
 
-def of(network: int) -> dict[str, str]:
-    """As a proxy passes on a request of this network."""
-    return {"X-Forwarded-For": f"198.51.100.{network}"}
-
-
 async def sign_in(client: Client, password: str, network: int = 1, name: str = "alice") -> int:
     form = {"grant_type": "password", "username": name, "password": password}
     return (await Person(client, "").call("POST", "/auth/token", data=form, headers=of(network))).status
 
 
 async def test_right_passwords_are_never_too_many(make_client: MakeClient, cache_url: str) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="3/15 minutes", cache_url=cache_url)
+    client = await make_client(**LIMITED, limits_login_by_account="3/15 minutes", cache_url=cache_url)
     alice = await Person.register(client, "alice")
     assert {await sign_in(client, PASSWORD) for _ in range(12)} == {200}
     assert set(await asyncio.gather(*(sign_in(client, PASSWORD) for _ in range(32)))) == {200}
@@ -46,7 +41,7 @@ async def test_right_passwords_are_never_too_many(make_client: MakeClient, cache
 
 
 async def test_wrong_passwords_at_once_are_no_more_than_one_after_the_other(make_client: MakeClient, cache_url: str) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="5/15 minutes", cache_url=cache_url)
+    client = await make_client(**LIMITED, limits_login_by_account="5/15 minutes", cache_url=cache_url)
     await Person.register(client, "alice")
     for name in ("alice", "nobody-of-this-name"):
         statuses = await asyncio.gather(*(sign_in(client, WRONG, name=name) for _ in range(32)))
@@ -56,7 +51,7 @@ async def test_wrong_passwords_at_once_are_no_more_than_one_after_the_other(make
 async def test_a_stolen_token_helps_to_no_more_guesses_from_many_networks_than_from_one(
     make_client: MakeClient, cache_url: str
 ) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="4/15 minutes", cache_url=cache_url)
+    client = await make_client(**LIMITED, limits_login_by_account="4/15 minutes", cache_url=cache_url)
     alice = await Person.register(client, "alice")
     change = {"current_password": WRONG, "new_password": "another long pass phrase"}
     guesses: list[Callable[[int], Any]] = [
@@ -73,7 +68,7 @@ async def test_a_stolen_token_helps_to_no_more_guesses_from_many_networks_than_f
 
 
 async def test_right_passwords_of_somebody_signed_in_are_not_counted(make_client: MakeClient) -> None:
-    client = await make_client(**BEHIND_PROXY, limits_login_by_account="2/15 minutes")
+    client = await make_client(**LIMITED, limits_login_by_account="2/15 minutes")
     alice = await Person.register(client, "alice")
     words = [PASSWORD, "another long pass phrase"]
     for number in range(6):
@@ -83,7 +78,7 @@ async def test_right_passwords_of_somebody_signed_in_are_not_counted(make_client
 
 async def test_only_registrations_that_succeed_use_up_what_a_code_may_have(make_client: MakeClient, cache_url: str) -> None:
     limits = {"limits_registration_by_code": "2/hour", "limits_registration_by_address": "1000/hour"}
-    client = await make_client(**BEHIND_PROXY, **limits, cache_url=cache_url)
+    client = await make_client(**LIMITED, **limits, cache_url=cache_url)
     alice = await Person.register(client, "alice")
     code = await alice.make_code()
 

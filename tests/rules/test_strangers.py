@@ -15,23 +15,23 @@ from referral.limits import network_of
 from referral.rules import work
 from referral.rules.strangers import HOUR, MOST_EVENTS, StrangersEvents
 from tests.conftest import Client, MakeClient
+from tests.support.networks import BEHIND_PROXY, of
 from tests.support.people import Answer, Person
 from tests.support.rows import count, sql
 
 Eventually = Callable[..., Awaitable[Any]]
 
-BEHIND_PROXY = {"server_trusted_proxies": "127.0.0.0/8"}
 LEFT_OUT = "events-left-out"
 
 
 async def ask_for_reset(client: Client, number: int, address: str) -> None:
-    body, headers = {"email": f"somebody{number}@example.com"}, {"X-Forwarded-For": address}
+    body, headers = {"email": f"somebody{number}@example.com"}, of(address)
     assert (await Person(client, "").post("/auth/password/reset", body, headers=headers)).status == 202
 
 
 async def sign_in(client: Client, name: str, address: str = "192.0.2.1") -> Answer:
     form = {"grant_type": "password", "username": name, "password": "a wrong one"}
-    return await Person(client, "").call("POST", "/auth/token", data=form, headers={"X-Forwarded-For": address})
+    return await Person(client, "").call("POST", "/auth/token", data=form, headers=of(address))
 
 
 async def left_out(url: str) -> list[tuple[str | None, str | None, int]]:

@@ -1,4 +1,4 @@
-"""What a child process is confined to, given as `preexec_fn`: the permissions of its files, a full disk."""
+"""What processes are confined to: the permissions of their files, a full disk. Children are, by `preexec_fn`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # linux/prctl.h, linux/securebits.h, linux/capability.h
 PR_SET_SECUREBITS = 28
@@ -31,3 +33,14 @@ def files_limited_to(size: int) -> Callable[[], None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return limit
+
+
+@contextmanager
+def full_disk(file: Path) -> Iterator[Callable[[], None]]:
+    """From the call on until the block ends, the log of this SQLite file cannot grow: what fails is a commit itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = Path(f"{file}-wal").stat().st_size
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

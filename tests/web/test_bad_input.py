@@ -19,8 +19,10 @@ from referral.app import create_app
 from referral.metrics import METRICS
 from referral.web.bodies import _load_kept
 from tests.conftest import Client, MakeConfig
-from tests.support.people import API, PASSWORD, Answer, Person
+from tests.support.endpoints import OAUTH, PAGES
+from tests.support.people import API, PASSWORD, Person
 from tests.support.rows import everything, outbox_is_empty
+from tests.support.wire import raw
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -244,9 +246,9 @@ async def test_a_wrong_query_is_refused_at_its_pointer(alice: Person) -> None:
     emails = ["", "x", "a\0@example.com", "a@example\0.com", "\u202e@example.com", LONG[:4_000] + "@example.com"]
     for email in emails:
         assert (await alice.get("/codes/by-email", params={"email": email})).pointers == ["/email"]
-    for raw in ("email=%FF", "email=%00", "email=%ZZ", "email", "%00=x"):
-        answer = await alice.get(f"/codes/by-email?{raw}")
-        assert (answer.status, answer.problem) == (422, "validation-error"), raw
+    for query in ("email=%FF", "email=%00", "email=%ZZ", "email", "%00=x"):
+        answer = await alice.get(f"/codes/by-email?{query}")
+        assert (answer.status, answer.problem) == (422, "validation-error"), query
 
 
 async def test_a_cursor_of_another_list_is_harmless(alice: Person) -> None:
@@ -360,13 +362,13 @@ async def test_a_null_byte_is_harmless_wherever_it_may_stand(alice: Person) -> N
     ):
         assert (await nobody.post(path, body)).problem == "token-invalid"
     assert (await alice.delete("/users/me", {"password": PASSWORD + "\0"})).problem == "wrong-password"
-    for path in ("/account/verify", "/account/reset", "/account/disown"):
+    for path in PAGES:
         assert (await nobody.get(f"{path}?token=%00")).status == 200
         assert (await nobody.post(path, data={"token": "\0", "new_password": PASSWORD})).status == 422
 
 
 async def test_a_form_of_a_page_that_is_none_is_a_problem(alice: Person) -> None:
-    for path in ("/account/verify", "/account/reset", "/account/disown"):
+    for path in PAGES:
         for body in (b"token=\xff", b"token=%FF", b"token=%ED%A0%80", b"&".join(b"a=b" for _ in range(100))):
             answer = await alice.post(path, data=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
             assert (answer.status, answer.problem) == (400, "bad-request"), body[:30]
@@ -385,10 +387,10 @@ async def test_addresses_that_lead_nowhere_are_not_found(alice: Person) -> None:
         *("/problems/%00", "/problems/nothing"),
     ):
         for url in (f"{API}{path}", path):
-            answer = await raw(alice, f"GET {url} HTTP/1.1\r\nHost: x\r\n{authorization(alice)}\r\n")
+            answer = await raw(alice.client, f"GET {url} HTTP/1.1\r\nHost: x\r\n{authorization(alice)}\r\n")
             assert (answer.status, answer.problem) == (404, "not-found"), url
     for path in ("/assets/..%2f..%2fconfig.toml", "/assets/%2e%2e/%2e%2e/config.toml", "/assets/%00"):
-        answer = await raw(alice, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await raw(alice.client, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (answer.status, answer.problem) == (404, "not-found"), path
 
 
@@ -412,26 +414,6 @@ async def test_a_wrong_method_is_told_the_right_ones(alice: Person) -> None:
 # On the wire
 
 
-async def raw(person: Person, request: str | bytes, *, closes: bool = False) -> Answer:
-    """Send bytes as they are and read the first answer; `closes` says that it must be the connection's last."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", person.client.port)
-    try:
-        writer.write(request if isinstance(request, bytes) else request.encode())
-        async with asyncio.timeout(10):
-            status = int((await reader.readline()).split()[1])
-            headers = {}
-            while (line := (await reader.readline()).decode().strip()) != "":
-                name, _, value = line.partition(": ")
-                headers[name] = value
-            body = await reader.readexactly(int(headers["Content-Length"]))
-            if closes:
-                assert headers["Connection"] == "close"
-                assert await reader.read() == b""
-        return Answer(status, headers, orjson.loads(body) if "json" in headers.get("Content-Type", "") else body)
-    finally:
-        writer.close()
-
-
 def authorization(person: Person) -> str:
     return f"Authorization: Bearer {person.tokens['access_token']}\r\n"
 
@@ -452,13 +434,13 @@ async def test_headers_of_any_bytes_are_harmless(alice: Person) -> None:
         "Bearer ключ".encode(),
     ):
         request = b"GET /api/v1/users/me HTTP/1.1\r\nHost: x\r\nAuthorization: " + header + b"\r\n\r\n"
-        answer = await raw(alice, request)
+        answer = await raw(alice.client, request)
         assert (answer.status, answer.problem) == (401, "unauthorized"), header
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     for name in (b"X-Request-ID", b"Accept-Language", b"Cookie", b"Accept"):
         for value in (b"\xff\xfe", b"a" * 200, b"; q=x,,;=;", b"<script>"):
             request = b"GET /api/v1/users/me HTTP/1.1\r\nHost: x\r\n" + name + b": " + value + b"\r\n"
-            answer = await raw(alice, request + authorization(alice).encode() + b"\r\n")
+            answer = await raw(alice.client, request + authorization(alice).encode() + b"\r\n")
             assert answer.status == 200, (name, value)
             assert answer.headers["X-Request-ID"].isascii()
             assert answer.headers["X-Request-ID"] not in ("a" * 200, "<script>")
@@ -468,9 +450,9 @@ async def test_headers_of_any_bytes_are_harmless(alice: Person) -> None:
 
 async def test_an_expectation_that_cannot_be_met_is_a_problem(alice: Person) -> None:
     for path in ("/auth/register", "/users/me/referrer"):
-        answer = await raw(alice, post(path, "Expect: the-unexpected\r\n") + "{}", closes=True)
+        answer = await raw(alice.client, post(path, "Expect: the-unexpected\r\n") + "{}", closes=True)
         assert (answer.status, answer.problem) == (417, "expectation-failed")
-    nowhere = await raw(alice, f"GET {API}/nowhere HTTP/1.1\r\nHost: x\r\nExpect: the-unexpected\r\n\r\n")
+    nowhere = await raw(alice.client, f"GET {API}/nowhere HTTP/1.1\r\nHost: x\r\nExpect: the-unexpected\r\n\r\n")
     assert nowhere.status == 417
     reader, writer = await asyncio.open_connection("127.0.0.1", alice.client.port)
     writer.write(post("/auth/register", "Expect: 100-continue\r\n").encode())
@@ -507,13 +489,13 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("short_patience")
 async def test_a_body_that_stalls_half_way_is_cut(alice: Person) -> None:
     for path in ("/auth/register", "/auth/token", "/auth/revoke", "/users/me/referrer"):
-        answer = await raw(alice, post(path, authorization(alice), length=100) + '{"email": "new@exa')
-        is_oauth = path in ("/auth/token", "/auth/revoke")
+        answer = await raw(alice.client, post(path, authorization(alice), length=100) + '{"email": "new@exa')
+        is_oauth = f"{API}{path}" in OAUTH
         name = answer.oauth_error if is_oauth else answer.problem
         assert (answer.status, name) == (408, "temporarily_unavailable" if is_oauth else "request-timeout"), path
         assert answer.headers["Connection"] == "close"
     chunked = post("/auth/register").replace("Content-Length: 2", "Transfer-Encoding: chunked")
-    assert (await raw(alice, chunked + '5\r\n{"ema')).problem == "request-timeout"
+    assert (await raw(alice.client, chunked + '5\r\n{"ema')).problem == "request-timeout"
 
 
 async def test_a_client_that_hangs_up_half_way_leaves_nothing(alice: Person, client: Client, eventually: Eventually) -> None:
