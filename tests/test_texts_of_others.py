@@ -95,6 +95,5 @@ def test_no_message_and_no_traceback_keeps_an_address() -> None:
         )
     for formatter in (TextFormatter(), JsonFormatter()):
         line = formatter.format(record)
-        assert "Redis said -ERR" not in line or "[address]" in line
         assert line.count("[address]") >= 3
-        assert "alice" not in line.replace("test_no_message", "")
+        assert "alice" not in line

@@ -40,8 +40,11 @@ async def is_refused(database: Database, *secrets: str) -> bool:
     try:
         await start(database, *secrets)
     except ConfigError as error:
-        return re.fullmatch(REFUSED.format("secret", "the settings"), str(error)) is not None
-    return False
+        line = str(error)
+    else:
+        return False
+    assert re.fullmatch(REFUSED.format("secret", "the settings"), line)
+    return True
 
 
 async def test_a_database_belongs_to_the_first_key_and_to_what_it_is_rotated_to(database: Database) -> None:

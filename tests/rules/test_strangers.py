@@ -98,7 +98,7 @@ async def test_failed_sign_ins_are_bounded_by_account_and_by_network_and_cost_th
     assert await count(database_url, "audit_events", "event = 'password-change-refused'") == 8
 
 
-async def test_an_erasure_takes_the_count_of_what_was_left_out_along(
+async def test_an_erasure_takes_the_addresses_and_leaves_the_count_of_what_was_left_out(
     make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "MOST_EVENTS", 1)

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -20,6 +21,8 @@ from referral.web import server
 from tests.conftest import MakeConfig
 from tests.support.servers import free_port
 from tests.support.service import is_ready, run_py, started
+
+Eventually = Callable[..., Awaitable[Any]]
 
 # Several are more than what the system buffers for a client that reads nothing.
 BIG = b"GET /assets/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -48,54 +51,30 @@ async def runner(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setattr(server, "KEEPALIVE", 0.4)
     found = server.Runner(create_app(make_config()), shutdown_timeout=0.3)
     await found.setup()
-    await web.TCPSite(found, "127.0.0.1", 0).start()
+    listener = socket.create_server(("127.0.0.1", 0))
+    # The system takes little of an answer at a time: what nobody has read is still the service's to send.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    await web.SockSite(found, listener).start()
     yield found
     await found.cleanup()
 
 
-def connect(port: int, small: bool = True) -> socket.socket:
+def connect(port: int) -> socket.socket:
     """A connection whose client takes little at a time, and nothing unless it reads."""
     client = socket.socket()
-    if small:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.connect(("127.0.0.1", port))
     client.setblocking(False)
     return client
 
 
-async def until(check: object) -> None:
-    async with asyncio.timeout(20):
-        while not check():  # type: ignore[operator]
-            await asyncio.sleep(0.02)
-
-
-def connections(runner: server.Runner) -> int:
-    assert runner.server is not None
-    return len(runner.server.connections)
-
-
-@pytest.mark.parametrize("closing", [False, True])
-async def test_an_answer_that_nobody_reads_is_given_up(runner: server.Runner, closing: bool) -> None:
-    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
-    last = BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") if closing else BIG
-    stalled = [connect(port) for _ in range(20)]
-    for client in stalled:
-        await loop.sock_sendall(client, 4 * BIG + last)
-    await until(lambda: connections(runner) == 20)
-    await until(lambda: connections(runner) == 0)
-    for client in stalled:
-        client.close()
-
-
-async def test_whoever_reads_slowly_but_reads_gets_everything(runner: server.Runner) -> None:
-    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
-    client = connect(port)
-    await loop.sock_sendall(client, BIG)
+async def read_slowly(client: socket.socket, seconds: float) -> None:
+    """Read an answer to its end, and for so long in small pieces with pauses. Fails when it breaks off."""
+    loop = asyncio.get_running_loop()
     received, began = 0, loop.time()
     whole = 0
     head = b""
     while not whole or received < whole:
-        # Slowly at first, for several times as long as a reader may pause.
         data = await loop.sock_recv(client, 16_384)
         assert data
         received += len(data)
@@ -104,9 +83,35 @@ async def test_whoever_reads_slowly_but_reads_gets_everything(runner: server.Run
             if b"\r\n\r\n" in head:
                 start = head.partition(b"\r\n\r\n")[0].lower()
                 whole = len(start) + 4 + int(start.partition(b"content-length: ")[2].split()[0])
-        if loop.time() - began < 2:
+        if loop.time() - began < seconds:
             await asyncio.sleep(0.05)
     assert received == whole
+
+
+def connections(runner: server.Runner) -> int:
+    assert runner.server is not None
+    return len(runner.server.connections)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+async def test_an_answer_that_nobody_reads_is_given_up(runner: server.Runner, eventually: Eventually, closing: bool) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    last = BIG.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") if closing else BIG
+    stalled = [connect(port) for _ in range(20)]
+    for client in stalled:
+        await loop.sock_sendall(client, 4 * BIG + last)
+    await eventually(lambda: connections(runner) == 20)
+    await eventually(lambda: connections(runner) == 0)
+    for client in stalled:
+        client.close()
+
+
+async def test_whoever_reads_slowly_but_reads_gets_everything(runner: server.Runner) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    client = connect(port)
+    await loop.sock_sendall(client, BIG)
+    # For several times as long as a reader may pause.
+    await read_slowly(client, 2)
     client.close()
 
 
@@ -118,17 +123,23 @@ async def test_a_connection_on_which_nothing_is_ever_sent_is_idle(runner: server
         client.close()
 
 
-async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_that_is_not(runner: server.Runner) -> None:
+async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_that_is_not(
+    runner: server.Runner, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BREAK_OFF_TIMEOUT", 5.0)
     port, loop = runner.addresses[0][1], asyncio.get_running_loop()
-    stalled = [connect(port) for _ in range(5)]
+    stalled, reader = [connect(port) for _ in range(5)], connect(port)
     for client in stalled:
         await loop.sock_sendall(client, 5 * BIG)
-    await until(lambda: connections(runner) == 5)
+    await loop.sock_sendall(reader, BIG)
+    await eventually(lambda: connections(runner) == 6)
+    reading = asyncio.create_task(read_slowly(reader, 1))
     began = loop.time()
     await runner.cleanup()
     # Each phase has its own end: three times their sum is far less than the two minutes that clients could take before.
     assert loop.time() - began < 10
-    for client in stalled:
+    await reading
+    for client in (*stalled, reader):
         client.close()
 
 

@@ -102,15 +102,12 @@ async def test_a_client_that_sends_everything_before_it_reads_gets_its_answer(cl
 async def test_a_client_that_sends_without_end_is_cut_off(client: Client) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"GET /nope HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
-    sent = 0
     with suppress(ConnectionError):
         async with asyncio.timeout(8):
             while True:
                 writer.write(b"400\r\n" + bytes(1024) + b"\r\n")
                 await writer.drain()
-                sent += 1024
                 await asyncio.sleep(0.01)
-    assert sent < 8 * 1024 * 100
     writer.close()
 
 
