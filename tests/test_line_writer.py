@@ -246,8 +246,10 @@ for child in range(4):
     children.append(pid)
 writer.put("parent after")
 if kind == "full disk":
-    time.sleep(1)
-    assert os.fstat(int(sys.argv[1])).st_size == 100_003
+    end = time.monotonic() + 30
+    while os.fstat(int(sys.argv[1])).st_size < 100_003:
+        assert time.monotonic() < end
+        time.sleep(0.02)
     for pid in (0, *children):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
 assert writer.flush(30)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,9 @@ async def test_when_all_have_as_much_waiting_the_latest_is_refused(gate: Gate) -
     await asyncio.gather(*tasks)
 
 
-async def test_who_gives_up_takes_no_turn_and_holds_no_thread(queue: FairQueue, gate: Gate) -> None:
+async def test_who_gives_up_takes_no_turn_and_holds_no_thread(
+    queue: FairQueue, gate: Gate, eventually: Callable[..., Awaitable[Any]]
+) -> None:
     tasks = gate.start("a1", "a2", "a3", "b1", "b2", "c1")
     await settle()
     # One that is being done, one that waits, and one whose turn comes while it is given up.
@@ -103,8 +106,7 @@ async def test_who_gives_up_takes_no_turn_and_holds_no_thread(queue: FairQueue, 
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert [done[1], done[4], done[5]] == ["a2", "b2", "c1"]
     assert "b1" not in gate.began
-    while queue._free < THREADS:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: queue._free == THREADS)
     # All threads are free, and all the room is there: as much as before can be done.
     assert await asyncio.gather(*gate.start(*(f"{name}1" for name in "stuvwxyz"))) == [f"{name}1" for name in "stuvwxyz"]
 
