@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from io import BytesIO, TextIOWrapper
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-import run
 from referral.vendors.hunter import EMAIL_VERIFIER
-from tests.conftest import Client, MakeClient, MakeConfig
-from tests.support.people import PASSWORD, Person, read_mails, token_in
+from tests.conftest import Client, Command, Given, Mailed, MakeClient
+from tests.support.people import PASSWORD, Person
 from tests.support.rows import count, sql
 
-Mailed = Callable[..., Awaitable[str]]
 LIMITED = {"auth_unverified": "limited"}
 NEW_PASSWORD = "another good pass phrase"
 THIEF = "thief@example.org"
 VICTIM = "victim@example.com"
-
-
-@pytest.fixture
-def mailed(mail_folder: Path, eventually: Callable[..., Any]) -> Mailed:
-    """`await mailed(address, "new e-mail")`: the token of the next mail to it whose subject has these words."""
-    known: set[str] = set()
-
-    async def wait(address: str, subject: str = "e-mail") -> str:
-        def fresh() -> list[str]:
-            mails = [mail for mail in read_mails(mail_folder, address) if subject in mail["Subject"]]
-            return [token for token in map(token_in, mails) if token not in known]
-
-        token = (await eventually(fresh))[0]
-        known.add(token)
-        return str(token)
-
-    return wait
 
 
 async def change(person: Person, address: str) -> int:
@@ -64,7 +41,8 @@ async def erase(person: Person) -> None:
 @pytest.mark.parametrize("by", ["reset", "password", "sessions", "admin", "suspension"])
 async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for_nobody(
     client: Client,
-    make_config: MakeConfig,
+    command: Command,
+    given: Given,
     mailed: Mailed,
     monkeypatch: pytest.MonkeyPatch,
     by: str,
@@ -78,11 +56,6 @@ async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for
         asked.set()
         await answered.wait()
 
-    async def command(*line: str) -> None:
-        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(f"{NEW_PASSWORD}\n".encode())))
-        arguments = run.parser().parse_args(line)
-        await asyncio.to_thread(arguments.command, make_config(), arguments)
-
     assert client.app
     # Hunter takes its time.
     monkeypatch.setattr(client.app[EMAIL_VERIFIER], "check", check)
@@ -90,13 +63,14 @@ async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for
     await asyncio.wait_for(asked.wait(), 10)
     if by == "reset":
         await ask_for_reset(owner)
-        assert await reset(owner, await mailed(owner.email, "new password")) == 204
+        assert await reset(owner, await mailed(owner.email, "reset")) == 204
     elif by == "password":
         body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
         assert (await owner.post("/auth/password/change", body)).status == 204
     elif by == "sessions":
         await command("sessions", "end", owner.email)
     elif by == "admin":
+        given(f"{NEW_PASSWORD}\n".encode())
         await command("createsuperuser", owner.email)
     else:
         await command("users", "suspend", owner.email, "--reason", "stolen")
@@ -134,7 +108,7 @@ async def test_whoever_holds_an_address_that_is_not_theirs_keeps_its_owner_from_
     owner = Person(client, VICTIM)
     squatter = await Person.register(client, "squatter", email=VICTIM)
     await ask_for_reset(owner)
-    link = await mailed(VICTIM, "new password")
+    link = await mailed(VICTIM, "reset")
     # As often as they like.
     for number in range(2):
         if way == "erasure":
@@ -166,7 +140,7 @@ async def test_a_reset_that_waits_to_be_mailed_waits_for_the_owner_of_the_addres
     await sql(database_url, "UPDATE outbox SET next_attempt_at = 1")
     client = await make_client(**LIMITED)
     owner = Person(client, VICTIM)
-    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert await reset(owner, await mailed(VICTIM, "reset")) == 204
     assert (await Person(client, VICTIM, tokens=again.tokens).get("/users/me")).status == 401
 
 
@@ -180,7 +154,7 @@ async def test_by_whom_a_stranger_said_that_the_account_comes_is_taken_back_by_t
     await Person.register(client, "made-by-stranger", email=VICTIM, referral_code=code)
     owner = Person(client, VICTIM)
     await ask_for_reset(owner)
-    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert await reset(owner, await mailed(VICTIM, "reset")) == 204
     assert (await owner.sign_in(NEW_PASSWORD)).status == 200
     counted = unverified == "full"
     assert (await stranger.me())["referral_count"] == counted
@@ -189,7 +163,7 @@ async def test_by_whom_a_stranger_said_that_the_account_comes_is_taken_back_by_t
     assert answer.status == (409 if counted else 201)
     # The address is verified now: a later reset takes nothing back.
     await ask_for_reset(owner)
-    assert await reset(owner, await mailed(VICTIM, "new password")) == 204
+    assert await reset(owner, await mailed(VICTIM, "reset")) == 204
     assert (await friend.me())["referral_count"] == (not counted)
 
 
@@ -217,9 +191,10 @@ async def test_whoever_comes_back_to_an_address_of_their_own_still_counts(
     referrer = await Person.register(client, "referrer")
     alice = await Person.register(client, "alice", referral_code=await referrer.make_code())
     former = alice.email
+    assert await mailed(former)
     for address in ("alice@example.org", former):
         assert await change(alice, address) == 202
-        assert await confirm(alice, await mailed(address, "new e-mail")) == 204
+        assert await confirm(alice, await mailed(address)) == 204
     assert (await alice.me())["email"] == former
     assert (await referrer.me())["referral_count"] == 1
     await erase(alice)
