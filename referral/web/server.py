@@ -14,8 +14,8 @@ from termios import TIOCOUTQ
 from typing import Any
 
 from aiohttp import ClientConnectionResetError, web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidURLError
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL, PublicURL
@@ -86,6 +86,8 @@ class Connection(RequestHandler):
         if self._gone is not None:
             return
         super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._give_up_parsing()
         # If the handler still waits for a request although data has come, that was part of a head.
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None:
@@ -93,6 +95,23 @@ class Connection(RequestHandler):
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _give_up_parsing(self) -> None:
+        """Whatever follows what the parser refused is thrown away. Parsed, each part would be refused again.
+
+        The refusal quotes what was sent, some times over, and hangs in a circle with its traceback until the next collection
+        of garbage, which comes seldom. Nothing is left of it but its reason.
+        """
+        self._gone = asyncio.Event()
+        refusal, payload = self._messages.pop()
+        assert isinstance(refusal, _ErrInfo)
+        reason = refusal.message
+        if isinstance(refusal.exc, InvalidURLError):
+            reason = "Invalid address"
+        # Further lines repeat what was sent.
+        reason = reason.strip().partition("\n")[0].partition(":")[0].rstrip(".")
+        refusal.exc.__traceback__ = refusal.exc.__context__ = refusal.exc.__cause__ = None
+        self._messages.append((_ErrInfo(400, BadHttpMessage(reason), reason), payload))
 
     def connection_lost(self, error: BaseException | None) -> None:
         super().connection_lost(error)
@@ -156,13 +175,7 @@ class Connection(RequestHandler):
         where the next request would begin."""
         request_id = new_id()
         if isinstance(exc, HttpProcessingError):
-            # Further lines of the message repeat what was sent.
-            reason = exc.message.strip().partition("\n")[0].partition(":")[0].rstrip(".")
-            if isinstance(exc, InvalidURLError):
-                reason = "Invalid address"
-            # It quotes what was sent, and hangs in a circle with its traceback until the next collection of garbage.
-            exc.message, exc.args, exc.__traceback__, exc.__context__, exc.__cause__ = reason, (), None, None, None
-            problem = Problem("bad-request", f"The request does not follow HTTP: {reason}.")
+            problem = Problem("bad-request", f"The request does not follow HTTP: {exc.message}.")
             if self._log_request:
                 self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None, None))
         else:
