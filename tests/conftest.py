@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 import run
+from referral import metrics
 from referral.app import create_app
 from referral.auth import signing_keys
 from referral.cache.redis import client as redis_client
@@ -238,6 +239,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, kept in (("SECRET_FILE", "secret"), ("KEY_FILE", "key.pem")):
         monkeypatch.setattr(signing_keys, name, tmp_path / "var" / kept)
+
+
+@pytest.fixture(autouse=True)
+def _metrics_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that asks for metrics gets those of now."""
+    monkeypatch.setattr(metrics, "TOLD_AGAIN", 0)
 
 
 @pytest.fixture(scope="session", autouse=True)
