@@ -1,6 +1,7 @@
 """Documentation, health and metrics."""
 
 import asyncio
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from referral.contract.problems import Problem
 from referral.database import DATABASE, Database, DatabaseUnavailable
 from referral.metrics import METRICS
 from referral.queries import cache_epoch, service
-from referral.web.answers import answer
+from referral.web.answers import answer, answer_in_pieces
 from referral.web.pages import html
 
 routes = web.RouteTableDef()
@@ -82,32 +83,25 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
     if found is None:
         raise Problem("not-found", "There is no such file.")
     path, kind = found
-    headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600"}
-    if path.name == "redoc.standalone.js":
-        return web.Response(body=_redoc(request.app[PUBLIC_URL].path("/assets/")), headers=headers)
-    if "Range" in request.headers:
-        # RFC 9110 section 14.2 allows to ignore it. aiohttp would answer one that cannot be met without a problem.
-        return web.Response(body=_whole(path), headers=headers)
-    return web.FileResponse(path, headers=headers)
+    body, tag = _read(path, request.app[PUBLIC_URL].path("/assets/"))
+    headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600", "ETag": f'"{tag}"'}
+    if tag in (known.value for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return await answer_in_pieces(request, body, headers)
 
 
 @cache
-def _whole(path: Path) -> bytes:
-    # One copy for all: an answer that nobody reads holds its body for as long as it is borne.
-    return path.read_bytes()
-
-
-@cache
-def _redoc(here: str) -> bytes:
-    bundle: bytes = (REDOC / "redoc.standalone.js").read_bytes()
-    return bundle.replace(ELSEWHERE, here.encode())
+def _read(path: Path, assets: str) -> tuple[bytes, str]:
+    """What the file has, and a tag of that; `assets` is where a browser finds the service's files."""
+    body = path.read_bytes().replace(ELSEWHERE, assets.encode())
+    return body, hashlib.sha256(body).hexdigest()[:16]
 
 
 @routes.get("/openapi.json")
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("the document itself")
-async def get_openapi(request: web.Request) -> web.Response:
-    return web.Response(body=_openapi_bytes(request.app), content_type="application/json")
+async def get_openapi(request: web.Request) -> web.StreamResponse:
+    return await answer_in_pieces(request, _openapi_bytes(request.app), {"Content-Type": "application/json"})
 
 
 @cache
@@ -156,7 +150,6 @@ async def _check_database(database: Database) -> None:
 @routes.get("/metrics")
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("a probe, for what keeps the service running")
-async def get_metrics(request: web.Request) -> web.Response:
-    return web.Response(
-        body=request.app[METRICS].text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-    )
+async def get_metrics(request: web.Request) -> web.StreamResponse:
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    return await answer_in_pieces(request, request.app[METRICS].text(), headers)

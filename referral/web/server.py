@@ -22,6 +22,7 @@ from referral.config.public_url import PUBLIC_URL, PublicURL
 from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID, new_id
 from referral.log import LOG_REQUEST, LogRequest, flush_log
+from referral.web.answers import PIECE
 from referral.web.headers import setting_headers
 from referral.web.prefix import stripped_requests, stripping
 
@@ -77,6 +78,9 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._wire = self.transport
+        assert self._wire is not None
+        # A client that reads slowly holds no more of a large answer than this.
+        self._wire.set_write_buffer_limits(PIECE)
         self._first_timer = self._loop.call_later(self._keepalive_timeout, self.force_close)
 
     def data_received(self, data: bytes) -> None:

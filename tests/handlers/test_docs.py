@@ -12,7 +12,7 @@ import openapi_ui_bundles
 import pytest
 
 from referral.contract.problems import CATALOGUE
-from referral.handlers.service import ASSETS, _whole
+from referral.handlers.service import ASSETS
 from tests.conftest import Client
 from tests.support.endpoints import PAGES
 from tests.support.people import PASSWORD, Person, read_mails, token_in
@@ -238,10 +238,18 @@ async def test_a_body_that_is_no_form_is_refused(client: Client) -> None:
         assert (await response.json(content_type=None))["type"] == "/problems/bad-request"
 
 
-async def test_every_answer_with_a_file_shares_one_copy_of_it(client: Client) -> None:
-    async with client.get("/assets/swagger-ui-bundle.js", headers={"Range": "bytes=0-"}) as response:
-        assert response.status == 200
-        whole = await response.read()
-    path, _ = ASSETS["swagger-ui-bundle.js"]
-    assert _whole(path) == whole
-    assert _whole(path) is _whole(path)
+async def test_whoever_has_a_file_is_sent_it_again_only_when_it_is_another(client: Client) -> None:
+    for path in ("/assets/swagger-ui-bundle.js", "/assets/redoc.standalone.js"):
+        async with client.get(path) as response:
+            whole, tag = await response.read(), response.headers["ETag"]
+            assert int(response.headers["Content-Length"]) == len(whole) > 500_000
+        async with client.head(path) as response:
+            assert (response.status, await response.read()) == (200, b"")
+            assert int(response.headers["Content-Length"]) == len(whole)
+        async with client.get(path, headers={"If-None-Match": f'"other", {tag}'}) as response:
+            assert (response.status, await response.read()) == (304, b"")
+            assert response.headers["ETag"] == tag
+        # What cannot be met is ignored: it would have no answer in the one shape of errors.
+        for condition in ({"If-None-Match": '"other"'}, {"Range": "bytes=0-9"}, {"If-Match": '"other"'}):
+            async with client.get(path, headers=condition) as response:
+                assert (response.status, await response.read()) == (200, whole)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from referral.app import create_app
 from referral.web import server
+from referral.web.answers import PIECE
 from tests.conftest import MakeConfig
 from tests.support.servers import free_port
 from tests.support.service import is_ready, run_py, started
@@ -106,6 +107,26 @@ async def test_an_answer_that_nobody_reads_is_given_up(runner: server.Runner, ev
         client.close()
 
 
+@pytest.mark.parametrize("path", ["/assets/redoc.standalone.js", "/openapi.json"])
+async def test_whoever_reads_slowly_holds_a_piece_of_an_answer_and_not_all_of_it(
+    runner: server.Runner, eventually: Eventually, path: str
+) -> None:
+    port, loop = runner.addresses[0][1], asyncio.get_running_loop()
+    slow = [connect(port) for _ in range(20)]
+    for client in slow:
+        await loop.sock_sendall(client, 10 * f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    def waiting() -> list[int]:
+        assert runner.server is not None
+        wires = [connection.transport for connection in runner.server.connections]
+        return [wire.get_write_buffer_size() for wire in wires if wire is not None]
+
+    await eventually(lambda: len([size for size in waiting() if size]) == 20)
+    assert max(waiting()) <= 2 * PIECE
+    for client in slow:
+        client.close()
+
+
 async def test_whoever_reads_slowly_but_reads_gets_everything(runner: server.Runner) -> None:
     port, loop = runner.addresses[0][1], asyncio.get_running_loop()
     client = connect(port)
@@ -126,7 +147,7 @@ async def test_a_connection_on_which_nothing_is_ever_sent_is_idle(runner: server
 async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_that_is_not(
     runner: server.Runner, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "BREAK_OFF_TIMEOUT", 5.0)
+    monkeypatch.setattr(runner, "_shutdown_timeout", 2.5)
     port, loop = runner.addresses[0][1], asyncio.get_running_loop()
     stalled, reader = [connect(port) for _ in range(5)], connect(port)
     for client in stalled:
