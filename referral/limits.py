@@ -27,6 +27,7 @@ from aiohttp import web
 from cachetools import LRUCache
 from limits import RateLimitItem, parse
 
+from referral.auth.fair_queue import Asker
 from referral.config.addresses import Networks
 from referral.config.sections import Limits
 from referral.contract.problems import Problem
@@ -223,6 +224,11 @@ def network_of(address: str) -> str:
     except ValueError:
         return address
     return str(found.supernet(new_prefix=24 if found.version == 4 else 48))
+
+
+def asker_of(request: web.Request) -> Asker:
+    """Who waits for a password, together with whoever else does in their network, until they hang up."""
+    return Asker(network_of(request[ADDRESS]), lambda: request.transport is None)
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -2,10 +2,12 @@
 others up (fair queueing, round robin)."""
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,6 +15,14 @@ T = TypeVar("T")
 
 class Overloaded(Exception):
     """Too much waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who wants work done: turns are taken by `name`, and the work is not done once they have `gone`."""
+
+    name: str
+    gone: Callable[[], bool] = lambda: False
 
 
 class FairQueue:
@@ -24,17 +34,19 @@ class FairQueue:
         self._free = threads
         self._room = limit - threads
         # Who waits, in the order of their turns, each with what waits, oldest first.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[tuple[asyncio.Future[None], Asker]]] = {}
 
-    async def run(self, who: str, work: Callable[[], T]) -> T:
-        """What the work returns, which is done in its turn of those of `who`.
+    async def run(self, asker: Asker, work: Callable[[], T]) -> T:
+        """What the work returns, which is done in its turn of those of the asker.
 
-        Raises Overloaded when there is no room; room is made at the cost of whoever has the most waiting.
+        Raises Overloaded when there is no room, and for who has gone. Room is made at the cost of whoever has the most
+        waiting and, where all have as much, of one of them by chance: a flood from more askers than there is room for keeps
+        others waiting, and not out for good.
         """
         if self._free:
             self._free -= 1
         else:
-            await self._wait(who)
+            await self._wait(asker)
         done = self._pool.submit(work)
         loop = asyncio.get_running_loop()
 
@@ -47,47 +59,59 @@ class FairQueue:
         done.add_done_callback(free_thread)
         return await asyncio.wrap_future(done)
 
-    async def _wait(self, who: str) -> None:
+    async def _wait(self, asker: Asker) -> None:
         if not self._room:
-            self._make_room(who)
+            self._make_room(asker.name)
         turn = asyncio.get_running_loop().create_future()
         self._room -= 1
-        self._waiting.setdefault(who, deque()).append(turn)
+        self._waiting.setdefault(asker.name, deque()).append((turn, asker))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._drop(who, turn)
+                self._drop(turn, asker)
             elif turn.exception() is None:
                 self._pass_on()
             raise
 
-    def _make_room(self, who: str) -> None:
-        busiest = max(self._waiting, key=lambda name: len(self._waiting[name]), default=who)
-        if len(self._waiting.get(busiest, ())) <= len(self._waiting.get(who, ())) + 1:
+    def _make_room(self, name: str) -> None:
+        for turn, asker in [each for turns in self._waiting.values() for each in turns if each[1].gone()]:
+            self._refuse(turn, asker)
+        if self._room:
+            return
+        most = max(map(len, self._waiting.values()), default=0)
+        own = len(self._waiting.get(name, ())) + 1
+        if own > most:
             raise Overloaded
-        latest = self._waiting[busiest][-1]
-        latest.set_exception(Overloaded())
-        self._drop(busiest, latest)
+        busiest = [other for other, turns in self._waiting.items() if len(turns) == most and other != name]
+        self._refuse(*self._waiting[random.choice(busiest)][-1])
 
-    def _drop(self, who: str, turn: asyncio.Future[None]) -> None:
-        self._waiting[who].remove(turn)
+    def _refuse(self, turn: asyncio.Future[None], asker: Asker) -> None:
+        turn.set_exception(Overloaded())
+        self._drop(turn, asker)
+
+    def _drop(self, turn: asyncio.Future[None], asker: Asker) -> None:
+        turns = self._waiting[asker.name]
+        turns.remove((turn, asker))
         self._room += 1
-        if not self._waiting[who]:
-            del self._waiting[who]
+        if not turns:
+            del self._waiting[asker.name]
 
     def _pass_on(self) -> None:
         """Give a free thread to whoever's turn it is."""
-        if not self._waiting:
-            self._free += 1
-            return
-        who = next(iter(self._waiting))
-        turns = self._waiting.pop(who)
-        turns.popleft().set_result(None)
-        self._room += 1
-        if turns:
-            # Back to the end of the line.
-            self._waiting[who] = turns
+        while self._waiting:
+            name = next(iter(self._waiting))
+            turns = self._waiting.pop(name)
+            turn, asker = turns.popleft()
+            self._room += 1
+            if turns:
+                # Back to the end of the line.
+                self._waiting[name] = turns
+            if not asker.gone():
+                turn.set_result(None)
+                return
+            turn.set_exception(Overloaded())
+        self._free += 1
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

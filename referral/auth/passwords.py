@@ -9,7 +9,7 @@ import unicodedata
 import bcrypt
 from aiohttp import web
 
-from referral.auth.fair_queue import FairQueue
+from referral.auth.fair_queue import Asker, FairQueue
 
 # bcrypt takes 72 bytes at most and stops at a null byte. Its input is therefore the base64 of an HMAC-SHA-256, 44 bytes
 # in which every character of the password counts; the key only separates these hashes from other uses of the password.
@@ -22,12 +22,12 @@ MAX_LENGTH = 1024
 # come back instead.
 MAX_WAITING_PER_CORE = 32
 
+# For whom a command asks.
+NOBODY = Asker("")
+
 
 class PasswordHasher:
-    """Hashes and checks passwords; `close()` ends its threads.
-
-    `network` says for whom: a flood from one network does not hold the others up.
-    """
+    """Hashes and checks passwords; `close()` ends its threads. A flood from one asker does not hold the others up."""
 
     def __init__(self, rounds: int) -> None:
         cores = len(os.sched_getaffinity(0))
@@ -37,16 +37,16 @@ class PasswordHasher:
         # No password has this hash; checking against it costs what checking against a real one does.
         self._nobody = self._cost + "." * 53
 
-    async def hash(self, password: str, network: str = "") -> str:
+    async def hash(self, password: str, asker: Asker = NOBODY) -> str:
         """The bcrypt hash of a password of any length and script. Raises Overloaded."""
         return await self._queue.run(
-            network, lambda: bcrypt.hashpw(_prepared(password), bcrypt.gensalt(self._rounds)).decode()
+            asker, lambda: bcrypt.hashpw(_prepared(password), bcrypt.gensalt(self._rounds)).decode()
         )
 
-    async def check(self, password: str, password_hash: str | None, network: str = "") -> bool:
+    async def check(self, password: str, password_hash: str | None, asker: Asker = NOBODY) -> bool:
         """Whether the password has this hash; for None, an unknown user, False after the same work. Raises Overloaded."""
         known = password_hash or self._nobody
-        is_right = await self._queue.run(network, lambda: bcrypt.checkpw(_prepared(password), known.encode()))
+        is_right = await self._queue.run(asker, lambda: bcrypt.checkpw(_prepared(password), known.encode()))
         return is_right and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:

@@ -12,7 +12,7 @@ from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
 from referral.handlers import API
-from referral.limits import ADDRESS, LIMITER, network_of
+from referral.limits import LIMITER, asker_of
 from referral.queries import outbox, sessions, users
 from referral.rules.accounts import (
     check_new_password,
@@ -48,7 +48,7 @@ async def change_password(request: web.Request) -> web.Response:
     check_new_password(body["new_password"], app[CONFIG], "/new_password")
     contact, known = await check_own_password(request, body["current_password"], "password-change-refused")
     check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
-    new_hash = await app[PASSWORDS].hash(body["new_password"], network_of(request[ADDRESS]))
+    new_hash = await app[PASSWORDS].hash(body["new_password"], asker_of(request))
     async with work_on(request) as work:
         # Links that set a password stay: whoever reads the mailbox may ask for more of them at any time, and whoever knows
         # the password must not keep the owner from using one. This comes first, as in the use of a link: else the two could

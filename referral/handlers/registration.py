@@ -16,7 +16,7 @@ from referral.contract.schemas.users import user_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
-from referral.limits import ADDRESS, LIMITER, network_of
+from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.metrics import METRICS
 from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
@@ -77,7 +77,7 @@ async def register(request: web.Request) -> web.Response:
                 await check_code(conn, code, now())
             await app[LIMITER].check("registration_by_code", fold_code(code))
         await app[EMAIL_VERIFIER].check(email)
-        password_hash = await app[PASSWORDS].hash(body["password"], network_of(request[ADDRESS]))
+        password_hash = await app[PASSWORDS].hash(body["password"], asker_of(request))
         return answer(await _make_account(request, email, username, code, password_hash), 201, NO_STORE)
     except Problem as problem:
         if problem.kind.name in REFUSALS:

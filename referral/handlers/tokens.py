@@ -19,7 +19,7 @@ from referral.contract.schemas.fields import Email, Username
 from referral.contract.schemas.tokens import TOKEN, OAuthErrorSchema, RevocationSchema, TokenRequestSchema, TokensSchema
 from referral.database import DATABASE
 from referral.handlers import API
-from referral.limits import ADDRESS, LIMITER, network_of
+from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.queries import locks, sessions, users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
@@ -128,7 +128,7 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
             found = await _find_credentials(app, email, username)
             # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
             known = found.password_hash if found else None
-            if not await app[PASSWORDS].check(password, known, network_of(request[ADDRESS])) or found is None:
+            if not await app[PASSWORDS].check(password, known, asker_of(request)) or found is None:
                 await was_wrong()
                 await _record_sign_in(request, "sign-in-refused", found, email)
                 raise OAuthError("invalid_grant", "The username or the password is wrong.")
@@ -143,9 +143,7 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         raise OAuthError("invalid_grant", "The account is suspended.")
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
     fresh = (
-        await app[PASSWORDS].hash(password, network_of(request[ADDRESS]))
-        if app[PASSWORDS].is_outdated(found.password_hash)
-        else None
+        await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(found.password_hash) else None
     )
     async with work_on(request) as work:
         await locks.lock_user(work.conn, found.user_id)

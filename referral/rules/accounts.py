@@ -8,7 +8,7 @@ from referral.auth.passwords import MAX_LENGTH, PASSWORDS
 from referral.config import Config
 from referral.contract.problems import Problem, invalid
 from referral.database import DATABASE
-from referral.limits import ADDRESS, LIMITER, network_of
+from referral.limits import LIMITER, asker_of
 from referral.queries import users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
@@ -66,7 +66,7 @@ async def check_own_password(
             found = await users.find_credentials_by_id(conn, me.user_id)
         if contact is None or found is None:
             raise erased()
-        if not await app[PASSWORDS].check(password, found.password_hash, network_of(request[ADDRESS])):
+        if not await app[PASSWORDS].check(password, found.password_hash, asker_of(request)):
             await was_wrong()
             await record_refusal(request, refusal)
             raise wrong_password()

@@ -11,7 +11,7 @@ from referral.clock import SECOND, now
 from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
-from referral.limits import ADDRESS, LIMITER, network_of
+from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.mail.compose import mask
 from referral.queries import audit, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
@@ -165,7 +165,7 @@ async def _find_reset(app: web.Application, name: str) -> Link | None:
 
 async def _set_password(request: web.Request, name: str, new_password: str) -> bool:
     """False when the link has been used meanwhile."""
-    new_hash = await request.app[PASSWORDS].hash(new_password, network_of(request[ADDRESS]))
+    new_hash = await request.app[PASSWORDS].hash(new_password, asker_of(request))
     async with work_on(request) as work:
         link = await one_time_tokens.use_one_time_token(work.conn, name, RESET_PASSWORD, work.moment)
         if link is None:
@@ -195,7 +195,7 @@ async def _is_second_press(request: web.Request, link: Link, new_password: str) 
     async with request.app[DATABASE].reader() as conn:
         account = await users.find_credentials_by_id(conn, link.user_id)
     known = account.password_hash if account else None
-    return await request.app[PASSWORDS].check(new_password, known, network_of(request[ADDRESS]))
+    return await request.app[PASSWORDS].check(new_password, known, asker_of(request))
 
 
 def _key_of(link: Link) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from referral.auth.fair_queue import FairQueue, Overloaded
+from referral.auth.fair_queue import Asker, FairQueue, Overloaded
 
 THREADS = 2
 
@@ -21,6 +21,7 @@ class Gate:
         self._queue = queue
         self._passes = threading.Semaphore(0)
         self.began: list[str] = []
+        self.gone: set[str] = set()
 
     async def work(self, who: str, what: str = "") -> str:
         def wait() -> str:
@@ -28,7 +29,7 @@ class Gate:
             assert self._passes.acquire(timeout=20)
             return who + what
 
-        return await self._queue.run(who, wait)
+        return await self._queue.run(Asker(who, lambda: who + what in self.gone), wait)
 
     def start(self, *names: str) -> list[asyncio.Task[str]]:
         return [asyncio.create_task(self.work(name[0], name[1:])) for name in names]
@@ -83,13 +84,42 @@ async def test_a_flood_makes_room_for_others_and_is_refused_itself(gate: Gate) -
     assert gate.began.index("b1") <= 4
 
 
-async def test_when_all_have_as_much_waiting_the_latest_is_refused(gate: Gate) -> None:
+async def test_when_all_have_as_much_waiting_one_of_them_goes_by_chance(gate: Gate) -> None:
+    """A flood from more networks than there is room for keeps nobody out for good."""
+    tasks = gate.start("a1", "a2", "a3", "b1", "c1", "d1", "e1", "f1")
+    refused = set()
+    for number in range(40):
+        [latest] = gate.start(f"g{number}")
+        await settle()
+        assert not latest.done(), "whoever is new gets in"
+        with pytest.raises(Overloaded):
+            await gate.work("g", "more")
+        latest.cancel()
+        tasks += gate.start(f"h{number}")
+        await settle()
+        for task in [task for task in tasks if task.done() and not task.cancelled()]:
+            with pytest.raises(Overloaded):
+                await task
+            tasks.remove(task)
+            refused.add(task)
+    # Who was there first, and who came in between.
+    assert len(refused) >= 3
+    gate.let_through(20)
+    assert len(await asyncio.gather(*tasks)) == 8
+
+
+async def test_who_has_gone_takes_no_turn_and_makes_room(gate: Gate) -> None:
     tasks = gate.start("a1", "a2", "a3", "b1", "c1", "d1", "e1", "f1")
     await settle()
-    with pytest.raises(Overloaded):
-        await gate.work("g", "1")
-    gate.let_through(8)
-    await asyncio.gather(*tasks)
+    gate.gone |= {"b1", "d1"}
+    [latest] = gate.start("g1")
+    await settle()
+    assert [task.done() for task in tasks] == [task in (tasks[3], tasks[5]) for task in tasks]
+    gate.gone.add("c1")
+    gate.let_through(20)
+    done = await asyncio.gather(*tasks, latest, return_exceptions=True)
+    assert [type(found) is Overloaded for found in done] == [False, False, False, True, True, True, False, False, False]
+    assert gate.began.count("c1") == 0
 
 
 async def test_who_gives_up_takes_no_turn_and_holds_no_thread(
@@ -130,5 +160,5 @@ async def test_what_the_work_raises_is_raised_and_its_thread_goes_on(queue: Fair
 
     for _ in range(10):
         with pytest.raises(ValueError, match="no"):
-            await queue.run("a", fail)
-    assert await queue.run("a", lambda: 1) == 1
+            await queue.run(Asker("a"), fail)
+    assert await queue.run(Asker("a"), lambda: 1) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from referral.auth.fair_queue import Asker
 from referral.auth.passwords import PASSWORDS
 from tests.conftest import Client, MakeClient
 from tests.support.networks import BEHIND_PROXY, of
@@ -103,9 +104,9 @@ async def hashed(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> tu
     hasher = client.app[PASSWORDS]
     hash_word = hasher.hash
 
-    async def remember(password: str, network: str = "") -> str:
+    async def remember(password: str, asker: Asker) -> str:
         words.append(password)
-        return await hash_word(password, network)
+        return await hash_word(password, asker)
 
     monkeypatch.setattr(hasher, "hash", remember)
     return client, words
