@@ -63,7 +63,7 @@ if type(count) == 'table' then count = nil end
 return {tonumber(count or 0) or 0, redis.call('PTTL', KEYS[1])}
 """
 
-# How many hits a window has had, and when it ends (time.time()).
+# How many hits a window has had, and when it ends (time.monotonic(): clocks are set back).
 Window = tuple[int, float]
 
 
@@ -78,7 +78,7 @@ class LocalWindows:
 
     def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window:
         """Count a hit by this key or, with 0 hits, only look."""
-        moment, windows = time.time(), self._groups[key[0]]
+        moment, windows = time.monotonic(), self._groups[key[0]]
         try:
             count, ends_at = windows[key]
         except KeyError:
@@ -102,7 +102,7 @@ class SharedWindows:
         if reply is None:
             return None
         count, milliseconds = reply.value
-        return count, time.time() + milliseconds / 1000
+        return count, time.monotonic() + milliseconds / 1000
 
 
 class RateLimiter:
@@ -176,7 +176,7 @@ class RateLimiter:
 
 def _too_many(group: str, item: RateLimitItem, ends_at: float) -> Problem:
     # Rounded up: whoever waits a second too little is refused again.
-    seconds = max(1, math.ceil(ends_at - time.time()))
+    seconds = max(1, math.ceil(ends_at - time.monotonic()))
     return Problem(
         "rate-limited",
         f"Too many requests of this sort; try again in {seconds} seconds.",
