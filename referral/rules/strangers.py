@@ -1,8 +1,8 @@
 """A bound on the events that strangers cause: whoever is not signed in must not fill the disk with what was refused.
 
-Of each network, and of each account, so many events an hour are written one by one. One more event says how many were left
-out since. It is written again each time: so an event that is left out costs what any other does, and the time of an answer
-does not tell whether an account is known.
+Of each network, about each account, and in all, so many events an hour are written one by one. One more event says how many
+were left out since. It is written again each time: so an event that is left out costs what any other does, and the time of
+an answer does not tell whether an account is known.
 
 Each process counts for itself, without asking anybody: this is about the size of a table, and no limit of requests.
 """
@@ -17,7 +17,8 @@ from referral.ids import new_id
 
 # Events an hour, of a network or about an account.
 MOST_EVENTS = 100
-# Events an hour that belong to no account, of all networks together: half a gigabyte in the 30 days that they are kept.
+# Events an hour of all networks together, about accounts and about none each: a third of a gigabyte in the 30 days that the
+# latter are kept.
 MOST_EVENTS_IN_ALL = 1_000
 HOUR = DAY // 24
 # Networks and accounts that are counted, the least recently used dropped first.
@@ -49,7 +50,8 @@ class StrangersEvents:
     def count(self, key: str, most: int, moment: int) -> LeftOut | None:
         """Count an event at this time (ms). None if it may be written, else what is to be written instead."""
         window = self._windows.get(key)
-        if window is None or window.ends_at <= moment:
+        # The clock may have been set back.
+        if window is None or not window.ends_at - HOUR <= moment < window.ends_at:
             window = self._windows[key] = _Window(moment + HOUR)
         if window.written < most:
             window.written += 1

@@ -28,7 +28,15 @@ from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_
 
 # What one can do to one's own account without end, and what nobody asks for one by one.
 REPEATED: frozenset[audit.EventName] = frozenset(
-    ("signed-in", "signed-out", "session-ended", "username-changed", "code-edited")
+    (
+        "signed-in",
+        "signed-out",
+        "session-ended",
+        "username-changed",
+        "password-changed",
+        "email-change-requested",
+        "code-edited",
+    )
 )
 
 
@@ -89,7 +97,7 @@ class Work:
         actor_id = actor or (identity.user_id if identity else None)
         if actor_id is None and await self._left_out(user):
             return
-        if event in REPEATED and await self._left_out(actor_id, f"{actor_id} themselves"):
+        if event in REPEATED and await self._left_out(actor_id, f"{actor_id} {event}"):
             return
         event_id, facts = new_id(), {name: value for name, value in detail.items() if value is not None}
         found = audit.Event(
@@ -106,21 +114,26 @@ class Work:
         await audit.insert_event(self.conn, found)
 
     async def _left_out(self, user_id: str | None, window: str | None = None) -> bool:
-        """Whether an event about this account or, of a stranger, about none is one too many. It is counted in the record
-        then."""
+        """Whether an event is one too many: of a stranger, about this account or none, or in the `window` of what this user
+        does. It is counted in the record then."""
         counts, network = self.request.app[STRANGERS_EVENTS], network_of(self.request[ADDRESS])
-        place: str | None = None
-        if user_id:
-            # What strangers cause about an account must not crowd out what its owner does.
-            left_out = counts.count(window or user_id, MOST_EVENTS, self.moment)
+        # Of each bound: what is counted by, how many, and whose or of which network the rest is.
+        bounds: list[tuple[str, int, str | None, str | None]]
+        if window:
+            bounds = [(window, MOST_EVENTS, user_id, None)]
         else:
-            left_out, place = counts.count(network, MOST_EVENTS, self.moment), network
-            if left_out is None:
-                left_out, place = counts.count("", MOST_EVENTS_IN_ALL, self.moment), None
-        if left_out is None:
-            return False
-        await audit.count_left_out(self.conn, left_out.id, left_out.since, user_id, place, left_out.count)
-        return True
+            bounds = [(user_id, MOST_EVENTS, user_id, None)] if user_id else []
+            bounds += [
+                (network, MOST_EVENTS, None, network),
+                # What is tried with unknown names must not crowd out what is tried with accounts.
+                ("accounts" if user_id else "nobody", MOST_EVENTS_IN_ALL, None, None),
+            ]
+        for counted_by, most, about, place in bounds:
+            left_out = counts.count(counted_by, most, self.moment)
+            if left_out is not None:
+                await audit.count_left_out(self.conn, left_out.id, left_out.since, about, place, left_out.count)
+                return True
+        return False
 
     async def queue_mail(
         self, kind: outbox.MailKind, user_id: str | None, recipient: str, *, wake_after: float = 0.0, **params: Any

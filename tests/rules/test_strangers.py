@@ -98,6 +98,26 @@ async def test_failed_sign_ins_are_bounded_by_account_and_by_network_and_cost_th
     assert await count(database_url, "audit_events", "event = 'password-change-refused'") == 8
 
 
+async def test_what_is_tried_with_accounts_is_bounded_by_network_and_in_all(
+    make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MOST_EVENTS", 6)
+    monkeypatch.setattr(work, "MOST_EVENTS_IN_ALL", 12)
+    client = await make_client(**BEHIND_PROXY)
+    names = [(await Person.register(client, f"person{number}")).email for number in range(4)]
+    for name in names:
+        for number in range(2):
+            assert (await sign_in(client, name, f"192.0.2.{number}")).status == 400
+    assert await left_out(database_url) == [(None, "192.0.2.0/24", 2)]
+    for number in range(10):
+        assert (await sign_in(client, names[number % 4], f"10.0.{number}.1")).status == 400
+    assert await count(database_url, "audit_events", "event = 'sign-in-refused'") == 12
+    assert await left_out(database_url) == [(None, "192.0.2.0/24", 2), (None, None, 4)]
+    # What nobody has an account for has room of its own.
+    await ask_for_reset(client, 1, "10.1.0.1")
+    assert await count(database_url, "audit_events", "event = 'reset-requested'") == 1
+
+
 async def test_an_erasure_takes_the_addresses_and_leaves_the_count_of_what_was_left_out(
     make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +158,8 @@ def test_a_window_is_an_hour_and_a_new_one_begins_anew() -> None:
     assert second is not None
     assert (second.count, second.since) == (1, start + HOUR)
     assert second.id != first.id
+    # By a clock that was set back, too.
+    assert events.count("a", 2, start - 30 * HOUR) is None
 
 
 def test_networks_are_what_providers_give_out() -> None:
