@@ -49,8 +49,12 @@ def test_openapi_python_client_makes_a_client_that_does_the_main_job(address: st
     job.write_text((CLIENTS / "main_job.py").read_text())
     checked = python("-m", "mypy", "--strict", "--follow-imports=silent", job, cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout
-    done = python(job, address, PASSWORD, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("done\n", ""), done.stderr
+    (tmp_path / "elsewhere").mkdir()
+    # What was made here is used elsewhere, too, under a path of another host.
+    with serving(tmp_path / "elsewhere", REFERRAL_SERVER_PUBLIC_URL="https://example.com/shop/referrals") as elsewhere:
+        for place in (address, f"{elsewhere}/shop/referrals"):
+            done = python(job, place, PASSWORD, cwd=tmp_path)
+            assert (done.stdout, done.stderr) == ("done\n", ""), done.stderr
 
 
 def test_openapi_typescript_makes_types_with_which_openapi_fetch_does_the_main_job(address: str, tmp_path: Path) -> None:

@@ -14,10 +14,17 @@ class MemberErrorSchema(Schema):
 class ProblemSchema(Schema):
     """RFC 9457."""
 
-    type = Words(
-        "ProblemType",
-        {name: type_of(name) for name in CATALOGUE},
-        metadata=about("Resolves to a page that explains the problem", type_of("not-found")),
+    # No enum: a client that was made of another installation's document, whose `public_url` has another path, or of an older
+    # version's, would take none of these errors.
+    type = fields.String(
+        metadata={
+            **about(
+                "Ends with `/problems/NAME`, and resolves to a page that explains the problem; more may come",
+                type_of("not-found"),
+            ),
+            "format": "uri-reference",
+            "x-extensible-enum": [type_of(name) for name in CATALOGUE],
+        }
     )
     title = fields.String(metadata=about("The kind of problem", "There is no such thing"))
     status = fields.Integer(metadata=about("The HTTP status", 404))
