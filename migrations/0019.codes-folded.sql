@@ -1,7 +1,7 @@
 -- depends: 0018.signing-keys
 -- Codes compare by Crockford's folding: O is 0, and I and L are 1. code_key is the folded text, which the service makes; it is
 -- null for a code of a version that did not fold, if it would be another one's. Such a code is found by its own text, which
--- comes before any key. Of codes that fold alike the one that is not revoked has the key, or the oldest.
+-- comes before any key. Of codes that fold alike the one has the key that is not revoked and ends last.
 ALTER TABLE codes ADD COLUMN code_key TEXT CONSTRAINT codes_code_key_folded CHECK (
     code_key = replace(replace(replace(code, 'O', '0'), 'I', '1'), 'L', '1') AND code_key <> 'BY-EMA11'
 );
@@ -11,7 +11,7 @@ WHERE code IN (
     SELECT ranked.code FROM (
         SELECT code, row_number() OVER (
             PARTITION BY replace(replace(replace(code, 'O', '0'), 'I', '1'), 'L', '1')
-            ORDER BY CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END, created_at, code
+            ORDER BY CASE WHEN revoked_at IS NULL THEN 0 ELSE 1 END, expires_at DESC, created_at, code
         ) AS place
         FROM codes
     ) AS ranked

@@ -378,13 +378,15 @@ def test_going_back_leaves_an_address_its_key_where_the_former_one_is_taken(empt
 
 # The step that folds codes
 
-# Four that fold alike, of which the oldest that is not revoked gets the key; one that looks like a word of the API; one
-# alone.
+# Four that fold alike, of which the oldest that is not revoked gets the key; two, of which one has ended by itself; one
+# that looks like a word of the API; one alone.
 FOLDED = {
     "PR0M0": ("alice", 1, 5, None),
     "PROMO": ("bob", 2, None, "PR0M0"),
     "PROM0": ("carol", 3, None, None),
     "PR0MO": ("alice", 4, 5, None),
+    "TOLL1000": ("grace", 1, None, None),
+    "T0LL1OOO": ("frank", 2, None, "T0111000"),
     "BY-EMA1L": ("dave", 1, None, None),
     "L1L1O": ("erin", 6, None, "11110"),
 }
@@ -404,7 +406,7 @@ def test_codes_that_fold_alike_stay_and_one_of_them_gets_the_key(empty_url: str)
             for text, (owner, created_at, revoked_at, _) in FOLDED.items():
                 backend.execute(
                     "INSERT INTO codes (code, referrer_id, created_at, expires_at, revoked_at)"
-                    f" VALUES ('{text}', '{owner}', {created_at}, 99, {revoked_at or 'NULL'})"
+                    f" VALUES ('{text}', '{owner}', {created_at}, {5 if text == 'TOLL1000' else 99}, {revoked_at or 'NULL'})"
                 )
         before = [tuple(row) for row in backend.execute("SELECT * FROM codes ORDER BY code")]
         for _ in range(2):
@@ -412,6 +414,6 @@ def test_codes_that_fold_alike_stay_and_one_of_them_gets_the_key(empty_url: str)
             keys = dict(backend.execute("SELECT code, code_key FROM codes"))
             assert keys == {text: key for text, (*_, key) in FOLDED.items()}
             counts = dict(backend.execute("SELECT id, code_count FROM users"))
-            assert counts == {"alice": 2, "bob": 1, "carol": 1, "dave": 1, "erin": 1}
+            assert counts == {"alice": 2, "bob": 1, "carol": 1, "dave": 1, "erin": 1, "frank": 1, "grace": 1}
             backend.rollback_migrations(step)
             assert [tuple(row) for row in backend.execute("SELECT * FROM codes ORDER BY code")] == before

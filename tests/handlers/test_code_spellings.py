@@ -14,8 +14,8 @@ import pytest
 from referral.handlers.codes import ALPHABET
 from referral.texts import fold_code
 from tests.conftest import Client, MakeClient
-from tests.support.people import Person
-from tests.support.rows import count
+from tests.support.people import PASSWORD, Person
+from tests.support.rows import count, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
 
@@ -50,6 +50,22 @@ async def test_a_code_that_somebody_misread_is_the_same_code_everywhere(
     # A hyphen and an underscore count, and U is itself.
     for other in ("LOOKOIL10", "LOOK_OIL-10", "LVVK-OIL-10"):
         assert (await nobody.get(f"/codes/{other}")).status == 404
+
+
+async def test_a_code_of_a_former_rule_that_is_a_reserved_word_now_goes_on(
+    client: Client, person: MakePerson, database_url: str
+) -> None:
+    alice, bob = await person("alice"), await person("bob")
+    await alice.make_code(code="PROMO-1")
+    await sql(database_url, "UPDATE codes SET code = 'BY-EMA1L', code_key = NULL")
+    assert (await bob.post("/codes", {"code": "by-ema1l", "ttl_days": 1})).pointers == ["/code"]
+    assert (await bob.get("/codes/by-ema1l")).status == 200
+    assert (await bob.post("/users/me/referrer", {"code": "by-ema1l"})).status == 201
+    carol = await person("carol", referral_code="BY-EMA1L")
+    assert (await carol.me())["referrer"]["id"] == alice.id
+    # Only by its own text: another spelling is the word.
+    body = {"email": "dave@example.com", "password": PASSWORD, "referral_code": "BY-EMAIL"}
+    assert (await bob.post("/auth/register", body)).body["reason"] == "unknown"
 
 
 @pytest.mark.parametrize("change", ["end", "edit", "name", "use up"])

@@ -10,6 +10,7 @@ from referral.contract.schemas.fields import (
     MAX_USES,
     Boolean,
     InputSchema,
+    NewCodeText,
     Words,
     about,
     code_text,
@@ -34,7 +35,7 @@ class ExpirySchema(InputSchema):
 
 
 class CodeCreationSchema(ExpirySchema):
-    code = code_text()
+    code = code_text(NewCodeText)
     replace = Boolean(metadata=about("End the current code in the same step", False))
 
     @validates_schema

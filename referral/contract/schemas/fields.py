@@ -149,9 +149,17 @@ class CodeText(fields.Field[str]):
         # ASCII is checked first: upper() would make "SS" of "ß", and so another code.
         if not isinstance(value, str) or not value.isascii() or not CODE.fullmatch(value.upper()):
             raise ValidationError("Must be 4 to 32 of A-Z, 0-9, '-' and '_'.")
-        if fold_code(value) in RESERVED_CODES:
-            raise ValidationError("This word is reserved.")
         return value.upper()
+
+
+class NewCodeText(CodeText):
+    """A code that is chosen now: no word of the API's paths."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        code = super()._deserialize(value, attr, data, **kwargs)
+        if fold_code(code) in RESERVED_CODES:
+            raise ValidationError("This word is reserved.")
+        return code
 
 
 class Boolean(fields.Boolean):
@@ -210,8 +218,8 @@ def token(description: str) -> fields.String:
     )
 
 
-def code_text(**kwargs: Any) -> CodeText:
-    return CodeText(
+def code_text(kind: type[CodeText] = CodeText, **kwargs: Any) -> CodeText:
+    return kind(
         metadata={
             **about(
                 "4 to 32 of A-Z, 0-9, '-' and '_'; stored in upper case, compared without case and with O as 0, I, L as 1",
