@@ -100,4 +100,11 @@ def _apply_settings(document: dict[str, Any], config: Config) -> None:
     ):
         bodies[name]["properties"][member]["minLength"] = config.auth.password_min_length
     for name in ("CodeCreation", "CodeChange"):
-        bodies[name]["properties"]["ttl_days"]["maximum"] = config.codes.max_ttl_days
+        days = bodies[name]["properties"]["ttl_days"]
+        days["maximum"] = config.codes.max_ttl_days
+        days["example"] = min(days["example"], days["maximum"])
+    for path in document["paths"].values():
+        for operation in path.values():
+            for media in operation.get("requestBody", {"content": {}})["content"].values():
+                if "ttl_days" in media.get("example", {}):
+                    media["example"]["ttl_days"] = min(media["example"]["ttl_days"], config.codes.max_ttl_days)

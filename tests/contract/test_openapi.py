@@ -222,11 +222,17 @@ async def test_security_stands_at_exactly_the_routes_that_answer_401(make_client
 
 
 def test_the_limits_of_an_installation_are_in_its_document(make_config: MakeConfig) -> None:
-    config = make_config(auth_password_min_length="12", codes_max_ttl_days="90", server_public_url="https://r.example.com")
+    config = make_config(auth_password_min_length="12", codes_max_ttl_days="7", server_public_url="https://r.example.com")
     document = build_openapi(create_app(config), config)
     bodies = document["components"]["schemas"]
     assert bodies["Registration"]["properties"]["password"]["minLength"] == 12
-    assert bodies["CodeCreation"]["properties"]["ttl_days"]["maximum"] == 90
+    assert bodies["CodeCreation"]["properties"]["ttl_days"]["maximum"] == 7
+    # And its examples can be sent there.
+    for _, path, operation in operations(document):
+        for media in operation.get("requestBody", {"content": {}})["content"].values():
+            if "example" in media:
+                assert_conforms(document, media["schema"], media["example"])
+                assert media["example"].get("ttl_days", 7) == 7, path
 
 
 @pytest.mark.parametrize("end", ["", "/"])
