@@ -38,11 +38,11 @@ def _serve(config: Config, arguments: argparse.Namespace) -> None:
     from referral.auth.tokens import open_signer
     from referral.commands.signing_keys import claim
 
+    # Made here, that a secret which cannot be kept is known before anything is changed, and that workers agree on one.
+    open_signer(config)
     applied = migrate(config.database.url)
     if applied:
         logging.getLogger("referral").info("migrated: %s", ", ".join(applied))
-    # Made here, that a secret which cannot be kept is known before anything listens, and that workers agree on one.
-    open_signer(config)
     asyncio.run(claim(config))
     _allow_many_connections()
     listener = _listen(config)

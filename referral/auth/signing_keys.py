@@ -106,6 +106,8 @@ def _kept(setting: str, file: Path, make: Callable[[], str] | None) -> list[tupl
 def _files_of(setting: str, file: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise ConfigError(setting, "its file is not there", str(file)) from None
     except OSError as error:
         raise ConfigError(setting, f"cannot be kept in a file: {error.strerror}", str(file)) from None
     except UnicodeDecodeError:

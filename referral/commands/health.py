@@ -22,10 +22,9 @@ def check_health(config: Config, arguments: argparse.Namespace) -> None:
     server = config.server
     if not server.port:
         raise Stop("server.port: is 0, so that nobody knows which port the service has")
-    # Not by urllib, which would ask the proxy that HTTP_PROXY names.
-    connection = HTTPConnection(_reachable(server.host), server.port, timeout=TIMEOUT)
     try:
-        with closing(connection):
+        # Not by urllib, which would ask the proxy that HTTP_PROXY names.
+        with closing(HTTPConnection(_reachable(server.host), server.port, timeout=TIMEOUT)) as connection:
             connection.request("GET", "/health/ready")
             answer = connection.getresponse()
             text = answer.read(1000).decode(errors="replace")

@@ -83,10 +83,13 @@ def refuse_unmigrated(url: str) -> None:
         raise DatabaseUnavailable(f"{sqlite_path(url)}: there is no database")
     migrations = read_migrations()
     with connect(url) as backend:
-        _refuse_without_rights(backend, url)
-        if needs_upgrading(backend) or backend.to_apply(migrations):
-            raise MigrationError("the database is not of this version's schema: run `python run.py migrate` on it first")
-        _refuse_newer_schema(backend, migrations)
+        try:
+            _refuse_without_rights(backend, url)
+            if needs_upgrading(backend) or backend.to_apply(migrations):
+                raise MigrationError("the database is not of this version's schema: run `python run.py migrate` on it first")
+            _refuse_newer_schema(backend, migrations)
+        except backend.DatabaseError as error:
+            raise DatabaseUnavailable(f"the database cannot be used: {_first_line(error)}") from error
 
 
 def _refuse_without_rights(backend: yoyo.backends.DatabaseBackend, url: str, *, to_migrate: bool = False) -> None:

@@ -271,6 +271,20 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
         ),
         (".", [], {"REFERRAL_SERVER_HOST": 70 * "é", "REFERRAL_DATABASE_URL": "sqlite:///2.db"}, "cannot listen on éé"),
         (".", [], {"REFERRAL_SERVRE_PORT": "1"}, "REFERRAL_SERVRE_PORT: is no setting of this service"),
+        *(
+            (".", arguments, {"REFERRAL_DATABASE_URL": "sqlite:///corrupt.db"}, "file is not a database")
+            for arguments in (["admins", "list"], ["outbox"], ["audit"], ["sessions", "end", "x@example.com"])
+        ),
+        (
+            ".",
+            [],
+            {
+                "REFERRAL_AUTH_ALGORITHM": "EdDSA",
+                "REFERRAL_AUTH_KEY_FILE": "none.pem",
+                "REFERRAL_DATABASE_URL": "sqlite:///3.db",
+            },
+            "auth.key_file: its file is not there",
+        ),
         (".", ["outbox"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
         (".", ["audit"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
         (".", ["createsuperuser", "root@example.com"], {}, "No password was given."),
@@ -292,6 +306,7 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
         line = refusal(subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr))
         assert expected in line
         assert "a-password" not in line
+    assert not (tmp_path / "3.db").exists(), "a key that cannot be read is known before anything is changed"
 
 
 def test_an_ipv6_host_is_shown_as_a_url() -> None:
@@ -333,3 +348,6 @@ def test_health_says_what_the_service_says_of_itself_and_fails_when_it_is_not_th
     done = run_command("health", REFERRAL_SERVER_PORT=port)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"127.0.0.1 port {port} does not answer: [Errno 111] Connection refused\n"
+    done = run_command("health", REFERRAL_SERVER_PORT=port, REFERRAL_SERVER_HOST="no host")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"no host port {port} does not answer: ")
