@@ -87,9 +87,9 @@ def test_vs_code_finds_each_variable_in_the_answer_of_the_request_that_it_names(
 
 
 def at(document: Any, path: str) -> Any:
-    """What is at a JSONPath of names and `[-1:]`, the last one."""
-    for step in re.findall(r"\w+|\[-1:\]", path):
-        document = document[-1] if step == "[-1:]" else document[step]
+    """What is at a JSONPath of names and places, such as `[1]`, the second one."""
+    for name, place in re.findall(r"([a-z]\w*)|\[(\d+)\]", path):
+        document = document[name] if name else document[int(place)]
     return document
 
 
