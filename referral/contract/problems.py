@@ -179,7 +179,7 @@ CATALOGUE: dict[str, Kind] = {
             "unavailable",
             503,
             "The service is unavailable",
-            "The database cannot be reached at the moment. Try again after `Retry-After` seconds. When it went away while "
+            "The database cannot be used at the moment. Try again after `Retry-After` seconds. When it went away while "
             "something was being saved, that may have been done all the same.",
         ),
         Kind(

@@ -124,9 +124,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         errors.error("database unavailable: %s", error, extra={"request_id": request[REQUEST_ID]})
         # It was there, when what undid this request was another one, again and again.
         is_there = isinstance(error, TransactionConflict) and not isinstance(error, ConnectionLost)
-        detail = (
-            "Too many requests change the same at once." if is_there else "The database cannot be reached at the moment."
-        )
+        detail = "Too many requests change the same at once." if is_there else "The database cannot be used at the moment."
         found = Problem("unavailable", detail, headers={"Retry-After": RETRY_AFTER})
     except Overloaded:
         found = Problem("overloaded", "Too many passwords are being checked.", headers={"Retry-After": RETRY_AFTER})

@@ -57,8 +57,8 @@ async def test_what_another_worker_is_about_to_claim_is_skipped(database_url: st
     ("error", "detail"),
     [
         (TransactionConflict("another one was first"), "Too many requests change the same at once."),
-        (ConnectionLost("connection lost"), "The database cannot be reached at the moment."),
-        (DatabaseUnavailable("no answer"), "The database cannot be reached at the moment."),
+        (ConnectionLost("connection lost"), "The database cannot be used at the moment."),
+        (DatabaseUnavailable("no answer"), "The database cannot be used at the moment."),
     ],
 )
 async def test_a_request_that_is_given_up_says_what_it_was_given_up_for(
