@@ -78,16 +78,16 @@ async def _change(work: Work, link: Link) -> None:
     with translated({"users_email_key": email_taken()}):
         if not await users.update_email(conn, user_id, link.generation, link.email, email_key(link.email), work.moment):
             raise _refused()
-    # Whoever reads the former mailbox has no part in the account from here on.
-    if speaks_for_address(work, former):
-        await end_links(conn, user_id, former.email)
-    else:
-        await leave_resets(work, former)
-        await end_changes(conn, user_id)
+    await end_changes(conn, user_id)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
     if email_key(former.email) == email_key(link.email):
         return
+    # Whoever reads the former mailbox has no part in the account from here on.
+    if speaks_for_address(work, former):
+        await end_resets(conn, user_id, former.email)
+    else:
+        await leave_resets(work, former)
     await remember(work, former, lives_on=True)
     if await is_known(work, link.email, user_id):
         # Whoever had the other account has counted already.
@@ -128,9 +128,14 @@ async def end_links(conn: Connection, user_id: str, email: str) -> None:
 
     Mails come first. One that is being sent holds its row until its link is kept (`Mailer`), and so is waited for here.
     """
+    await end_resets(conn, user_id, email)
+    await end_changes(conn, user_id)
+
+
+async def end_resets(conn: Connection, user_id: str, email: str) -> None:
+    """From here on no link that was mailed, or waits to be, sets the account's password."""
     await outbox.delete_resets(conn, email_key(email))
     await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
-    await end_changes(conn, user_id)
 
 
 async def end_changes(conn: Connection, user_id: str) -> None:

@@ -127,6 +127,19 @@ async def test_whoever_holds_an_address_that_is_not_theirs_keeps_its_owner_from_
     assert await reset(squatter, link) == 204, "a second press"
 
 
+@pytest.mark.parametrize("unverified", ["limited", "full"])
+async def test_another_spelling_of_the_address_is_no_other_one_to_a_reset(
+    make_client: MakeClient, mailed: Mailed, unverified: str
+) -> None:
+    client = await make_client(auth_unverified=unverified)
+    owner = await Person.register(client, "owner", email=VICTIM)
+    await ask_for_reset(owner)
+    link = await mailed(VICTIM, "reset")
+    assert await change(owner, "Victim@example.com") == 202
+    assert await confirm(owner, await mailed("Victim@example.com")) == 204
+    assert await reset(owner, link) == 204
+
+
 async def test_a_reset_that_waits_to_be_mailed_waits_for_the_owner_of_the_address(
     make_client: MakeClient, mailed: Mailed, database_url: str
 ) -> None:
