@@ -338,7 +338,7 @@ def test_a_slip_in_the_settings_is_reported_at_sighup_and_what_was_stays(service
     service.process.send_signal(signal.SIGHUP)
     wait_until(lambda: not before & service.workers())
     service.settings.write_text(kept)
-    assert "the settings stay as they were: auth.key_file: cannot be kept in a file" in service.log()
+    assert "the settings stay as they were: auth.key_file: its file is not there" in service.log()
     assert "the settings stay as they were: codes.length: must be between 6 and 32, not 3" in service.log()
     for connection in service.one_of_each():
         assert connection.call("GET", "/health/ready")[0] == 200

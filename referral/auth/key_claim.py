@@ -17,7 +17,7 @@ async def claim_database(database: Database, keys: list[Key], config: Auth) -> N
     """Claim the database for the first of the keys. Raises ConfigError when it belongs to a key that is not among them."""
     algorithm, fingerprints = keys[0].algorithm, [key.fingerprint for key in keys]
     async with database.reader() as conn:
-        claiming = await signing_keys.find_signing_key(conn, algorithm)
+        claiming = await signing_keys.find_signing_key(conn)
     if claiming is None or not _is_settled(claiming, fingerprints):
         async with database.transaction() as conn:
             claiming = await _claim(conn, algorithm, fingerprints)
@@ -42,8 +42,8 @@ def _is_settled(claiming: signing_keys.ClaimingKey, fingerprints: list[str]) -> 
 async def _claim(conn: Connection, algorithm: str, fingerprints: list[str]) -> signing_keys.ClaimingKey:
     await signing_keys.claim_signing_key(conn, algorithm, fingerprints[0], now())
     for previous in fingerprints[1:]:
-        await signing_keys.rotate_signing_key(conn, algorithm, fingerprints[0], previous, now())
-    claiming = await signing_keys.find_signing_key(conn, algorithm)
+        await signing_keys.rotate_signing_key(conn, fingerprints[0], previous, now())
+    claiming = await signing_keys.find_signing_key(conn)
     assert claiming is not None
     return claiming
 

@@ -18,13 +18,13 @@ async def claim_signing_key(conn: Connection, algorithm: str, fingerprint: str, 
     await conn.run("claim_signing_key", algorithm=algorithm, fingerprint=fingerprint, now=now)
 
 
-async def find_signing_key(conn: Connection, algorithm: str) -> ClaimingKey | None:
-    return await conn.one("find_signing_key", ClaimingKey, algorithm=algorithm)
+async def find_signing_key(conn: Connection) -> ClaimingKey | None:
+    return await conn.one("find_signing_key", ClaimingKey)
 
 
-async def rotate_signing_key(conn: Connection, algorithm: str, fingerprint: str, previous: str, now: int) -> None:
+async def rotate_signing_key(conn: Connection, fingerprint: str, previous: str, now: int) -> None:
     """Let the database belong to this key if it belongs to `previous`."""
-    await conn.run("rotate_signing_key", algorithm=algorithm, fingerprint=fingerprint, previous=previous, now=now)
+    await conn.run("rotate_signing_key", fingerprint=fingerprint, previous=previous, now=now)
 
 
 async def accept_signing_key(conn: Connection, algorithm: str, fingerprint: str, now: int) -> None:

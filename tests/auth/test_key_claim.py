@@ -63,15 +63,15 @@ async def test_a_database_belongs_to_the_first_key_and_to_what_it_is_rotated_to(
     await start(database, SECOND, THIRD)
 
 
-async def test_each_algorithm_has_a_key_of_its_own(database: Database) -> None:
+async def test_a_key_of_another_algorithm_is_another_key(database: Database) -> None:
     await start(database, FIRST)
     config = auth(algorithm="EdDSA")
-    await claim_database(database, open_keys(config), config)
-    Path("var/key.pem").rename("var/former.pem")
     with pytest.raises(ConfigError) as refused:
         await claim_database(database, open_keys(config), config)
     assert re.fullmatch(REFUSED.format("key_file", r".*/var/key\.pem"), str(refused.value))
-    await start(database, FIRST)
+    await accept_key(database, open_keys(config))
+    await claim_database(database, open_keys(config), config)
+    assert await is_refused(database, FIRST)
 
 
 async def test_of_two_that_are_first_at_once_one_is(database_url: str) -> None:
@@ -100,7 +100,7 @@ async def test_what_is_kept_of_a_secret_is_neither_the_secret_nor_the_name_that_
     database: Database, database_url: str
 ) -> None:
     await start(database, FIRST)
-    [row] = await sql(database_url, "SELECT * FROM signing_keys")
+    [row] = await sql(database_url, "SELECT * FROM signing_key")
     [key] = open_keys(auth(FIRST))
     assert key.fingerprint in row
     for text in (FIRST, key.id):

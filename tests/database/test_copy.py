@@ -81,11 +81,12 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
     with closing(sqlite3.connect(sqlite_path(url))) as source, source:
         source.execute("UPDATE users SET role = 'admin' WHERE username = 'alice'")
         source.execute("UPDATE cache_epoch SET epoch = 7")
-        source.execute("INSERT INTO signing_keys VALUES ('HS256', ?, NULL, 1)", (64 * "f",))
+        source.execute("INSERT INTO signing_key VALUES (1, 'HS256', ?, NULL, 1)", (64 * "f",))
         source.execute("INSERT INTO profiles VALUES (?, 'hunter', '{\"name\": \"Bób\"}', 1)", (bob.id,))
         source.execute("INSERT INTO profile_lookups VALUES (?, 1, ?, 0)", (alice.id, now() + 10**9))
         source.execute(
-            "INSERT INTO one_time_tokens VALUES ('hash', ?, 'verify-email', 1, ?, 'x', 1)", (bob.id, now() + 10**9)
+            "INSERT INTO one_time_tokens VALUES ('hash', ?, 'verify-email', 1, ?, 'x', 1, NULL, NULL)",
+            (bob.id, now() + 10**9),
         )
         source.execute(
             "INSERT INTO outbox VALUES ('m', 'code', ?, 'x@example.com', 'ru', '{}', 1, 1, 5, 'refused\nwith \\ and \t', 2)",

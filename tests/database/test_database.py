@@ -153,7 +153,7 @@ CODE = "INSERT INTO codes (code, referrer_id, created_at, expires_at, max_uses, 
 KEYED = "INSERT INTO codes (code, code_key, referrer_id, created_at, expires_at) VALUES "
 REFERRAL = "INSERT INTO referrals (user_id, referrer_id, code, joined_at) VALUES "
 MAIL = "INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at) VALUES "
-KEY = "INSERT INTO signing_keys (algorithm, fingerprint, previous, claimed_at) VALUES "
+KEY = "INSERT INTO signing_key (id, algorithm, fingerprint, previous, claimed_at) VALUES "
 EVENT = "INSERT INTO audit_events (id, at, event, user_id, email, detail) VALUES "
 TOKEN = "INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at) VALUES "
 # What has not the shape of a word; which words there are is the program's to say.
@@ -215,6 +215,7 @@ RULES: list[tuple[str, str | None]] = [
     ),
     ("INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('x', 'none', 1)", None),
     ("INSERT INTO former_addresses (address_hash, left_at) VALUES ('hash', 1)", "former_addresses_pkey"),
+    ("INSERT INTO former_addresses (address_hash, user_id, left_at) VALUES ('x', 'nobody', 1)", None),
     (f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)", "one_time_tokens_pkey"),
     *((f"{TOKEN}('x', 'alice', '{word}', 1, 2)", "one_time_tokens_purpose") for word in NO_WORDS),
     (f"{TOKEN}('x', 'nobody', 'verify-email', 1, 2)", None),
@@ -228,9 +229,10 @@ RULES: list[tuple[str, str | None]] = [
     ("INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('nobody', 1, 1)", None),
     ("INSERT INTO cache_epoch (id, epoch) VALUES (2, 1)", "cache_epoch_one_row"),
     ("INSERT INTO cache_epoch (id, epoch) VALUES (1, 1)", "cache_epoch_pkey"),
-    (f"{KEY}('HS256', '{64 * 'e'}', NULL, 1)", "signing_keys_pkey"),
-    (f"{KEY}('EdDSA', 'short', NULL, 1)", "signing_keys_fingerprints"),
-    (f"{KEY}('EdDSA', '{64 * 'e'}', 'short', 1)", "signing_keys_fingerprints"),
+    (f"{KEY}(1, 'EdDSA', '{64 * 'e'}', NULL, 1)", "signing_key_pkey"),
+    (f"{KEY}(2, 'EdDSA', '{64 * 'e'}', NULL, 1)", "signing_key_one_row"),
+    (f"{KEY}(1, 'EdDSA', 'short', NULL, 1)", "signing_key_fingerprints"),
+    (f"{KEY}(1, 'EdDSA', '{64 * 'e'}', 'short', 1)", "signing_key_fingerprints"),
     (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
     *((f"{EVENT}('x', 1, '{word}', 'alice', NULL, '{{}}')", "audit_events_event") for word in NO_WORDS),
     (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
@@ -257,7 +259,7 @@ WORLD = [
     "INSERT INTO profiles (user_id, provider, profile, fetched_at) VALUES ('alice', 'x', '{}', 1)",
     "INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('alice', 1, 1)",
     f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')",
-    f"{KEY}('HS256', '{64 * 'f'}', NULL, 1)",
+    f"{KEY}(1, 'HS256', '{64 * 'f'}', NULL, 1)",
 ]
 
 

@@ -26,7 +26,7 @@ TABLES = (
     "profile_lookups",
     "audit_events",
     "former_addresses",
-    "signing_keys",
+    "signing_key",
 )
 
 
