@@ -85,9 +85,9 @@ async def get_asset(request: web.Request) -> web.StreamResponse:
     path, kind = found
     body, tag = _read(path, request.app[PUBLIC_URL].path("/assets/"))
     headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600", "ETag": f'"{tag}"'}
-    if tag in (known.value for known in request.if_none_match or ()):
+    if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
         return web.Response(status=304, headers=headers)
-    return await answer_in_pieces(request, body, headers)
+    return answer_in_pieces(request, body, headers)
 
 
 @cache
@@ -101,7 +101,7 @@ def _read(path: Path, assets: str) -> tuple[bytes, str]:
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("the document itself")
 async def get_openapi(request: web.Request) -> web.StreamResponse:
-    return await answer_in_pieces(request, _openapi_bytes(request.app), {"Content-Type": "application/json"})
+    return answer_in_pieces(request, _openapi_bytes(request.app), {"Content-Type": "application/json"})
 
 
 @cache
@@ -152,4 +152,4 @@ async def _check_database(database: Database) -> None:
 @undocumented("a probe, for what keeps the service running")
 async def get_metrics(request: web.Request) -> web.StreamResponse:
     headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-    return await answer_in_pieces(request, request.app[METRICS].text(), headers)
+    return answer_in_pieces(request, request.app[METRICS].text(), headers)

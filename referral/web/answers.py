@@ -1,6 +1,5 @@
 """Answers: JSON, and large bodies that many get."""
 
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -23,19 +22,27 @@ def answer(document: Any, status: int = 200, headers: dict[str, str] | None = No
     return web.Response(body=orjson.dumps(document), status=status, headers=found)
 
 
-async def answer_in_pieces(request: web.Request, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
+class _InPieces(web.StreamResponse):
+    """An answer that sends its body while aiohttp finishes it, outside of what a request is timed for, and where it knows
+    what to do when the client has gone."""
+
+    def __init__(self, request: web.Request, body: bytes, headers: dict[str, str]) -> None:
+        super().__init__(headers=headers)
+        self.content_length = len(body)
+        self._writer = request.writer
+        self._rest = memoryview(body if request.method != "HEAD" else b"")
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        rest, self._rest = self._rest, self._rest[:0]
+        for start in range(0, len(rest), PIECE):
+            await self.write(rest[start : start + PIECE])
+            await self._writer.drain()
+        await super().write_eof(data)
+
+
+def answer_in_pieces(request: web.Request, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
     """An answer with a large body, which all who get it share: each connection holds the piece that its client reads.
 
     Whole, it would be copied for each client and kept until the slowest has read it.
     """
-    response = web.StreamResponse(headers=headers)
-    response.content_length = len(body)
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
-    # The client may be gone, and aiohttp finds that out at the end, too.
-    with suppress(ConnectionError):
-        for start in range(0, len(body), PIECE):
-            await response.write(memoryview(body)[start : start + PIECE])
-            await request.writer.drain()
-    return response
+    return _InPieces(request, body, headers)

@@ -38,6 +38,9 @@ BACKLOG = 1024
 # mail in the mailer's hands the stop takes less than half a minute, whatever clients do.
 SHUTDOWN_TIMEOUT = 20.0
 BREAK_OFF_TIMEOUT = 2.0
+# Bytes of answers that the system takes from a connection before it has sent the former ones. By itself it would take some
+# megabytes. What is on its way does not count, so that a fast client notices nothing.
+UNSENT = 131_072
 # Seconds that a client may leave an answer unread, nothing of it taken, and between two looks at what waits to be read.
 UNREAD_TIMEOUT = 30.0
 LOOK_PAUSE = 5.0
@@ -79,8 +82,10 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         self._wire = self.transport
         assert self._wire is not None
-        # A client that reads slowly holds no more of a large answer than this.
+        # A client that reads slowly holds no more of an answer than this, and the system no more that it has yet to send.
         self._wire.set_write_buffer_limits(PIECE)
+        with suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._first_timer = self._loop.call_later(self._keepalive_timeout, self.force_close)
 
     def data_received(self, data: bytes) -> None:
@@ -90,8 +95,7 @@ class Connection(RequestHandler):
         if self._gone is not None:
             return
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._give_up_parsing()
+        self._give_up_parsing_if_refused()
         # If the handler still waits for a request although data has come, that was part of a head.
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None:
@@ -100,12 +104,14 @@ class Connection(RequestHandler):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _give_up_parsing(self) -> None:
+    def _give_up_parsing_if_refused(self) -> None:
         """Whatever follows what the parser refused is thrown away. Parsed, each part would be refused again.
 
         The refusal quotes what was sent, some times over, and hangs in a circle with its traceback until the next collection
         of garbage, which comes seldom. Nothing is left of it but its reason.
         """
+        if self._gone is not None or not self._messages or not isinstance(self._messages[-1][0], _ErrInfo):
+            return
         self._gone = asyncio.Event()
         refusal, payload = self._messages.pop()
         assert isinstance(refusal, _ErrInfo)
@@ -116,6 +122,9 @@ class Connection(RequestHandler):
         reason = reason.strip().partition("\n")[0].partition(":")[0].rstrip(".")
         refusal.exc.__traceback__ = refusal.exc.__context__ = refusal.exc.__cause__ = None
         self._messages.append((_ErrInfo(400, BadHttpMessage(reason), reason), payload))
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            # Its handler would wait for the rest of the body.
+            self._current_request.content.set_exception(web.RequestPayloadError(reason))
 
     def connection_lost(self, error: BaseException | None) -> None:
         super().connection_lost(error)
@@ -155,7 +164,10 @@ class Connection(RequestHandler):
         section 9.6).
         """
         if request.content.is_eof():
-            return await super().finish_response(request, response, start_time)
+            finished = await super().finish_response(request, response, start_time)
+            # What followed a request to upgrade is parsed here.
+            self._give_up_parsing_if_refused()
+            return finished
         if request.content_length is None and not response.prepared:
             # Chunks of a byte each cost a hundred times what they bring, and nobody knows when they end.
             response.headers["Connection"] = "close"

@@ -19,6 +19,8 @@ NOISE = {
     "lines": b"no request\r\n" * (MUCH // 12),
     "a line": b"x" * MUCH,
     "TLS": b"\x16\x03\x01" + b"a" * MUCH,
+    "an upgrade": b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    + b"\0" * MUCH,
     "heads": b"GET / HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n" * (MUCH // 38),
 }
 
@@ -58,7 +60,7 @@ async def test_nothing_is_kept_of_what_is_no_http(client: Client, noise: str) ->
     gc.disable()
     try:
         for _ in range(3):
-            await send(client, NOISE[noise])
+            assert len(await send(client, NOISE[noise])) < 2_000, "what was sent is not told back"
         found = refusals()
         assert len(found) <= before + 3
         assert sum(len(repr(vars(error))) + len(repr(error.args)) for error in found) < 10_000
@@ -91,3 +93,10 @@ async def test_nor_of_what_follows_a_request_that_takes_its_time(client: Client,
     # The request is answered, and then once what came after it.
     assert answered.count(b"invalid_grant") == 1
     assert answered.count(b"does not follow HTTP") == 1
+
+
+async def test_a_body_that_becomes_malformed_is_refused_at_once(client: Client) -> None:
+    head = b"POST /api/v1/auth/token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    async with asyncio.timeout(5):
+        answered = await send(client, head + b"Content-Type: application/json\r\n\r\n3\r\n{}x\r\n", b"no size\r\n")
+    assert answered.startswith(b"HTTP/1.1 400 ")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -105,6 +106,22 @@ async def test_an_answer_that_nobody_reads_is_given_up(runner: server.Runner, ev
     await eventually(lambda: connections(runner) == 0)
     for client in stalled:
         client.close()
+
+
+@pytest.mark.parametrize("path", ["/assets/page.css", "/assets/redoc.standalone.js", "/openapi.json", "/metrics"])
+async def test_whoever_hangs_up_is_no_error(
+    runner: server.Runner, eventually: Eventually, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    loop, request = asyncio.get_running_loop(), f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    for number in range(20):
+        client = connect(runner.addresses[0][1])
+        if number % 2:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await loop.sock_sendall(client, request * (1 + number % 3))
+        client.close()
+        await asyncio.sleep(0.005)
+    await eventually(lambda: connections(runner) == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("path", ["/assets/redoc.standalone.js", "/openapi.json"])
