@@ -31,6 +31,9 @@ MOST_MARKS = 4
 # which it turns into them.
 DOTTED = frozenset("ij\u0131\u0237\u0249\u0268\u029d\u03f3\u0456\u0458\u1d96\U0001df1a")
 DOT_ABOVE = "\u0307"
+# Strokes through a letter, which many letters have built in, and which hide in punctuation.
+OVERLAYS = frozenset("\u0334\u0335\u0336\u0337\u0338")
+PUNCTUATION = frozenset("._-")
 
 # UTS 39 section 5.1: characters of these scripts are also characters of the writing systems that mix them.
 WRITING_SYSTEMS = {
@@ -53,7 +56,7 @@ def objection_to(name: str) -> str | None:
     if NO_LETTERS.search(name) or any(map(_is_of_no_script, name)):
         return "Must not hold signs that are no letters."
     if _has_hidden_marks(name):
-        return f"Must not have more than {MOST_MARKS} marks on a letter, nor one twice, nor a dot on a dotted letter."
+        return f"Must not have more than {MOST_MARKS} marks on a letter, nor hidden ones."
     if len({ord(character) - int(character) for character in name if character.isdecimal()}) > 1:
         return "Must not mix digits of several scripts."
     if not _is_of_one_script(name):
@@ -76,7 +79,13 @@ def _has_hidden_marks(name: str) -> bool:
     for character in unicodedata.normalize("NFD", name):
         if unicodedata.category(character) not in ("Mn", "Me"):
             letter, marks = character, ""
-        elif marks.endswith(character) or len(marks) == MOST_MARKS or (character == DOT_ABOVE and letter in DOTTED):
+        elif (
+            marks.endswith(character)
+            or len(marks) == MOST_MARKS
+            or (character == DOT_ABOVE and letter in DOTTED)
+            or character in OVERLAYS
+            or letter in PUNCTUATION
+        ):
             return True
         else:
             marks += character

@@ -83,6 +83,8 @@ REFUSED = {
         "o\u0308\u0308",
         "\u00f6\u0308",
         "ab\u0337\u0337",
+        # Strokes that the letter has, or that its neighbour hides.
+        *("ab\u0335", "\u0111\u0335a", "\u00f8\u0338a", "anna-\u0335m", "anna_\u0332m", "a.\u0307b"),
         # A dot that the letter's own dot hides, or makes.
         *("ali\u0307ce", "j\u0307ohn", "\u0131\u0307nfo", "ali\u0328\u0307ce", "\u0456\u0307ван", "\u0237\u0307o"),
     ],
