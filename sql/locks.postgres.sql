@@ -6,6 +6,11 @@
 -- transactions need not wait.
 SELECT id FROM users WHERE id = :user_id FOR NO KEY UPDATE;
 
+-- name: hold_address(user_id)^
+-- Before a link is kept that is mailed to the user's address: nobody changes the address before the link is there. That takes
+-- the key of the row, and nothing else does.
+SELECT id FROM users WHERE id = :user_id FOR KEY SHARE;
+
 -- name: lock_referrers()^
 -- Before a referrer is set after registration. A cycle can be closed by links that several transactions make at once, each of
 -- which sees none of the others: they go one by one. The number is this lock's name.

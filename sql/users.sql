@@ -71,8 +71,8 @@ RETURNING id;
 UPDATE users SET generation = generation + 1 WHERE id = :user_id;
 
 -- name: update_email(user_id, generation, email, email_key, now)^
--- By a link that reached the new mailbox. Uniqueness is the index's business.
-UPDATE users SET email = :email, email_key = :email_key, email_verified_at = :now
+-- By a link that reached the new mailbox, which ends all others. Uniqueness is the index's business.
+UPDATE users SET email = :email, email_key = :email_key, email_verified_at = :now, generation = generation + 1
 WHERE id = :user_id AND generation = cast(:generation as bigint) AND suspended_at IS NULL AND erased_at IS NULL
 RETURNING id;
 

@@ -21,12 +21,12 @@ from referral.background.queue import Backoff, QueueWorker, Rest, finish
 from referral.config import Config
 from referral.config.addresses import mailbox_of
 from referral.config.public_url import parse_public_url
-from referral.database import Connection, Database, DatabaseUnavailable
+from referral.database import Connection, Database, DatabaseUnavailable, committed
 from referral.mail import open_transport
 from referral.mail.compose import compose
 from referral.mail.transport import PermanentFailure, Send, TemporaryFailure, TransportFailure
 from referral.metrics import Metrics
-from referral.queries import one_time_tokens, outbox, users
+from referral.queries import locks, one_time_tokens, outbox, users
 from referral.texts import without_addresses
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,14 @@ LONGEST_REST = 300 * clock.SECOND
 # Seconds that a worker which is stopped goes on with the mail in its hands: cut off after its last line, the mail would be
 # sent twice. Container runtimes kill after ten.
 STOP_GRACE = 5.0
+
+
+# Before a mail is looked at again whose account has left the address meanwhile (ms).
+MOVED_PAUSE = clock.SECOND
+
+
+class _Moved(Exception):
+    """The account that a link was for has not the address any more. Perhaps another one has."""
 
 
 class Mailer(QueueWorker[outbox.Mail]):
@@ -105,6 +113,8 @@ class Mailer(QueueWorker[outbox.Mail]):
                     await self.forget(contact.user_id)
                 self._outages = 0
                 self._metrics.mail.labels(mail.kind, "sent").inc()
+        except _Moved as moved:
+            await self.put_off(mail, str(moved), MOVED_PAUSE, mail.attempts - 1)
         except (TransportFailure, DatabaseUnavailable):
             raise
         except PermanentFailure as error:
@@ -116,8 +126,7 @@ class Mailer(QueueWorker[outbox.Mail]):
             log.exception("mail %s (%s) cannot be sent", mail.id, mail.kind)
             await self.retry_or_give_up(mail, f"{type(error).__name__}: {error}")
         else:
-            async with self.database.transaction() as conn:
-                await outbox.delete_mail(conn, mail.id)
+            await committed(self.database, lambda conn: outbox.delete_mail(conn, mail.id))
 
     async def _put_off_all(self, mails: list[outbox.Mail], failure: TransportFailure) -> None:
         # After a failure midway the other side is there, and the mail itself may be to blame: the others must get past it.
@@ -141,15 +150,14 @@ class Mailer(QueueWorker[outbox.Mail]):
         error = without_addresses(error)
         log.warning("mail %s (%s) is tried again in %d s: %s", item.id, item.kind, pause // 1000, error)
         self._metrics.mail.labels(item.kind, "postponed").inc()
-        async with self.database.transaction() as conn:
-            await outbox.postpone_mail(conn, item.id, clock.now() + pause, attempts, error)
+        due = clock.now() + pause
+        await committed(self.database, lambda conn: outbox.postpone_mail(conn, item.id, due, attempts, error))
 
     async def give_up(self, item: outbox.Mail, error: str) -> None:
         error = without_addresses(error)
         log.error("mail %s (%s) is given up: %s", item.id, item.kind, error)
         self._metrics.mail.labels(item.kind, "failed").inc()
-        async with self.database.transaction() as conn:
-            await outbox.fail_mail(conn, item.id, clock.now(), error)
+        await committed(self.database, lambda conn: outbox.fail_mail(conn, item.id, clock.now(), error))
 
     async def _compose(self, mail: outbox.Mail, contact: users.Contact) -> EmailMessage | None:
         """The message, or None when it must not be sent any more, or there is nothing to ask for."""
@@ -189,13 +197,20 @@ class Mailer(QueueWorker[outbox.Mail]):
         """The token of a link; None when the mail was taken out of the outbox meanwhile, so that no link may go out."""
         # It is made when the mail is sent, not when it is queued: no token that works lies in the outbox.
         token, now = new_token(), clock.now()
-        async with self.database.transaction() as conn:
+
+        async def keep(conn: Connection) -> str | None:
             if not await outbox.hold_mail(conn, mail.id):
                 return None
+            await locks.hold_address(conn, user_id)
+            contact = await users.find_contact(conn, user_id)
+            if contact is None or (mail.kind != outbox.CHANGE_EMAIL and contact.email != email):
+                raise _Moved("the account has just left the address")
             await one_time_tokens.insert_one_time_token(
                 conn, hash_token(token), user_id, purpose, email, generation, now, now + ttl
             )
-        return token
+            return token
+
+        return await committed(self.database, keep)
 
 
 MAILER = web.AppKey("mailer", Mailer)

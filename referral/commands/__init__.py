@@ -1,22 +1,18 @@
 """What the commands of `run.py` do: each is a function of the settings and the arguments, in the module of its subject."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from referral import queries
 from referral.config import Config
-from referral.database import Connection, Database, TransactionConflict
+from referral.database import Connection, Database, committed
 from referral.database.migrate import refuse_unmigrated
 from referral.database.opening import open_database
 from referral.queries import cache_epoch
 
 T = TypeVar("T")
-
-# How often a transaction is made that others undo.
-ATTEMPTS = 5
 
 
 class Stop(Exception):
@@ -44,16 +40,12 @@ async def changed(config: Config, change: Callable[[Connection], Awaitable[T]]) 
     # Imported here: the caches bring the metrics along, which workers must not import before they are told to share them.
     from referral.cache.epoch import EPOCH_WAIT
 
+    async def change_for_all(conn: Connection) -> T:
+        result = await change(conn)
+        await cache_epoch.advance_epoch(conn)
+        return result
+
     async with opened(config) as database:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with database.transaction() as conn:
-                    result = await change(conn)
-                    await cache_epoch.advance_epoch(conn)
-                break
-            except TransactionConflict:
-                if attempt == ATTEMPTS:
-                    raise
-                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+        result = await committed(database, change_for_all)
         await asyncio.sleep(EPOCH_WAIT)
         return result

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +19,9 @@ from aiohttp import web
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
+
+# How often a transaction is made that others undo.
+ATTEMPTS = 5
 R = TypeVar("R")
 
 # Slower than any indexed statement on a healthy disk: worth a line in the log.
@@ -159,6 +163,18 @@ def is_postgres(url: str) -> bool:
 def sqlite_path(url: str) -> Path:
     """The file of a `sqlite:///relative` or `sqlite:////absolute` URL, as SQLAlchemy and yoyo write them."""
     return Path(url.removeprefix("sqlite:///")).absolute()
+
+
+async def committed(database: Database, change: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `change` returns, made in one transaction; it is called again if another transaction undid it. Raises
+    TransactionConflict when that happens ATTEMPTS times."""
+    for attempt in range(1, ATTEMPTS):
+        with suppress(TransactionConflict):
+            async with database.transaction() as conn:
+                return await change(conn)
+        await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+    async with database.transaction() as conn:
+        return await change(conn)
 
 
 async def settle(awaitable: Awaitable[T]) -> T:

@@ -8,6 +8,11 @@ async def lock_user(conn: Connection, user_id: str) -> None:
     await conn.lock("lock_user", user_id=user_id)
 
 
+async def hold_address(conn: Connection, user_id: str) -> None:
+    """Until the end of the transaction nobody takes this user's address away. It keeps nobody else out."""
+    await conn.lock("hold_address", user_id=user_id)
+
+
 async def lock_referrers(conn: Connection) -> None:
     """Until the end of the transaction nobody else sets a referrer after registration."""
     await conn.lock("lock_referrers")

@@ -60,7 +60,14 @@ async def _begin(work: Work, user_id: str) -> users.Contact | None:
     await profiles.delete_lookup(work.conn, user_id)
     # Whoever uses a code for this user takes the same lock, so that no referral comes behind what is taken back.
     await locks.lock_user(work.conn, user_id)
-    return await users.find_contact(work.conn, user_id)
+    contact = await users.find_contact(work.conn, user_id)
+    if contact is not None:
+        # Before the address goes: a mail that is being sent holds its row until its link is kept, and a link of this user
+        # waits for whoever takes the address. Resets are queued by address, and not the account's to end if it does not
+        # speak for that.
+        key = email_key(contact.email) if speaks_for_address(work, contact) else None
+        await outbox.delete_mail_of_user(work.conn, user_id, key)
+    return contact
 
 
 async def take_referral_back(work: Work, user_id: str) -> None:
@@ -76,14 +83,11 @@ async def take_referral_back(work: Work, user_id: str) -> None:
 
 async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName) -> None:
     conn, user_id, key = work.conn, contact.user_id, email_key(contact.email)
-    speaks = speaks_for_address(work, contact)
     ended = await codes.revoke_any_code(conn, user_id, work.moment)
     if ended:
         work.invalidates_code(ended)
     work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
-    # Mails come first: one that is being sent holds its row until its link is kept.
-    await outbox.delete_mail_of_user(conn, user_id, key if speaks else None)
-    if not speaks:
+    if not speaks_for_address(work, contact):
         await leave_resets(work, contact)
     await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
     await profiles.delete_profile(conn, user_id)

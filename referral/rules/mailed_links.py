@@ -73,20 +73,22 @@ async def _change(work: Work, link: Link) -> None:
     former = await users.find_contact(conn, user_id)
     if former is None or link.email is None:
         raise _refused()
+    is_same, speaks = email_key(former.email) == email_key(link.email), speaks_for_address(work, former)
     # This comes first, because the worker that stores a profile takes the same rows in this order.
     await look_profile_up(work, user_id)
+    # Mails before the address, as in `erasure.py`.
+    await _delete_changes(conn, user_id)
+    if speaks and not is_same:
+        # Whoever reads the former mailbox has no part in the account from here on.
+        await _delete_resets(conn, user_id, former.email)
     with translated({"users_email_key": email_taken()}):
         if not await users.update_email(conn, user_id, link.generation, link.email, email_key(link.email), work.moment):
             raise _refused()
-    await end_changes(conn, user_id)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
-    if email_key(former.email) == email_key(link.email):
+    if is_same:
         return
-    # Whoever reads the former mailbox has no part in the account from here on.
-    if speaks_for_address(work, former):
-        await end_resets(conn, user_id, former.email)
-    else:
+    if not speaks:
         await leave_resets(work, former)
     await remember(work, former, lives_on=True)
     if await is_known(work, link.email, user_id):
@@ -128,12 +130,11 @@ async def end_links(conn: Connection, user_id: str, email: str) -> None:
 
     Mails come first. One that is being sent holds its row until its link is kept (`Mailer`), and so is waited for here.
     """
-    await end_resets(conn, user_id, email)
+    await _delete_resets(conn, user_id, email)
     await end_changes(conn, user_id)
 
 
-async def end_resets(conn: Connection, user_id: str, email: str) -> None:
-    """From here on no link that was mailed, or waits to be, sets the account's password."""
+async def _delete_resets(conn: Connection, user_id: str, email: str) -> None:
     await outbox.delete_resets(conn, email_key(email))
     await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
 
@@ -141,9 +142,13 @@ async def end_resets(conn: Connection, user_id: str, email: str) -> None:
 async def end_changes(conn: Connection, user_id: str) -> None:
     """From here on no link gives the account an address that was asked for until now, nor does one that a request under way
     is about to ask for: whoever asks may be the one that is being put out."""
+    await _delete_changes(conn, user_id)
+    await users.begin_account_generation(conn, user_id)
+
+
+async def _delete_changes(conn: Connection, user_id: str) -> None:
     await outbox.delete_mail_of_kind(conn, user_id, outbox.CHANGE_EMAIL)
     await one_time_tokens.delete_one_time_tokens(conn, user_id, CHANGE_EMAIL)
-    await users.begin_account_generation(conn, user_id)
 
 
 async def confirm_reset(request: web.Request, token: str, new_password: str) -> None:

@@ -22,7 +22,7 @@ from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, Limit, declaration_of
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
-from referral.database import DATABASE, ConnectionLost, DatabaseUnavailable, TransactionConflict
+from referral.database import ATTEMPTS, DATABASE, ConnectionLost, DatabaseUnavailable, TransactionConflict
 from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
@@ -44,8 +44,6 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS")
 REALM = 'Bearer realm="referral"'
 # Seconds after which a client should try again: a database that restarts, a queue of passwords that drains.
 RETRY_AFTER = "2"
-# How often a request is made before the client has to retry after a conflict.
-ATTEMPTS = 5
 
 
 def meeting_expectations(route: web.AbstractRouteDef) -> web.RouteDef:

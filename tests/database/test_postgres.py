@@ -659,10 +659,10 @@ async def test_a_lock_is_held_as_soon_as_it_is_taken(database: Database, other: 
     async with database.transaction() as conn:
         await locks.lock_user(conn, alice.id)
         with pytest.raises(asyncpg.LockNotAvailableError):
-            await other.execute("SELECT FROM users WHERE id = $1 FOR UPDATE NOWAIT", alice.id)
+            await other.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE NOWAIT", alice.id)
         await locks.lock_referrers(conn)
         assert await other.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == 1
-    await other.execute("SELECT FROM users WHERE id = $1 FOR UPDATE NOWAIT", alice.id)
+    await other.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE NOWAIT", alice.id)
 
 
 async def test_a_connection_that_breaks_before_the_rollback_hides_no_error(

@@ -59,7 +59,7 @@ async def test_strangers_who_ask_for_resets_lock_the_owner_out_for_a_quarter_of_
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = [0.0]
-    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: time.time() + passed[0]))
+    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0]))
     client = await make_client(**LIMITED)
     alice = await Person.register(client, "alice")
     nobody = Person(client, "")

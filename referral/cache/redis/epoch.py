@@ -16,16 +16,13 @@ answers some of the workers, is no shared cache.
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 from referral.cache.epoch import EPOCH_WAIT, Epoch
 from referral.cache.redis.client import TEXT_OF, RedisClient
 from referral.clock import SECOND
-from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
+from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, committed
 from referral.queries import cache_epoch
 
-# How often the epoch is tried to be advanced after a commit, while the database undoes that.
-ATTEMPTS = 5
 # Longer than any transaction takes, in ms.
 TOMBSTONE_TTL = 60 * SECOND
 
@@ -91,10 +88,8 @@ class RedisInvalidation:
         await asyncio.sleep(EPOCH_WAIT)
 
     async def _advance_epoch(self) -> None:
-        for _ in range(ATTEMPTS):
-            with suppress(TransactionConflict):
-                async with self._database.transaction() as conn:
-                    await cache_epoch.advance_epoch(conn)
-                return
-        # This is no conflict any more, after which the request would be made again: its own transaction is committed.
-        raise DatabaseUnavailable("the other workers could not be told of a change")
+        try:
+            await committed(self._database, cache_epoch.advance_epoch)
+        except TransactionConflict:
+            # This is no conflict any more, after which the request would be made again: its own transaction is committed.
+            raise DatabaseUnavailable("the other workers could not be told of a change") from None
