@@ -18,7 +18,7 @@ from referral.commands import Stop, changed, opened
 from referral.config import Config, ConfigError
 from referral.contract.problems import Problem
 from referral.contract.schemas.fields import Email, NewUsername
-from referral.database import Connection, ConstraintViolation
+from referral.database import Connection, ConstraintViolation, TransactionConflict
 from referral.database.migrate import migrate
 from referral.ids import new_id
 from referral.queries import audit, locks, one_time_tokens, outbox, sessions, users
@@ -103,7 +103,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
             hasher.close()
 
     async def make(conn: Connection) -> str:
-        contact = await users.find_contact_by_email(conn, email_key(address))
+        contact = await _locked(conn, email_key(address))
         if contact is not None:
             await _promote(conn, contact, name, new_hash)
             return contact.email
@@ -137,7 +137,6 @@ async def _insert_admin(conn: Connection, email: str, username: str | None, pass
 
 
 async def _promote(conn: Connection, contact: users.Contact, username: str | None, new_hash: str | None) -> None:
-    await locks.lock_user(conn, contact.user_id)
     if contact.suspended_at is not None:
         raise Stop(f"{contact.email} is suspended: `python run.py users unsuspend` comes first.")
     if contact.email_verified_at is None and new_hash is None:
@@ -245,11 +244,23 @@ def unsuspend_user(config: Config, arguments: argparse.Namespace) -> None:
 async def _account(conn: Connection, email: str) -> users.Contact:
     """The account of this address, locked. Raises ConfigError."""
     key = _key(email)
-    found = await users.find_contact_by_email(conn, key) if key is not None else None
+    found = await _locked(conn, key) if key is not None else None
     if found is None:
         raise ConfigError("EMAIL", "there is no account with this address", SOURCE)
-    await locks.lock_user(conn, found.user_id)
     return found
+
+
+async def _locked(conn: Connection, key: str) -> users.Contact | None:
+    """The account that has this address until the end of the transaction; None if there is none. Raises
+    TransactionConflict."""
+    found = await users.find_contact_by_email(conn, key)
+    if found is None:
+        return None
+    await locks.lock_user(conn, found.user_id)
+    contact = await users.find_contact_by_email(conn, key)
+    if contact is None or contact.user_id != found.user_id:
+        raise TransactionConflict("the address has just become another account's")
+    return contact
 
 
 async def _end_links(conn: Connection, contact: users.Contact) -> None:

@@ -15,8 +15,8 @@ import pytest
 from referral.auth.tokens import hash_token
 from referral.commands import Stop
 from referral.config import ConfigError
-from referral.database import DATABASE
-from referral.queries import users
+from referral.database import DATABASE, Connection
+from referral.queries import locks, users
 from tests.conftest import Client, Command, Given, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, make_admin, outbox_is_empty, sql
@@ -309,3 +309,23 @@ async def test_createsuperuser_refuses_a_suspended_account_and_a_username_of_som
     await command("users", "unsuspend", alice.email)
     await alice.sign_in()
     assert (await alice.me())["role"] == "user"
+
+
+@pytest.mark.parametrize("engine", ["postgres"])
+async def test_createsuperuser_makes_nobody_an_admin_who_is_just_leaving_the_address(
+    client: Client, command: Command, given: Given, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = await Person.register(client, "stranger", email="operator@example.com")
+    lock_user = locks.lock_user
+
+    async def lock_later(conn: Connection, user_id: str) -> None:
+        monkeypatch.setattr(locks, "lock_user", lock_user)
+        # The link of a change of address is pressed between the look at the account and its lock.
+        await sql(database_url, "UPDATE users SET email = 'evil@example.org', email_key = 'evil@example.org'")
+        await lock_user(conn, user_id)
+
+    given(f"{NEW}\n".encode())
+    monkeypatch.setattr(locks, "lock_user", lock_later)
+    await command("createsuperuser", "operator@example.com")
+    assert await sql(database_url, "SELECT email FROM users WHERE role = 'admin'") == [("operator@example.com",)]
+    assert await sql(database_url, f"SELECT role FROM users WHERE id = '{stranger.id}'") == [("user",)]
