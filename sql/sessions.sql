@@ -59,8 +59,8 @@ INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES (:token_h
 
 -- name: use_refresh_token(token_hash, now)^
 -- The first use sets the time; a repeated one finds it.
-UPDATE refresh_tokens SET used_at = coalesce(used_at, :now) WHERE token_hash = :token_hash
-RETURNING session_id, used_at;
+UPDATE refresh_tokens SET used_at = coalesce(used_at, :now), uses = uses + 1 WHERE token_hash = :token_hash
+RETURNING session_id, used_at, uses;
 
 -- name: begin_generation(session_id, kept)!
 -- Before refresh tokens of the session are ended: a refresh at the same time makes another one, and takes the session first, too.

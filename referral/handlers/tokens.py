@@ -24,7 +24,7 @@ from referral.queries import locks, sessions, users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
-from referral.rules.work import work_on
+from referral.rules.work import Work, work_on
 from referral.texts import email_key, key_of
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import is_json, parse_form, parse_json, read_body
@@ -187,8 +187,8 @@ async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -
         )
         used = await sessions.use_refresh_token(work.conn, hash_token(token), work.moment)
         # The one that goes on after a password change is used once: somebody may have a copy of this one, too.
-        grace = 0 if extended and extended.keeps(hash_token(token)) else REUSE_GRACE
-        if used is not None and work.moment - used.used_at <= grace:
+        is_last = extended is not None and extended.keeps(hash_token(token))
+        if used is not None and (used.uses == 1 or (not is_last and work.moment - used.used_at <= REUSE_GRACE)):
             if extended is not None:
                 return await issue_tokens(work, extended)
         elif used is not None:
@@ -218,12 +218,22 @@ async def revoke_token(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         session_id = await sessions.find_session_of_refresh_token(work.conn, hash_token(token))
         if session_id is None:
-            try:
-                session_id = request.app[SIGNER].verify(token, expired=True).session_id
-            except InvalidToken:
-                return web.Response(headers=NO_STORE)
+            session_id = await _session_of_access_token(work, token)
+        if session_id is None:
+            return web.Response(headers=NO_STORE)
         user_id = await sessions.delete_session(work.conn, session_id)
         if user_id:
             work.ends_sessions(session_id)
             await work.record("signed-out", actor=user_id, session_id=session_id)
     return web.Response(headers=NO_STORE)
+
+
+async def _session_of_access_token(work: Work, token: str) -> str | None:
+    """The session that the token belongs to, also when it has expired; None for a token that a change of the password has
+    ended."""
+    try:
+        given = work.request.app[SIGNER].verify(token, expired=True)
+    except InvalidToken:
+        return None
+    session = await sessions.find_live_session(work.conn, given.session_id, work.moment)
+    return given.session_id if session and session.takes(given.generation, given.refresh) else None

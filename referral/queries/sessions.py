@@ -26,7 +26,7 @@ class LiveSession:
 
     def takes(self, generation: int, refresh: str) -> bool:
         """Whether an access token of this generation, issued with the refresh token of this name, is still good."""
-        return generation == self.generation or refresh == self.kept_refresh
+        return generation == self.generation or (bool(refresh) and refresh == self.kept_refresh)
 
     def keeps(self, refresh_hash: str) -> bool:
         """Whether the refresh token with this hash is the one that went on after the latest change of the password."""
@@ -55,10 +55,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class UsedRefreshToken:
-    """`used_at` (ms) is the time of its first use: now, unless it was used before."""
+    """`used_at` (ms) is the time of its first use, and `uses` how many there were, this one included."""
 
     session_id: str
     used_at: int
+    uses: int
 
 
 async def insert_session(

@@ -482,6 +482,33 @@ async def test_after_a_password_change_a_copy_of_the_refresh_token_that_goes_on_
     assert (await alice.sign_in(NEW_PASSWORD)).status == 200
 
 
+async def test_the_refresh_token_that_goes_on_is_used_once_also_in_one_moment(person: MakePerson) -> None:
+    alice = await person("alice")
+    for number in range(4):
+        new = f"password number {number}"
+        change = {"current_password": alice.password, "new_password": new}
+        assert (await alice.post("/auth/password/change", change)).status == 204
+        alice.password, last = new, alice.tokens["refresh_token"]
+        answers = await asyncio.gather(*(alice.refresh(last) for _ in range(3)))
+        assert sorted(answer.status for answer in answers) == [200, 400, 400]
+        for answer in answers:
+            assert answer.status == 400 or not await works(alice, answer.body)
+        assert (await alice.sign_in(new)).status == 200
+
+
+async def test_a_token_that_a_password_change_has_ended_signs_nobody_out(person: MakePerson) -> None:
+    alice = await person("alice")
+    stolen = (await alice.refresh(alice.tokens["refresh_token"])).body
+    alice.tokens = (await alice.sign_in()).body
+    branch = (await alice.refresh(alice.tokens["refresh_token"])).body
+    change = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    assert (await alice.post("/auth/password/change", change)).status == 204
+    for ended in (stolen, branch):
+        for token in (ended["access_token"], ended["refresh_token"]):
+            assert (await alice.post("/auth/revoke", {"token": token})).status == 200
+    assert await works(alice)
+
+
 async def test_a_password_change_by_the_wrong_password_changes_nothing(person: MakePerson) -> None:
     alice = await person("alice")
     other = alice.tokens
