@@ -31,7 +31,7 @@ from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.handlers import API
 from referral.limits import LIMITER
-from referral.queries import codes, locks, outbox, users
+from referral.queries import codes, outbox, users
 from referral.queries.sessions import LiveSession
 from referral.rules.accounts import erased, own_contact
 from referral.rules.work import Work, work_on
@@ -88,7 +88,7 @@ async def create_code(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         expires_at = _expiry(body, work.moment, app[CONFIG])
         assert expires_at is not None
-        await locks.lock_user(work.conn, me.user_id)
+        await work.hold_session()
         put_aside = await codes.revoke_codes_in_the_way(
             work.conn, me.user_id, work.moment, replace=body.get("replace", False)
         )
@@ -216,7 +216,7 @@ async def update_current_code(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
         # Without the lock, a code that is being replaced at this moment would look like no code at all.
-        await locks.lock_user(work.conn, me.user_id)
+        await work.hold_session()
         with translated(_impossible(request[BODY])):
             code = await codes.update_current_code(work.conn, me.user_id, work.moment, change)
         if code is None:
@@ -243,7 +243,7 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
 async def delete_current_code(request: web.Request) -> web.Response:
     me = request[IDENTITY]
     async with work_on(request) as work:
-        await locks.lock_user(work.conn, me.user_id)
+        await work.hold_session()
         code = await codes.revoke_current_code(work.conn, me.user_id, work.moment)
         if code is None:
             raise _none_current()
@@ -367,6 +367,7 @@ async def update_code(request: web.Request) -> web.Response:
     me, text = request[IDENTITY], _text_of(request)
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
+        await work.hold_session()
         with translated(_impossible(request[BODY])):
             edited = await codes.update_code(work.conn, text, _owner(me), change)
         if edited is None:
@@ -389,6 +390,7 @@ async def update_code(request: web.Request) -> web.Response:
 async def delete_code(request: web.Request) -> web.Response:
     me, text = request[IDENTITY], _text_of(request)
     async with work_on(request) as work:
+        await work.hold_session()
         ended = await codes.revoke_code(work.conn, text, _owner(me), work.moment)
         if ended is None:
             raise await _refusal(work.conn, text, me)

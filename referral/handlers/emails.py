@@ -79,6 +79,7 @@ async def change_email(request: web.Request) -> web.Response:
     await app[LIMITER].hit("reset_by_account", outbox.CHANGE_EMAIL, hash_token(email_key(email)))
     await app[EMAIL_VERIFIER].check(email)
     async with work_on(request) as work:
+        await work.hold_session()
         # Of the generation in which the password was right: whoever has been put out since gets a link that is good for
         # nothing.
         await work.queue_mail(outbox.CHANGE_EMAIL, me.user_id, email, generation=known.generation)

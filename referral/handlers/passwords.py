@@ -56,6 +56,7 @@ async def change_password(request: web.Request) -> web.Response:
         await end_changes(work.conn, me.user_id)
         if not await users.update_password(work.conn, me.user_id, known.password_hash, new_hash):
             raise wrong_password()
+        await work.hold_session()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
         # Somebody may hold tokens of this very session, too: only the caller's pair goes on.
         kept = request[ACCESS_TOKEN].refresh

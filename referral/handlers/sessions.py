@@ -68,6 +68,7 @@ async def delete_session(request: web.Request) -> web.Response:
     except ValueError:
         raise gone from None
     async with work_on(request) as work:
+        await work.hold_session()
         if not await sessions.delete_own_session(work.conn, request[IDENTITY].user_id, session_id):
             raise gone
         work.ends_sessions(session_id)

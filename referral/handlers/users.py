@@ -56,6 +56,7 @@ async def update_me(request: web.Request) -> web.Response:
     if body.get("username"):
         check_not_reserved(body["username"], request.app[CONFIG])
     async with work_on(request) as work:
+        await work.hold_session()
         if "username" in body:
             username = body["username"]
             with translated({"users_username_key": Problem("username-taken", "This username is taken.")}):

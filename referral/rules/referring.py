@@ -26,7 +26,7 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
     if not is_new:
         await locks.lock_referrers(conn)
         # An account that ends takes its referral back at this very moment, if nobody has verified its address.
-        await locks.lock_user(conn, user_id)
+        await work.hold_session()
     counted = await users.increment_referral_count(conn, code)
     used = await codes.use_code(conn, code, work.moment) if counted else None
     if used is None:

@@ -13,17 +13,18 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from referral.auth.identity import IDENTITY
+from referral.auth.identity import ACCESS_TOKEN, IDENTITY
 from referral.background.mailer import MAILER
 from referral.cache.codes import CODE_CACHE
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
+from referral.contract.problems import Problem
 from referral.database import DATABASE, Connection
 from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
-from referral.queries import audit, codes, outbox
+from referral.queries import audit, codes, locks, outbox, sessions
 from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
 # What one can do to one's own account without end, and what nobody asks for one by one.
@@ -58,6 +59,22 @@ class Work:
         self._codes = codes
         self._sessions = sessions
         self._to_wake: dict[Wakeable, float] = {}
+
+    async def hold_session(self) -> None:
+        """From here to the end of the transaction nobody puts out whoever makes the request; it also locks the user.
+
+        Comes first in the transaction of each change that somebody signed in makes. The request may have taken its time
+        since its token was looked at: its body came slowly, or it waited for others. Raises `unauthorized` for whoever was
+        put out meanwhile.
+        """
+        me, token = self.request[IDENTITY], self.request[ACCESS_TOKEN]
+        # Whoever ends sessions takes the user's row first, too.
+        await locks.lock_user(self.conn, me.user_id)
+        session = await sessions.find_live_session(self.conn, me.session_id, self.moment)
+        if session is None or not session.takes(token.generation, token.refresh):
+            raise Problem(
+                "unauthorized", "The session has just ended. Sign in again.", headers={"WWW-Authenticate": "Bearer"}
+            )
 
     def invalidates_code(self, *codes: str) -> None:
         """These codes are changed: whether they are active, or what everybody sees of them."""

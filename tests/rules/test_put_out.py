@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 
+from referral.auth.tokens import hash_token
+from referral.background.mailer import Mailer
+from referral.clock import now
+from referral.queries.outbox import Mail
+from referral.queries.users import Contact
 from referral.vendors.hunter import EMAIL_VERIFIER
 from tests.conftest import Client, Command, Given, Mailed, MakeClient
-from tests.support.people import PASSWORD, Person
+from tests.support.people import API, PASSWORD, Person
 from tests.support.rows import count, sql
 
 LIMITED = {"auth_unverified": "limited"}
@@ -45,6 +51,7 @@ async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for
     given: Given,
     mailed: Mailed,
     monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
     by: str,
 ) -> None:
     owner = await Person.register(client, "owner")
@@ -76,10 +83,72 @@ async def test_a_change_of_address_that_was_under_way_takes_the_account_back_for
         await command("users", "suspend", owner.email, "--reason", "stolen")
         await command("users", "unsuspend", owner.email)
     answered.set()
-    assert await under_way == 202
-    assert await confirm(thief, await mailed(THIEF)) == 422
+    assert await under_way == 401
+    assert await count(database_url, "outbox", "kind = 'change-email'") == 0
+    # Nor by a mail that was queued at the very moment, of which whoever puts out knows nothing.
+    await sql(
+        database_url,
+        "INSERT INTO one_time_tokens (token_hash, user_id, purpose, email, generation, created_at, expires_at) "
+        f"SELECT '{hash_token('late')}', id, 'change-email', '{THIEF}', 0, 1, {now() + 60_000} FROM users",
+    )
+    assert await confirm(thief, "late") == 422
     assert (await owner.sign_in(PASSWORD if by in ("sessions", "suspension") else NEW_PASSWORD)).status == 200
     assert (await owner.me())["email"] == owner.email
+
+
+SLOW = {
+    "referrer": ("POST", "/users/me/referrer", {"code": "STRANGERS"}),
+    "username": ("PATCH", "/users/me", {"username": "stranger"}),
+    "code": ("POST", "/codes", {"ttl_days": 1}),
+    "edit": ("PATCH", "/codes/current", {"ttl_days": 2}),
+    "edit by text": ("PATCH", "/codes/VICTIMS-1", {"ttl_days": 2}),
+    "password": ("POST", "/auth/password/change", {"current_password": PASSWORD, "new_password": "a third pass phrase"}),
+}
+
+
+@pytest.mark.parametrize("by", ["reset", "sessions", "suspension"])
+async def test_a_body_that_comes_slowly_does_nothing_for_whoever_was_put_out_meanwhile(
+    make_client: MakeClient, command: Command, mailed: Mailed, database_url: str, by: str
+) -> None:
+    client = await make_client(**LIMITED)
+    stranger = await Person.register(client, "stranger")
+    await stranger.make_code(code="STRANGERS")
+    made = await Person.register(client, "made", email=VICTIM, referral_code="STRANGERS")
+    await made.make_code(code="VICTIMS-1")
+    owner = Person(client, VICTIM, password=made.password)
+    await ask_for_reset(owner)
+    link = await mailed(VICTIM, "reset")
+    under_way = []
+    for method, path, body in SLOW.values():
+        text = orjson.dumps(body)
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        head = (
+            f"{method} {API}{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n"
+            f"Authorization: Bearer {made.tokens['access_token']}\r\n\r\n"
+        )
+        writer.write(head.encode() + text[:-1])
+        await writer.drain()
+        under_way.append((reader, writer, text[-1:]))
+    await asyncio.sleep(0.2)
+    if by == "reset":
+        assert await reset(owner, link) == 204
+    elif by == "sessions":
+        await command("sessions", "end", VICTIM)
+    else:
+        await command("users", "suspend", VICTIM, "--reason", "made by a stranger")
+    statuses = []
+    for reader, writer, rest in under_way:
+        writer.write(rest)
+        statuses.append(int((await reader.readline()).split()[1]))
+        writer.close()
+    # Of the reset, the password is another one, too.
+    assert dict(zip(SLOW, statuses, strict=True)) == dict.fromkeys(SLOW, 401) | ({"password": 403} if by == "reset" else {})
+    [(name, codes)] = await sql(
+        database_url,
+        f"SELECT username, (SELECT count(*) FROM codes c WHERE c.referrer_id = u.id) FROM users u WHERE email = '{VICTIM}'",
+    )
+    assert (name, codes) == ("made", 1)
+    assert (await stranger.me())["referral_count"] == (by != "reset")
 
 
 async def test_one_account_is_no_way_to_write_to_any_number_of_strangers(
@@ -125,6 +194,33 @@ async def test_whoever_holds_an_address_that_is_not_theirs_keeps_its_owner_from_
     assert (await owner.sign_in(NEW_PASSWORD)).status == 200
     assert (await owner.me())["email_verified"]
     assert await reset(squatter, link) == 204, "a second press"
+
+
+async def test_a_reset_that_is_being_mailed_while_the_account_is_left_is_for_the_next_one(
+    make_client: MakeClient, mailed: Mailed, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    client = await make_client(**LIMITED)
+    squatter = await Person.register(client, "squatter", email=VICTIM)
+    await mailed(VICTIM)
+    find, at_work, go_on = Mailer._find_contact, asyncio.Event(), asyncio.Event()
+
+    async def hold(mailer: Mailer, mail: Mail) -> Contact | None:
+        contact = await find(mailer, mail)
+        at_work.set()
+        await go_on.wait()
+        return contact
+
+    monkeypatch.setattr(Mailer, "_find_contact", hold)
+    owner = Person(client, VICTIM)
+    await ask_for_reset(owner)
+    await asyncio.wait_for(at_work.wait(), 10)
+    await erase(squatter)
+    squatter = await Person.register(client, "again", email=VICTIM)
+    go_on.set()
+    link = await mailed(VICTIM, "reset")
+    assert await count(database_url, "one_time_tokens", f"email = '{VICTIM}' AND user_id <> '{squatter.id}'") == 0
+    assert await reset(owner, link) == 204
+    assert (await squatter.get("/users/me")).status == 401
 
 
 @pytest.mark.parametrize("unverified", ["limited", "full"])
