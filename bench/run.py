@@ -114,11 +114,15 @@ def _reader(kind: str) -> Iterator[int | None]:
 
 
 def log(folder: Path, setting: Setting) -> Iterator[Figure]:
-    """What the log of requests takes of a look-up, against the same service without it."""
+    """What the log of requests takes of a look-up, against the same service without it, on a copy of the database: two
+    services that cache in their own memory share none."""
+    beside = folder / "silent"
+    beside.mkdir()
+    shutil.copy(folder / "bench.db", beside)
     for form, kind in (("text", "file"), ("json", "file"), ("text", "pipe"), ("json", "pipe"), ("text", "terminal")):
         with (
             _reader(kind) as descriptor,
-            service(folder, REFERRAL_LOG_LEVEL="warning") as silent,
+            service(beside, REFERRAL_LOG_LEVEL="warning") as silent,
             service(folder, log=descriptor, REFERRAL_LOG_FORMAT=form) as logging,
         ):
             shares, rates = [], []
