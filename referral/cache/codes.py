@@ -81,12 +81,12 @@ class MemoryCodeCache:
         self._miss = metrics.cache.labels("miss").inc
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
-        if not self._epoch.is_trusted:
+        if not self._epoch.is_trusted():
             await self._epoch.trusted()
         return self._find(code) or await self._load(load)
 
     async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
-        if not self._epoch.is_trusted:
+        if not self._epoch.is_trusted():
             await self._epoch.trusted()
         try:
             code = self._by_email[email_key]

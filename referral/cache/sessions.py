@@ -53,7 +53,7 @@ class LocalSessionCache:
             epoch.on_advance.append(self._forget)
 
     def look(self, session_id: str) -> tuple[LiveSession | None, None]:
-        if self._epoch is None or not self._epoch.is_trusted:
+        if self._epoch is None or not self._epoch.is_trusted():
             return None, None
         # `get` would take twice as long, here and wherever each request looks something up.
         try:
