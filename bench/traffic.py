@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 from bench.load import CONNECTIONS, Caller, Load, in_turns
@@ -37,14 +38,15 @@ async def pairs_of_writes(running: Service, seconds: float) -> Load:
 
 
 async def logins(running: Service, seconds: float) -> Load:
-    """32 clients sign in to one account, again and again."""
+    """32 clients sign in to eight accounts, again and again: an account's passwords are checked one after the other."""
     callers = [Caller(running.port) for _ in range(CONNECTIONS)]
-    email = f"login{time.time_ns()}@example.com"
-    await callers[0].call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
-    body = {"grant_type": "password", "username": email, "password": PASSWORD}
+    emails = [f"login{time.time_ns()}-{number}@example.com" for number in range(8)]
+    for email in emails:
+        await callers[0].call("POST", f"{API}/auth/register", {"email": email, "password": PASSWORD})
+    bodies = itertools.cycle({"grant_type": "password", "username": email, "password": PASSWORD} for email in emails)
 
     async def turn(caller: Caller) -> None:
-        status, document = await caller.call("POST", f"{API}/auth/token", body)
+        status, document = await caller.call("POST", f"{API}/auth/token", next(bodies))
         assert status == 200, document
 
     return await in_turns(callers, turn, seconds)
