@@ -7,5 +7,5 @@ from referral.queries.sessions import LiveSession
 
 # The session that the request's access token belongs to; absent where nobody has to sign in.
 IDENTITY = web.RequestKey("identity", LiveSession)
-# The access token itself.
+# What the access token says of itself: its session, and the pair of tokens that it came with.
 ACCESS_TOKEN = web.RequestKey("access_token", Verified)

@@ -48,12 +48,12 @@ LONGEST_REST = 300 * clock.SECOND
 STOP_GRACE = 5.0
 
 
-# Before a mail is looked at again whose account has left the address meanwhile (ms).
+# The pause (ms) before a mail is tried again whose account left the address while the mail was made.
 MOVED_PAUSE = clock.SECOND
 
 
 class _Moved(Exception):
-    """The account that a link was for has not the address any more. Perhaps another one has."""
+    """The account that a link was for no longer has the address. Another one may have it."""
 
 
 class Mailer(QueueWorker[outbox.Mail]):
