@@ -150,3 +150,20 @@ def token_in(mail: EmailMessage) -> str:
     token = text_of(mail).partition("?token=")[2].split()[0]
     SECRETS.add(token)
     return token
+
+
+def refused(answer: Answer) -> str:
+    """The error of RFC 6749 section 5.2."""
+    assert answer.status == 400, answer.body
+    return answer.oauth_error
+
+
+async def works(person: Person, tokens: dict[str, Any] | None = None) -> bool:
+    """Whether an access token is accepted; when not, that it is refused as RFC 6750 says."""
+    headers = {"Authorization": f"Bearer {(tokens or person.tokens)['access_token']}"}
+    answer = await person.get("/users/me", headers=headers)
+    if answer.status == 200:
+        return True
+    assert answer.problem == "unauthorized"
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    return False
