@@ -1,5 +1,6 @@
 """Settings: `config.toml`, overlaid by another file and by `REFERRAL_<SECTION>_<KEY>`, as frozen dataclasses."""
 
+import json
 import os
 import re
 import tomllib
@@ -10,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 from aiohttp import web
 
+from referral.config.issuers import Issuer, parse_issuers
 from referral.config.sections import Config
 
 __all__ = ["CONFIG", "DEFAULTS", "ROOT", "VAR", "Config", "ConfigError", "load_config"]
@@ -130,6 +132,11 @@ def _from_text(name: str, kind: Any, text: str, source: str) -> Any:
             return kind(text)
         except ValueError:
             raise ConfigError(name, f"must be a number, not {text!r}", source) from None
+    if kind == tuple[Issuer, ...]:
+        try:
+            return json.loads(text or "[]")
+        except (ValueError, RecursionError):
+            raise ConfigError(name, "must be JSON, a list of objects", source) from None
     if get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
@@ -137,7 +144,12 @@ def _from_text(name: str, kind: Any, text: str, source: str) -> Any:
 
 def _checked(name: str, item: Any, given: Given) -> Any:
     kind, value, source = item.type, given.value, given.source
-    if get_origin(kind) is tuple:
+    if kind == tuple[Issuer, ...]:
+        try:
+            value = parse_issuers(value)
+        except ValueError as error:
+            raise ConfigError(name, str(error), source) from None
+    elif get_origin(kind) is tuple:
         inner = get_args(kind)[0]
         if not isinstance(value, list) or not all(type(part) is inner for part in value):
             raise ConfigError(name, "must be a list of texts", source)

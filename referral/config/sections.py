@@ -24,6 +24,7 @@ from referral.config.checks import (
     web_url,
     words,
 )
+from referral.config.issuers import Issuer
 
 
 def setting(check: Check | None = None, *, hidden: bool = False, place: paths.Place | None = None) -> Any:
@@ -65,6 +66,12 @@ class Auth:
     password_min_length: int = setting(between(1, 128))
     unverified: str = setting(empty_or(one_of("limited", "full")))
     reserved_usernames: tuple[str, ...] = setting(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    issuers: tuple[Issuer, ...] = setting()
+    enrol: bool = setting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,7 @@ class Config:
     database: Database
     cache: Cache
     auth: Auth
+    identity: Identity
     codes: Codes
     mail: Mail
     hunter: Hunter

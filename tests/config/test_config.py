@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from referral.config import DEFAULTS, ROOT, Config, ConfigError, load_config
+from referral.config.issuers import Issuer
 from referral.config.sections import Limits
 from tests.support.service import run_py
 
@@ -40,6 +42,8 @@ EXPECTED: dict[str, Any] = {
         *("official", "service", "abuse", "billing", "postmaster", "hostmaster", "webmaster", "noreply", "null"),
         *("админ", "администратор", "модератор", "поддержка", "помощь"),
     ),
+    "identity.issuers": (),
+    "identity.enrol": True,
     "codes.length": 8,
     "codes.max_ttl_days": 3650,
     "codes.public_lookup": False,
@@ -74,6 +78,32 @@ EXPECTED: dict[str, Any] = {
     "log.format": "text",
 }
 
+GOOD_ISSUER: dict[str, Any] = {"issuer": "https://login.example.com", "audience": "referral"}
+BAD_URLS = (
+    "login.example.com",
+    "https://",
+    "https://[::1",
+    "https://host:port",
+    "https://host:0",
+    "https://user@example.com",
+    "https://login.example.com/#here",
+    "https://login.example.com/a b",
+    "ftp://login.example.com",
+    "file:///etc/keys",
+    "http://login.example.com",
+    "http://10.0.0.1",
+    "http://localhost.example.com",
+    "http://127.0.0.1.example.com",
+)
+
+
+NO_TEXTS: tuple[Any, ...] = ("", "two\nlines", None, 1, [])
+
+
+def issuers(*entries: dict[str, Any]) -> str:
+    return json.dumps(entries)
+
+
 RATES = [item.name for item in fields(Limits) if item.name != "enabled"]
 
 # Texts, as the environment gives them: another good value, and values that must stop the start.
@@ -100,6 +130,11 @@ GOOD: dict[str, tuple[str, Any]] = {
     "auth.password_min_length": ("12", 12),
     "auth.unverified": ("limited", "limited"),
     "auth.reserved_usernames": ("Acme, поддержка", ("Acme", "поддержка")),
+    "identity.issuers": (
+        '[{"issuer": "https://login.example.com/", "audience": "referral"}]',
+        (Issuer("https://login.example.com/", "referral", "", True),),
+    ),
+    "identity.enrol": ("no", False),
     "codes.length": ("32", 32),
     "codes.max_ttl_days": ("1", 1),
     "codes.public_lookup": ("Yes", True),
@@ -181,6 +216,24 @@ BAD: dict[str, tuple[str, ...]] = {
     "auth.password_min_length": ("0", "129", "long"),
     "auth.unverified": ("none", "Full"),
     "auth.reserved_usernames": ("two words", "tab\there"),
+    "identity.issuers": (
+        "https://login.example.com",
+        "[" * 100_000,
+        "{}",
+        "null",
+        '["https://login.example.com"]',
+        issuers({}),
+        issuers({"issuer": "https://login.example.com"}),
+        issuers({"audience": "referral"}),
+        *(issuers(GOOD_ISSUER | {key: value}) for key in ("issuer", "audience", "jwks_url") for value in NO_TEXTS),
+        *(issuers(GOOD_ISSUER | {"subject_is_external_id": value}) for value in ("true", 1, None)),
+        issuers(GOOD_ISSUER | {"aud": "referral"}),
+        *(issuers(GOOD_ISSUER | {"issuer": url}) for url in (*BAD_URLS, "https://login.example.com/?tenant=1")),
+        *(issuers(GOOD_ISSUER | {"jwks_url": url}) for url in BAD_URLS),
+        issuers(GOOD_ISSUER, GOOD_ISSUER | {"subject_is_external_id": False}),
+        issuers(GOOD_ISSUER, {**GOOD_ISSUER, "audience": "others", "jwks_url": "https://login.example.com/keys"}),
+    ),
+    "identity.enrol": ("", "maybe"),
     "codes.length": ("5", "33", "8.0"),
     "codes.max_ttl_days": ("0", "36501", "forever"),
     "codes.public_lookup": ("maybe", "", "2"),
@@ -392,6 +445,56 @@ def test_a_wrong_setting_stops_a_start_with_one_line(tmp_path: Path) -> None:
         "run.py: server.port: must be a number, not 'eighty' (read from environment variable REFERRAL_SERVER_PORT)\n"
     )
     assert not (tmp_path / "var").exists()
+
+
+def test_issuers_are_listed_in_a_file_in_either_form_of_toml_and_in_the_environment_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    expected = (
+        Issuer("https://login.example.com", "referral", "https://login.example.com/keys?p=1", True),
+        Issuer("http://127.0.0.1:8080/realms/shop", "account", "", False),
+        Issuer("http://[::1]:8080", "referral", "http://localhost/keys", True),
+    )
+    entries: list[dict[str, Any]] = [
+        {"issuer": "https://login.example.com", "audience": "referral", "jwks_url": "https://login.example.com/keys?p=1"},
+        {"issuer": "http://127.0.0.1:8080/realms/shop", "audience": "account", "subject_is_external_id": False},
+        {"issuer": "http://[::1]:8080", "audience": "referral", "jwks_url": "http://localhost/keys"},
+    ]
+    tables = [[f"{key} = {json.dumps(value)}" for key, value in entry.items()] for entry in entries]
+    for content in (
+        "[identity]\nissuers = [" + ", ".join(f"{{ {', '.join(table)} }}" for table in tables) + "]\n",
+        "".join("[[identity.issuers]]\n" + "\n".join(table) + "\n" for table in tables),
+    ):
+        file.write_text(content)
+        assert load_config(file, {}).identity.issuers == expected
+        # An empty variable lists nobody, as it does for other lists.
+        assert load_config(file, {"REFERRAL_IDENTITY_ISSUERS": ""}).identity.issuers == ()
+    assert load_config(environ={"REFERRAL_IDENTITY_ISSUERS": json.dumps(entries)}).identity.issuers == expected
+
+
+def test_an_issuer_for_two_audiences_is_listed_twice() -> None:
+    twice = issuers(GOOD_ISSUER, GOOD_ISSUER | {"audience": "others", "subject_is_external_id": False})
+    found = load_config(environ={"REFERRAL_IDENTITY_ISSUERS": twice}).identity.issuers
+    assert [(entry.audience, entry.subject_is_external_id) for entry in found] == [("referral", True), ("others", False)]
+
+
+def test_what_is_wrong_with_an_issuer_is_told_with_the_entry(tmp_path: Path) -> None:
+    for content, problem in (
+        ("issuers = 1", "must be a list of issuers, each with issuer and audience"),
+        ('issuers = [{ issuer = "https://a.example" }]', "must have audience in entry 1"),
+        (
+            'issuers = [{ issuer = "https://a.example", audience = "a", aud = "a" }]',
+            "may have issuer, audience, jwks_url, subject_is_external_id, not 'aud' in entry 1",
+        ),
+        (
+            'issuers = [{ issuer = "https://a.example", audience = "a" }, { issuer = "http://b.example", audience = "a" }]',
+            "must have an https URL without a query, or an http URL of this machine, as issuer in entry 2",
+        ),
+    ):
+        file = tmp_path / "other.toml"
+        file.write_text(f"[identity]\n{content}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, {})
+        assert str(caught.value) == f"identity.issuers: {problem} (read from {file})"
 
 
 @pytest.mark.parametrize(
