@@ -178,6 +178,16 @@ async def hangs(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def drips(request: web.Request) -> web.StreamResponse:
+    """An answer that comes byte by byte and never ends."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while request.transport is not None and not request.transport.is_closing():
+        await response.write(b" ")
+        await asyncio.sleep(0.02)
+    return response
+
+
 async def hangs_up(request: web.Request) -> web.StreamResponse:
     """The connection is closed instead of an answer."""
     assert request.transport is not None
