@@ -47,6 +47,15 @@ from tests.support.smtp_server import PASSWORD, USER, Certificate, MailServer
 
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}@"
 
+both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    """One dialect, unless marked `both_engines`: what a mail server does is the same to both. The marked ones are about what
+    the outbox keeps: how a mail is postponed, given up, held by one worker of several, retried and deleted."""
+    return str(getattr(request, "param", "sqlite"))
+
 
 @contextmanager
 def fails(server: MailServer, stage: str, trouble: str) -> Iterator[None]:
@@ -158,6 +167,7 @@ def test_no_batch_outlasts_its_lease() -> None:
 # What arrives
 
 
+@both_engines
 async def test_a_mail_arrives_whole(server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database) -> None:
     mail_id = await queue("alice@example.com", "Алиса")
     before = clock.now()
@@ -436,6 +446,7 @@ async def test_no_address_that_a_server_quotes_is_kept_however_it_spells_it(
         assert not re.search("alice|smith|ller|xn--", text, re.IGNORECASE), text
 
 
+@both_engines
 @pytest.mark.parametrize("stage", ["RCPT", "DATA", "END"])
 async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance, stage: str
@@ -456,6 +467,7 @@ async def test_a_mail_refused_for_good_is_kept_as_failed_and_the_others_go(
     assert await mailer.work_off() == 0
 
 
+@both_engines
 async def test_a_greylisted_mail_is_tried_again_after_growing_pauses(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -493,6 +505,7 @@ async def test_a_greylisted_mail_holds_no_other_up(
     assert server.connections == 1
 
 
+@both_engines
 async def test_a_mail_is_given_up_after_two_days_with_its_error(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -570,6 +583,7 @@ async def test_an_answer_that_is_not_smtp_puts_the_batch_off(
 # A server that is gone, hangs or drops the connection
 
 
+@both_engines
 async def test_a_refused_connection_puts_the_whole_batch_off_after_one_try(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -598,6 +612,7 @@ async def test_a_refused_connection_puts_the_whole_batch_off_after_one_try(
     assert (await waiting(database))[0].next_attempt_at - clock.now() < 10_000 * 1.3
 
 
+@both_engines
 async def test_an_outage_of_two_days_gives_the_mail_up(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -696,6 +711,7 @@ async def test_a_connection_that_ended_between_two_mails_is_replaced(
     assert await waiting(database) == []
 
 
+@both_engines
 async def test_a_mail_that_makes_the_server_stumble_does_not_hold_the_others_up(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -757,6 +773,7 @@ async def test_the_worker_outlives_an_outage_and_asks_an_absent_server_rarely(
     assert await waiting(database) == []
 
 
+@both_engines
 async def test_a_worker_that_is_stopped_finishes_the_mail_in_its_hands(
     server: MailServer,
     make_mailer: MakeMailer,
@@ -804,6 +821,7 @@ async def test_a_worker_is_stopped_though_the_server_hangs(
 # Several workers
 
 
+@both_engines
 async def test_two_workers_on_one_database_never_send_twice(
     server: MailServer,
     make_config: MakeConfig,
@@ -835,6 +853,7 @@ async def test_two_workers_on_one_database_never_send_twice(
     assert sorted(server.recipients) == sorted(addresses)
 
 
+@both_engines
 async def test_a_mail_whose_worker_died_is_sent_by_another_when_the_lease_ends(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -850,6 +869,7 @@ async def test_a_mail_whose_worker_died_is_sent_by_another_when_the_lease_ends(
     assert server.recipients == ["alice@example.com"]
 
 
+@both_engines
 async def test_a_slow_batch_ends_before_its_lease(
     server: MailServer, make_mailer: MakeMailer, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -913,6 +933,7 @@ async def service(database_url: str, server: MailServer) -> AsyncIterator[Servic
             await made.stop(signal.SIGKILL)
 
 
+@both_engines
 async def test_every_acknowledged_mail_arrives_though_the_service_is_killed_before_sending_it(
     server: MailServer, service: Service, eventually: Callable[..., Awaitable[Any]]
 ) -> None:
@@ -945,6 +966,7 @@ async def test_every_acknowledged_mail_arrives_though_the_service_is_killed_befo
     await service.stop(signal.SIGTERM)
 
 
+@both_engines
 async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     server: MailServer, service: Service, make_mailer: MakeMailer, queue: Queue, database: Database
 ) -> None:
@@ -980,6 +1002,7 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     assert server.recipients == ["alice@example.com", "bob@example.com"]
 
 
+@both_engines
 async def test_failed_mail_that_is_retried_has_all_its_time_again(
     server: MailServer, make_mailer: MakeMailer, make_config: MakeConfig, queue: Queue, database: Database, advance: Advance
 ) -> None:
@@ -1001,6 +1024,7 @@ async def test_failed_mail_that_is_retried_has_all_its_time_again(
     assert server.recipients == ["alice@example.com"]
 
 
+@both_engines
 async def test_the_service_deletes_mail_that_failed_thirty_days_ago(
     server: MailServer,
     make_mailer: MakeMailer,
