@@ -38,7 +38,7 @@ from referral.mail.smtp import SMTPTransport
 from referral.mail.transport import TransportFailure
 from referral.metrics import Metrics
 from referral.queries import outbox
-from tests.conftest import SETTINGS, MakeClient, MakeConfig
+from tests.conftest import SETTINGS, Command, MakeClient, MakeConfig
 from tests.mail.conftest import Advance, MakeMailer, Queue, waiting
 from tests.support.people import API
 from tests.support.people import PASSWORD as PERSON_PASSWORD
@@ -968,19 +968,17 @@ async def test_every_acknowledged_mail_arrives_though_the_service_is_killed_befo
 
 @both_engines
 async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
-    server: MailServer, service: Service, make_mailer: MakeMailer, queue: Queue, database: Database
+    server: MailServer, command: Command, make_mailer: MakeMailer, queue: Queue, database: Database
 ) -> None:
-    assert await service.run("outbox") == (0, "Nothing waits, nothing failed.\n", "")
+    assert await command("outbox") == "Nothing waits, nothing failed.\n"
     refused, greylisted = await queue("alice@example.com"), await queue("bob@example.com")
     server.refuse("RCPT", "550 Unknown", times=1)
     server.refuse("END", "452 Full", times=1)
     mailer = make_mailer(server)
     await mailer.work_off()
 
-    status, out, err = await service.run("outbox")
+    heading, first, second = (await command("outbox")).splitlines()
 
-    assert (status, err) == (0, "")
-    heading, first, second = out.splitlines()
     assert heading.split("  ")[0] == "ID"
     assert re.fullmatch(
         rf"{refused}  verify-email +a\*\*\*@example\.com +1  failed +the mail server answered 550 Unknown", first
@@ -988,16 +986,16 @@ async def test_the_operator_sees_the_queue_and_sends_failed_mail_again(
     assert re.fullmatch(
         rf"{greylisted}  verify-email +b\*\*\*@example\.com +1  \d{{4}}-\S+Z +the mail server answered 452 Full", second
     )
-    assert await service.run("outbox", "retry") == (0, "1 mail is due now.\n", "")
+    assert await command("outbox", "retry") == "1 mail is due now.\n"
     await mailer.work_off()
     assert server.recipients == ["alice@example.com"]
     left = await waiting(database)
-    status, out, err = await service.run("outbox", "retry", greylisted, "no-such-mail")
-    assert (status, out) == (2, "")
-    assert err == "run.py: outbox retry: there is no mail no-such-mail (read from the command line)\n"
+    with pytest.raises(ConfigError) as caught:
+        await command("outbox", "retry", greylisted, "no-such-mail")
+    assert str(caught.value) == "outbox retry: there is no mail no-such-mail (read from the command line)"
     assert await waiting(database) == left
     assert [mail.id for mail in left] == [greylisted]
-    assert await service.run("outbox", "retry", greylisted) == (0, "1 mail is due now.\n", "")
+    assert await command("outbox", "retry", greylisted) == "1 mail is due now.\n"
     await mailer.work_off()
     assert server.recipients == ["alice@example.com", "bob@example.com"]
 
