@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,9 @@ from tests.support.service import ROOT, run_py, serving, started
 
 # Commands of RUN lines that need root or the network, or whose result the tests' own environment stands for.
 ELSEWHERE = ("pip", "useradd", "chown", "python")
+
+# One image is enough for the tests that leave nothing in it for each other.
+pytestmark = pytest.mark.xdist_group("docker")
 
 
 def instructions() -> Iterator[tuple[str, str]]:
@@ -59,8 +64,18 @@ def first(name: str) -> str:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
+    """An image that nobody has started."""
+    return built(tmp_path / "image")
+
+
+@pytest.fixture(scope="module")
+def used_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image whose data, and whose compiled sources, are what the tests before have left."""
+    return built(tmp_path_factory.mktemp("used") / "image")
+
+
+def built(root: Path) -> Path:
     """An empty folder in which the Dockerfile's lines were followed, as far as they need neither root nor the network."""
-    root = tmp_path / "image"
     work = root / first("WORKDIR").removeprefix("/")
     work.mkdir(parents=True)
     for name, rest in instructions():
@@ -86,6 +101,14 @@ def copy(source: str, target: Path) -> None:
             place = target / (file.relative_to(ROOT / source) if (ROOT / source).is_dir() else file.name)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
+
+
+def is_listened_to(port: int) -> bool:
+    """Whether anybody listens on the port, at whatever address of this machine."""
+    for host in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=5):
+            return True
+    return False
 
 
 def health_check(work: Path, **settings: str) -> int:
@@ -122,15 +145,20 @@ def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(imag
     ],
     ids=lambda settings: " ".join(settings.values()),
 )
-def test_the_health_check_follows_the_settings(image: Path, settings: dict[str, str]) -> None:
-    work, port = image / "app", str(free_port())
+def test_the_health_check_follows_the_settings(used_image: Path, settings: dict[str, str]) -> None:
+    work, port = used_image / "app", str(free_port())
     # A container's environment may name a proxy for everything that goes out.
     environ = {
         f"REFERRAL_{name}": value for name, value in {"SERVER_HOST": "0.0.0.0", "SERVER_PORT": port, **settings}.items()
     }
     environ |= {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
     assert health_check(work, **environ) == 1, "nobody answers yet"
-    with started(work, lambda: health_check(work, **environ) == 0, environ) as process:
+
+    def ready() -> bool:
+        # A check is a process: one that asks before anybody listens only holds the start up.
+        return is_listened_to(int(port)) and health_check(work, **environ) == 0
+
+    with started(work, ready, environ) as process:
         process.terminate()
         assert process.wait(40) == 0
     assert health_check(work, **environ) == 1
@@ -165,7 +193,12 @@ def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Pat
             input=b"a long password\n",
             check=True,
         )
-        with started(work, lambda: health_check(work, **environ) == 0, environ, command) as process:
+        port = int(environ["REFERRAL_SERVER_PORT"])
+
+        def ready() -> bool:
+            return is_listened_to(port) and health_check(work, **environ) == 0
+
+        with started(work, ready, environ, command) as process:
             process.terminate()
             assert process.wait(20) == 0
         files = {file.name: file.stat() for file in data.iterdir()}
@@ -175,11 +208,11 @@ def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Pat
         shutil.rmtree(place)
 
 
-def test_it_starts_in_one_step_by_the_service_s_own_commands(image: Path) -> None:
+def test_it_starts_in_one_step_by_the_service_s_own_commands(used_image: Path) -> None:
     entry, command = json.loads(first("ENTRYPOINT")), json.loads(first("CMD"))
     assert (entry, command) == (["python", "run.py"], ["serve"])
     for arguments in (["--help"], ["serve", "--help"], ["createsuperuser", "--help"]):
-        subprocess.run([sys.executable, *entry[1:], *arguments], cwd=image / "app", check=True, capture_output=True)
+        subprocess.run([sys.executable, *entry[1:], *arguments], cwd=used_image / "app", check=True, capture_output=True)
 
 
 def test_it_runs_without_root_on_a_slim_python() -> None:
