@@ -68,6 +68,7 @@ async def test_a_code_of_a_former_rule_that_is_a_reserved_word_now_goes_on(
     assert (await bob.post("/auth/register", body)).body["reason"] == "unknown"
 
 
+@pytest.mark.parametrize("engine", ["sqlite"])  # The caches fold; what SQL does, the first test asks both dialects.
 @pytest.mark.parametrize("change", ["end", "edit", "name", "use up"])
 async def test_a_change_by_another_spelling_is_seen_by_every_spelling(
     make_client: MakeClient, cache_url: str, change: str
