@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,10 +26,12 @@ from requests import HTTPError
 
 from referral.auth.tokens import AUDIENCE
 from referral.handlers.discovery import metadata
-from tests.clients.conftest import GUESSES, Service, ServiceOf
+from tests.clients.conftest import GUESSES, Service
 from tests.conftest import MakeConfig
 from tests.support.clients import CLIENTS, run_node
 from tests.support.people import API, PASSWORD, SECRETS
+from tests.support.servers import free_port
+from tests.support.service import is_ready, run_py, started
 
 TOKENS = {"access_token", "token_type", "expires_in", "refresh_token"}
 METADATA = "/.well-known/oauth-authorization-server"
@@ -196,8 +199,31 @@ def test_authlib_finds_the_metadata_whole(make_config: MakeConfig, public_url: s
 # Both
 
 
-def test_a_service_that_cannot_answer_is_an_error_and_no_token(service_of: ServiceOf, tmp_path: Path) -> None:
-    service = service_of("EdDSA")
+# `run.py` that waits for a database which others hold up for a second; as shipped, each of two requests takes five.
+HASTY = (
+    "import sys; sys.argv[0] = {run!r}; sys.path.insert(0, {root!r})\n"
+    "import referral.database.sqlite as sqlite\n"
+    "sqlite.BUSY_TIMEOUT_MS = 1_000\n"
+    "import run; sys.exit(run.main())"
+)
+
+
+@pytest.fixture
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder, port = tmp_path_factory.mktemp("hasty"), free_port()
+    address = f"http://127.0.0.1:{port}"
+    settings = {
+        "REFERRAL_SERVER_PORT": str(port),
+        "REFERRAL_SERVER_PUBLIC_URL": address,
+        "REFERRAL_AUTH_BCRYPT_ROUNDS": "4",
+    }
+    command = [sys.executable, "-c", HASTY.format(run=run_py(folder)[1], root=str(folder))]
+    with started(folder, lambda: is_ready(address), settings, command):
+        yield Service(address, folder)
+
+
+def test_a_service_that_cannot_answer_is_an_error_and_no_token(hasty: Service, tmp_path: Path) -> None:
+    service = hasty
     name = service.register("alice-without-a-database")["user"]["username"]
     found: dict[str, Any] = {}
     with writing_held_up(service):
