@@ -225,6 +225,10 @@ async def whole(url: str, load: Load) -> None:
 # kill -9
 
 
+# To make one takes seconds: one is enough for the tests that need it.
+on_one_durable = pytest.mark.xdist_group("durable")
+
+
 @pytest.fixture(scope="module")
 def durable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL that may be killed: what it commits is on the disk."""
@@ -266,6 +270,7 @@ async def test_after_kill_9_of_the_service_on_sqlite_all_that_was_acknowledged_i
     await whole(service.url, load)
 
 
+@on_one_durable
 async def test_after_kill_9_of_the_service_and_of_postgresql_all_that_was_acknowledged_is_there(
     on_durable: Service, durable: PostgresServer
 ) -> None:
@@ -302,6 +307,7 @@ async def test_a_connection_that_breaks_while_it_is_given_back_fails_nobody(data
         await ping(conn)
 
 
+@on_one_durable
 async def test_while_postgresql_is_restarted_and_hangs_requests_are_refused_and_then_go_on(
     on_durable: Service, durable: PostgresServer
 ) -> None:

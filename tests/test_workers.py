@@ -25,6 +25,9 @@ from tests.support.people import API, PASSWORD, read_mails
 from tests.support.servers import PostgresServer, RedisServer, listens, wait_until
 from tests.support.service import run_py
 
+# One service, with its Redis and its database, is enough for most of these tests.
+pytestmark = pytest.mark.xdist_group("workers")
+
 
 class Service:
     """`run.py serve` with two workers, in a folder of its own, with a settings file that can be changed."""
