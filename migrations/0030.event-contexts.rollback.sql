@@ -1,0 +1,2 @@
+DROP TABLE event_contexts;
+DROP TABLE context_keys;
