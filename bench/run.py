@@ -25,6 +25,7 @@ from pathlib import Path
 
 import bcrypt
 
+from bench.beside import beside
 from bench.figures import Figure, Setting, write
 from bench.fill import fill
 from bench.load import Caller, Load, wrk
@@ -359,6 +360,7 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "redis": redis,
     "log": log,
     "writes": writes,
+    "beside": beside,
     "passwords": passwords,
     "memory": memory,
     "start": start,
