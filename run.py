@@ -22,6 +22,7 @@ from referral.database.migrate import MigrationError, migrate
 from referral.database.service_lock import ServiceRunning, service_lock
 from referral.log import configure_logging, flush_log
 from referral.queries.audit import EventName
+from referral.queries.service_keys import SCOPES
 
 Command = Callable[[Config, argparse.Namespace], None]
 
@@ -157,6 +158,7 @@ def parser() -> argparse.ArgumentParser:
     signed_in = group("sessions", "end somebody's sessions")
     ending = member(signed_in, "end", "accounts.end_sessions", "end all sessions of an account, also while they are used")
     ending.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    named = "the user's e-mail address, id, or ext: and external id"
     accounts = group("users", "suspend an account, or end its suspension")
     suspension = member(
         accounts,
@@ -164,18 +166,24 @@ def parser() -> argparse.ArgumentParser:
         "accounts.suspend_user",
         "end an account's sessions and links; until it is unsuspended it signs in nowhere, and its code is not active",
     )
-    suspension.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    suspension.add_argument("user", metavar="USER", help=named)
     suspension.add_argument("--reason", required=True, help="why, in a line; it is kept in the record of events, too")
     return_text = "let a suspended account sign in again; its code is what it was"
-    member(accounts, "unsuspend", "accounts.unsuspend_user", return_text).add_argument(
-        "email", metavar="EMAIL", help="the account's e-mail address"
-    )
+    member(accounts, "unsuspend", "accounts.unsuspend_user", return_text).add_argument("user", metavar="USER", help=named)
     command(
         "rotate-keys",
         in_module("signing_keys.rotate_signing_keys"),
         "make a new key that signs access tokens; the one before is accepted until the next time",
     )
-    keys = group("keys", "which key the database belongs to")
+    keys = group("keys", "make, list or revoke service keys; or say which signing key the database belongs to")
+    creation = member(
+        keys, "create", "service_keys.create_key", "make a key for a back end's calls, and print it: it is shown this once"
+    )
+    creation.add_argument("name", metavar="NAME", help="what uses it, for people")
+    creation.add_argument("--scope", choices=SCOPES, required=True, help="what it may; each comprises the ones before it")
+    member(keys, "list", "service_keys.list_keys", "list the service keys, when they were last used, and what they may")
+    revocation = member(keys, "revoke", "service_keys.revoke_key", "revoke a service key, also while it is used")
+    revocation.add_argument("id", metavar="ID", help="the id that `keys list` shows")
     member(
         keys,
         "accept",

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from referral import queries
+from referral.auth.issuers import ISSUERS, Issuers
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.tokens import SIGNER, open_signer
 from referral.background.housekeeping import keep_house
@@ -20,18 +21,21 @@ from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
 from referral.config.addresses import networks
 from referral.config.public_url import PUBLIC_URL, parse_public_url
-from referral.contract.access import OAUTH_PATHS, Errors, paths_of, refuse_undeclared
+from referral.contract.access import MAX_BODY, OAUTH_PATHS, Errors, paths_of, refuse_undeclared
 from referral.database import DATABASE
 from referral.database.opening import open_database
 from referral.handlers import (
     codes,
     discovery,
     emails,
+    events,
     pages,
     passwords,
+    product_users,
     referrals,
     registration,
     service,
+    service_keys,
     sessions,
     tokens,
     users,
@@ -43,7 +47,7 @@ from referral.rules.strangers import STRANGERS_EVENTS, StrangersEvents
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
-from referral.web.bodies import MAX_BODY
+from referral.web.callers import KEY_USES, KeyUses
 from referral.web.cors import allowing, answering_preflights
 from referral.web.headers import preparing_headers
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
@@ -60,6 +64,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     users,
     referrals,
     codes,
+    product_users,
+    events,
+    service_keys,
     pages,
 )
 
@@ -76,6 +83,7 @@ def create_app(config: Config) -> web.Application:
     app[SIGNER] = open_signer(config)
     app[LOG_REQUEST] = open_request_log()
     app[STRANGERS_EVENTS] = StrangersEvents()
+    app[KEY_USES] = KeyUses()
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in HANDLERS:
         app.add_routes(meeting_expectations(route) for route in module.routes)
@@ -124,12 +132,14 @@ async def _mailer(app: web.Application) -> AsyncIterator[None]:
 async def _vendors(app: web.Application) -> AsyncIterator[None]:
     config = app[CONFIG]
     async with open_vendor_session() as session:
+        app[ISSUERS] = Issuers(config.identity.issuers, session)
         app[EMAIL_VERIFIER] = EmailVerifier(config.hunter, session, app[METRICS])
         provider = ProfileProvider(config.enrichment, session)
         app[PROFILE_WORKER] = ProfileWorker(provider, app[DATABASE], app[METRICS])
         async for _ in _running(app[PROFILE_WORKER].run()):
             yield
         await app[EMAIL_VERIFIER].close()
+        await app[ISSUERS].close()
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 SECOND = 1_000
 DAY = 86_400 * SECOND
+# The expiry of what does not expire.
+NEVER = 2**62
 
 
 def now() -> int:

@@ -44,15 +44,15 @@ TOLD = parse("1 per minute")
 KEPT_HOPS = 200
 # As some proxies write an address: 192.0.2.1:5555, [2001:db8::1]:443, [2001:db8::1].
 WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
-# Counts a hit and returns the count, and for how many milliseconds the window is still open. A new window ends in ARGV[1]
-# seconds, and so does one that somebody else wrote: without an end, or as no number at all.
+# Counts ARGV[2] hits and returns the count, and for how many milliseconds the window is still open. A new window ends in
+# ARGV[1] seconds, and so does one that somebody else wrote: without an end, or as no number at all.
 HIT = """
-local count = redis.pcall('INCR', KEYS[1])
+local count = redis.pcall('INCRBY', KEYS[1], ARGV[2])
 if type(count) == 'table' then
-    redis.call('SET', KEYS[1], 1)
-    count = 1
+    redis.call('SET', KEYS[1], ARGV[2])
+    count = tonumber(ARGV[2])
 end
-if count == 1 or redis.call('PTTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+if count == tonumber(ARGV[2]) or redis.call('PTTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {count, redis.call('PTTL', KEYS[1])}
 """
 
@@ -77,7 +77,7 @@ class LocalWindows:
         )
 
     def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window:
-        """Count a hit by this key or, with 0 hits, only look."""
+        """Count hits by this key or, with 0 hits, only look."""
         moment, windows = time.monotonic(), self._groups[key[0]]
         try:
             count, ends_at = windows[key]
@@ -96,9 +96,9 @@ class SharedWindows:
         self._redis = redis
 
     async def hit(self, item: RateLimitItem, key: tuple[str, ...], hits: int = 1) -> Window | None:
-        """Count a hit by this key or, with 0 hits, only look; None while Redis is out."""
+        """Count hits by this key or, with 0 hits, only look; None while Redis is out."""
         script, name = HIT if hits else LOOK, f"referral:limit:{item.key_for(*key)}"
-        reply = await self._redis.ask("EVAL", script, 1, name, item.get_expiry())
+        reply = await self._redis.ask("EVAL", script, 1, name, item.get_expiry(), hits)
         if reply is None:
             return None
         count, milliseconds = reply.value
@@ -124,11 +124,11 @@ class RateLimiter:
         """Whether this is the first such event of the address in a minute, and so worth a word."""
         return await self.allows("told", event, address)
 
-    async def hit(self, group: str, *key: str) -> None:
-        """Count one hit of the group by this key. Raises a `rate-limited` problem when there were too many."""
+    async def hit(self, group: str, *key: str, hits: int = 1) -> None:
+        """Count one hit of the group by this key, or several. Raises a `rate-limited` problem when there were too many."""
         if not self._enabled:
             return
-        item, (count, ends_at) = await self._count(group, key)
+        item, (count, ends_at) = await self._count(group, key, hits)
         if count > item.amount:
             raise _too_many(group, item, ends_at)
 

@@ -21,7 +21,7 @@ from referral.texts import without_addresses
 
 # Facts of a record beside its message. The first three are in the message of a request, and in JSON they are members, too.
 REQUEST = ("method", "route", "status")
-FACTS = ("request_id", "milliseconds", "user_id", "own_id")
+FACTS = ("request_id", "milliseconds", "user_id", "key_id", "own_id")
 
 # Line breaks of any kind, control characters, marks that turn the direction of writing, and lone surrogates.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,10 +31,10 @@ ERROR_TIMEOUT = 0.5
 END_TIMEOUT = 2.0
 
 REQUESTS = "referral.requests"
-# An answered request: when (time.perf_counter()), method, route, status, seconds, request id, who is signed in, and the
-# service's own id of the request if the request id is the client's.
-# Each value is the service's own or was checked (`web/middlewares.py`): none needs an escape.
-Answered = tuple[float, str, str, int, float, str, str | None, str | None]
+# An answered request: when (time.perf_counter()), method, route, status, seconds, request id, who is signed in, which
+# service key calls, and the service's own id of the request if the request id is the client's. Each value is the service's
+# own or was checked (`web/middlewares.py`): none needs an escape.
+Answered = tuple[float, str, str, int, float, str, str | None, str | None, str | None]
 LogRequest = Callable[[Answered], None]
 
 
@@ -65,8 +65,8 @@ class TextFormatter(logging.Formatter):
     def format_request(self, answered: Answered, offset: float) -> str:
         """The line of an answered request, the same that `format` makes of its record, in a tenth of the time. `offset` is
         time.time() less time.perf_counter()."""
-        ended, method, route, status, seconds, request_id, user_id, own_id = answered
-        user = f" user_id={user_id}" if user_id else ""
+        ended, method, route, status, seconds, request_id, user_id, key_id, own_id = answered
+        user = f" user_id={user_id}" if user_id else f" key_id={key_id}" if key_id else ""
         own = f" own_id={own_id}" if own_id else ""
         return (
             f"{_to_the_second(int(ended + offset))}Z INFO {REQUESTS}: {method} {route} {status} request_id={request_id} "
@@ -91,9 +91,9 @@ class JsonFormatter(logging.Formatter):
 
     def format_request(self, answered: Answered, offset: float) -> str:
         """As TextFormatter's."""
-        ended, method, route, status, seconds, request_id, user_id, own_id = answered
+        ended, method, route, status, seconds, request_id, user_id, key_id, own_id = answered
         moment = ended + offset
-        user = f', "user_id": "{user_id}"' if user_id else ""
+        user = f', "user_id": "{user_id}"' if user_id else f', "key_id": "{key_id}"' if key_id else ""
         own = f', "own_id": "{own_id}"' if own_id else ""
         return (
             f'{{"time": "{_to_the_second(int(moment))}.{int(moment % 1 * 1000):03}Z", "level": "info", '
@@ -168,9 +168,9 @@ def open_request_log() -> LogRequest | None:
             return handler.writer.put
 
     def log_request(answered: Answered) -> None:
-        _, method, route, status, seconds, request_id, user_id, own_id = answered
+        _, method, route, status, seconds, request_id, user_id, key_id, own_id = answered
         facts = {"method": method, "route": route, "status": status, "request_id": request_id}
-        more = {"milliseconds": round(seconds * 1000, 1), "user_id": user_id, "own_id": own_id}
+        more = {"milliseconds": round(seconds * 1000, 1), "user_id": user_id, "key_id": key_id, "own_id": own_id}
         logger.info("%s %s %d", method, route, status, extra={**facts, **more})
 
     return log_request

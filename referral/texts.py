@@ -39,6 +39,22 @@ def email_key(address: str) -> str:
     return f"{unicodedata.normalize('NFC', local.lower())}@{domain.lower()}"
 
 
+def optional_email_key(address: str | None) -> str | None:
+    """As `email_key`; None for no address."""
+    return None if address is None else email_key(address)
+
+
+# What an id of the product's begins with where it stands for a user of ours.
+EXTERNAL = "ext:"
+# Characters of an id that a product gives to a user or an event.
+LONGEST_EXTERNAL_ID = 128
+
+
+def is_external_id(text: str) -> bool:
+    """Whether a product may call a user or an event so: 1 to 128 printable characters of any script."""
+    return 1 <= len(text) <= LONGEST_EXTERNAL_ID and text.isprintable()
+
+
 _MISREAD = str.maketrans("OIL", "011")
 
 

@@ -31,6 +31,13 @@ WHERE (actor_id = :user_id OR user_id = :user_id OR email = :email_key)
 ORDER BY at DESC, id DESC
 LIMIT :page_size;
 
+-- name: list_events_about_user(user_id, before_time, before_id, page_size)
+-- For the user's own export: newest first, from the cursor on.
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+WHERE (actor_id = :user_id OR user_id = :user_id) AND (at, id) < (:before_time, :before_id)
+ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
 -- name: erase_addresses(user_id)!
 -- With the account, from where it was used and tried, and why it was suspended, which is an operator's own words. The events
 -- stay, and so does the address of an admin who had to do with it.

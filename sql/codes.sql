@@ -21,7 +21,7 @@ RETURNING code;
 -- name: find_active_code(code, now, limited)^
 -- Everybody's view of a code, with what the cache must know of it: by which address it may be found, if by any. The code of a
 -- suspended account is not active.
-SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username,
+SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.name AS referrer_name,
        CASE WHEN cast(:limited as bigint) = 0 OR u.email_verified_at IS NOT NULL THEN u.email_key END AS email_key
 FROM codes c JOIN users u ON u.id = c.referrer_id
 WHERE c.code = coalesce(
@@ -33,7 +33,7 @@ WHERE c.code = coalesce(
 
 -- name: find_active_code_by_email(email_key, now, limited)^
 -- Whoever registers with an address does not speak for it before it is verified, where that is limited.
-SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.email_key
+SELECT c.code, c.expires_at, c.referrer_id, u.username AS referrer_username, u.name AS referrer_name, u.email_key
 FROM users u JOIN codes c ON c.referrer_id = u.id
 WHERE u.email_key = :email_key AND (cast(:limited as bigint) = 0 OR u.email_verified_at IS NOT NULL)
   AND u.suspended_at IS NULL

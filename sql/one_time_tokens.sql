@@ -14,6 +14,10 @@ RETURNING user_id, email, used_at, generation;
 SELECT user_id, email, used_at, generation FROM one_time_tokens
 WHERE token_hash = :token_hash AND purpose = :purpose AND expires_at > :now AND address_hash IS NULL;
 
+-- name: list_links(user_id)
+SELECT purpose, email, created_at, expires_at, used_at FROM one_time_tokens
+WHERE user_id = :user_id AND address_hash IS NULL ORDER BY created_at;
+
 -- name: forget_address_of_token(token_hash)!
 UPDATE one_time_tokens SET email = NULL WHERE token_hash = :token_hash;
 

@@ -30,6 +30,9 @@ DELETE FROM outbox WHERE user_id = :user_id AND kind = :kind;
 -- Whoever wants to delete it waits until the transaction ends.
 UPDATE outbox SET attempts = attempts WHERE id = :id RETURNING id;
 
+-- name: list_mail_of_user(user_id)
+SELECT kind, recipient, created_at FROM outbox WHERE user_id = :user_id ORDER BY created_at, id;
+
 -- name: find_mail()
 -- All that waits and all that failed, oldest first, for the operator.
 SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox ORDER BY created_at, id;

@@ -24,11 +24,11 @@ DELETE FROM referrals WHERE user_id = :user_id;
 -- Newest first, from the cursor on. Each row says the total, too, which saves a page a second round trip; null when the
 -- referrer's account is gone. An address that is not to be shown is not read.
 SELECT (SELECT w.referral_count FROM users w WHERE w.id = :referrer_id AND w.erased_at IS NULL) AS total,
-       r.user_id, u.username, CASE WHEN cast(:with_email as bigint) = 1 THEN u.email END AS email, r.joined_at, r.code
+       r.user_id, u.external_id, u.username, u.name, CASE WHEN cast(:with_email as bigint) = 1 THEN u.email END AS email, r.joined_at, r.code
 FROM referrals r JOIN users u ON u.id = r.user_id
 WHERE r.referrer_id = :referrer_id AND (r.joined_at, r.user_id) < (:before_time, :before_id)
 ORDER BY r.joined_at DESC, r.user_id DESC
 LIMIT :page_size;
 
 -- name: find_referrer(user_id)^
-SELECT id, username FROM users WHERE id = :user_id;
+SELECT id, username, name FROM users WHERE id = :user_id;

@@ -8,6 +8,14 @@ FROM users u WHERE u.id = :user_id AND u.password_hash = :password_hash AND u.er
   AND u.suspended_at IS NULL
 RETURNING id;
 
+-- name: insert_session_of_user(id, user_id, now, expires_at, address, client)^
+-- By whoever speaks for the user without a password: a key, or a token of the product's own.
+INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client)
+SELECT :id, u.id, cast(:now as bigint), cast(:now as bigint), cast(:expires_at as bigint), cast(:address as text),
+       cast(:client as text)
+FROM users u WHERE u.id = :user_id AND u.erased_at IS NULL AND u.suspended_at IS NULL
+RETURNING id;
+
 -- name: find_live_session(session_id, now)^
 -- On every authenticated request: a session that ended, or an account that did, ends its access tokens.
 SELECT s.user_id, u.role, s.id AS session_id, s.expires_at, s.generation, s.kept_refresh

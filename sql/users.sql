@@ -12,10 +12,10 @@ SELECT id FROM users WHERE id = :user_id AND unattributable_at IS NULL;
 -- name: find_account(user_id, now)^
 -- A user's own view in one round trip. The code is the current one: unrevoked and unexpired.
 SELECT u.id, u.email, u.email_verified_at, u.username, u.role, u.created_at, u.referral_count,
-       r.referrer_id, w.username AS referrer_username,
+       r.referrer_id, w.username AS referrer_username, w.name AS referrer_name,
        c.code AS code_text, c.created_at AS code_created_at, c.expires_at AS code_expires_at,
        c.revoked_at AS code_revoked_at, c.max_uses AS code_max_uses, c.uses AS code_uses,
-       p.profile
+       p.profile, u.external_id, u.name, u.metadata, u.signed_up_at, u.suspended_at
 FROM users u
 LEFT JOIN referrals r ON r.user_id = u.id
 LEFT JOIN users w ON w.id = r.referrer_id
@@ -49,9 +49,11 @@ UPDATE users SET username = :username, username_key = :username_key
 WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: update_password(user_id, old_hash, new_hash)^
--- Conditional on the hash that was checked: of two changes at once, one finds the password changed under it.
+-- Conditional on the hash that was checked, null for an account without a password: of two changes at once, one finds the
+-- password changed under it.
 UPDATE users SET password_hash = :new_hash
-WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
+WHERE id = :user_id AND erased_at IS NULL
+  AND (password_hash = cast(:old_hash as text) OR (password_hash IS NULL AND cast(:old_hash as text) IS NULL))
 RETURNING id;
 
 -- name: reset_password(user_id, email_key, new_hash, now)^
@@ -66,6 +68,10 @@ UPDATE users SET email_verified_at = coalesce(email_verified_at, :now)
 WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
   AND suspended_at IS NULL
 RETURNING id;
+
+-- name: take_password(user_id)!
+-- Of an account that a stranger may have made: nobody signs in by it until its owner sets one by a mailed link.
+UPDATE users SET password_hash = NULL WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: begin_account_generation(user_id)!
 UPDATE users SET generation = generation + 1 WHERE id = :user_id;
@@ -99,15 +105,18 @@ RETURNING id;
 -- name: erase_unverified_user(user_id, now)^
 -- Disowned by whoever reads the mailbox. Conditional, too: the owner may have verified it meanwhile.
 UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
-    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL
+    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL,
+    external_id = NULL, name = NULL, name_key = NULL, metadata = NULL, signed_up_at = NULL, suspension_ended_at = NULL
 WHERE id = :user_id AND email_verified_at IS NULL AND erased_at IS NULL
 RETURNING id;
 
 -- name: erase_user(user_id, old_hash, now)^
--- The row stays, nameless, for the referrer's history. Conditional on the password hash that was checked.
+-- The row stays, nameless, for the referrer's history. Conditional on the password hash that was checked, unless that is null:
+-- somebody else erases the account, or it has no password.
 UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verified_at = NULL,
-    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL
-WHERE id = :user_id AND password_hash = :old_hash AND erased_at IS NULL
+    username = NULL, username_key = NULL, password_hash = NULL, suspended_at = NULL, suspended_reason = NULL,
+    external_id = NULL, name = NULL, name_key = NULL, metadata = NULL, signed_up_at = NULL, suspension_ended_at = NULL
+WHERE id = :user_id AND (cast(:old_hash as text) IS NULL OR password_hash = cast(:old_hash as text)) AND erased_at IS NULL
 RETURNING id;
 
 -- name: list_admins()
@@ -126,6 +135,7 @@ UPDATE users SET suspended_at = :now, suspended_reason = :reason
 WHERE id = :user_id AND suspended_at IS NULL AND erased_at IS NULL
 RETURNING id;
 
--- name: unsuspend_user(user_id)^
-UPDATE users SET suspended_at = NULL, suspended_reason = NULL WHERE id = :user_id AND suspended_at IS NOT NULL
+-- name: unsuspend_user(user_id, now)^
+-- Tokens that were issued until now stay ended.
+UPDATE users SET suspended_at = NULL, suspended_reason = NULL, suspension_ended_at = :now WHERE id = :user_id AND suspended_at IS NOT NULL
 RETURNING id;

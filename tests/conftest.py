@@ -27,7 +27,7 @@ from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
-from tests.support.people import PASSWORD, SECRETS, Person, read_mails, text_of, token_in
+from tests.support.people import PASSWORD, SECRETS, Person, Product, read_mails, text_of, token_in
 from tests.support.servers import PostgresServer, RedisServer, SpareDatabases
 from tests.support.serving import client_of
 
@@ -188,6 +188,12 @@ def person(client: Client) -> Callable[..., Awaitable[Person]]:
         return await Person.register(client, name, **registration)
 
     return make
+
+
+@pytest.fixture
+async def product(client: Client) -> Product:
+    """The back end of a product, with a key that may write."""
+    return await Product.with_key(client)
 
 
 @pytest.fixture

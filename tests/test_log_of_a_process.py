@@ -36,7 +36,10 @@ REQUESTS = st.tuples(
     st.integers(100, 599),
     st.floats(0, 100_000),
     SANE,
-    st.none() | st.uuids().map(str),
+    # A user, a service key, or nobody in particular.
+    st.uuids().map(lambda found: (str(found), None))
+    | st.uuids().map(lambda found: (None, str(found)))
+    | st.just((None, None)),
     st.none() | st.uuids().map(str),
 )
 
@@ -46,10 +49,11 @@ REQUESTS = st.tuples(
 def test_the_quick_line_of_a_request_is_what_logging_makes_of_its_record(
     formatter: TextFormatter | JsonFormatter, request_facts: tuple[Any, ...], ended: float, offset: float
 ) -> None:
-    method, route, status, seconds, request_id, user_id, own_id = request_facts
+    method, route, status, seconds, request_id, caller, own_id = request_facts
+    user_id, key_id = caller
     moment = max(ended + offset, 0.0)
     facts = {"method": method, "route": route, "status": status, "request_id": request_id, "user_id": user_id}
-    facts["own_id"] = own_id
+    facts |= {"key_id": key_id, "own_id": own_id}
     record = logging.makeLogRecord(
         {
             "name": log.REQUESTS,
@@ -61,7 +65,7 @@ def test_the_quick_line_of_a_request_is_what_logging_makes_of_its_record(
             **facts,
         }
     )
-    quick = formatter.format_request((moment, method, route, status, seconds, request_id, user_id, own_id), 0.0)
+    quick = formatter.format_request((moment, method, route, status, seconds, request_id, user_id, key_id, own_id), 0.0)
     slow = formatter.format(record)
     if isinstance(formatter, JsonFormatter):
         assert json.loads(quick) == json.loads(slow)
@@ -78,7 +82,7 @@ def test_a_request_is_stamped_with_the_time_at_which_it_was_answered(pipe: tuple
     before = time.time()
     answered = time.perf_counter()
     time.sleep(0.3)
-    handler.writer.put((answered, "GET", "/", 200, 0.001, "request-1", None, None))
+    handler.writer.put((answered, "GET", "/", 200, 0.001, "request-1", None, None, None))
     handler.flush()
     document = json.loads(os.read(out, 1_000))
     assert abs(datetime.fromisoformat(document["time"]).timestamp() - before) < 0.2

@@ -6,7 +6,7 @@ import logging
 from referral import clock
 from referral.config import Config
 from referral.database import Database, DatabaseUnavailable
-from referral.queries import audit, former_addresses, one_time_tokens, outbox, sessions
+from referral.queries import audit, event_contexts, former_addresses, one_time_tokens, outbox, sessions
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ async def keep_house(config: Config, database: Database) -> None:
         try:
             await _delete_expired(config, database)
             await _delete_old_events(config, database)
+            await _delete_old_contexts(config, database)
             await database.purge()
         except DatabaseUnavailable as error:
             log.warning("housekeeping put off: %s", error)
@@ -40,6 +41,17 @@ async def _delete_expired(config: Config, database: Database) -> None:
         await one_time_tokens.delete_expired_one_time_tokens(conn, now)
         await outbox.delete_failed_mail(conn, now - FAILED_MAIL_KEPT)
         await former_addresses.delete_former_addresses(conn, now - config.attribution.readdress_days * clock.DAY)
+
+
+async def _delete_old_contexts(config: Config, database: Database) -> None:
+    async with database.transaction() as conn:
+        await event_contexts.forget_context_secrets(conn, clock.now() - config.context.keep_days * clock.DAY)
+    count = OLD_EVENTS
+    while count == OLD_EVENTS:
+        async with database.transaction() as conn:
+            count = await event_contexts.delete_old_contexts(conn, OLD_EVENTS)
+            if count < OLD_EVENTS:
+                await event_contexts.delete_context_keys(conn)
 
 
 async def _delete_old_events(config: Config, database: Database) -> None:

@@ -167,6 +167,8 @@ class Mailer(QueueWorker[outbox.Mail]):
             return None
         # Where the account's address is about to change, or just has, the mail says to whom it goes.
         recipient = mail.recipient if mail.kind in (outbox.CHANGE_EMAIL, outbox.EMAIL_CHANGED) else contact.email
+        if recipient is None:
+            return None
         # Where nobody has proved the address, what a stranger calls themselves is not to be read there.
         username = contact.username if contact.email_verified_at is not None else None
         facts = {"username": username, "service": self._service, **orjson.loads(mail.params)}

@@ -53,7 +53,9 @@ class ProfileWorker(QueueWorker[profiles.Lookup]):
         async with self.database.reader() as conn:
             contact = await users.find_contact(conn, lookup.user_id)
         if contact is None:
-            return  # erased since it was claimed, and the row with it
+            return None  # erased since it was claimed, and the row with it
+        if contact.email is None:
+            return await self.give_up(lookup, "the user has no address any more")
         try:
             async with asyncio.timeout(TIMEOUT):
                 profile = await self._provider.ask(contact.email)

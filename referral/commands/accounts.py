@@ -21,14 +21,15 @@ from referral.contract.schemas.fields import Email, NewUsername
 from referral.database import Connection, ConstraintViolation, TransactionConflict
 from referral.database.migrate import migrate
 from referral.ids import new_id
-from referral.queries import audit, locks, one_time_tokens, outbox, sessions, users
+from referral.queries import audit, locks, sessions, users
+from referral.rules import suspension
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.mailed_links import end_links
-from referral.texts import email_key, key_of
+from referral.rules.named_user import id_of_named
+from referral.rules.suspension import LONGEST_REASON
+from referral.texts import EXTERNAL, email_key, key_of
 
 SOURCE = "the command line"
-# Characters of a reason.
-LONGEST_REASON = 500
 
 
 def create_superuser(config: Config, arguments: argparse.Namespace) -> None:
@@ -106,7 +107,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
         contact = await _locked(conn, email_key(address))
         if contact is not None:
             await _promote(conn, contact, name, new_hash)
-            return contact.email
+            return contact.email or address
         if new_hash is None:
             raise Stop("No password was given.")
         await _insert_admin(conn, address, name, new_hash)
@@ -151,7 +152,7 @@ async def _promote(conn: Connection, contact: users.Contact, username: str | Non
         found = await users.find_credentials_by_id(conn, contact.user_id)
         if found is None or not await users.update_password(conn, contact.user_id, found.password_hash, new_hash):
             raise Stop(f"{contact.email} has just been erased.")
-        await end_links(conn, contact.user_id, contact.email)
+        await end_links(conn, contact)
         await sessions.delete_sessions_of_user(conn, contact.user_id)
         await users.verify_email(conn, contact.user_id, None, now())
         await _record(conn, "password-changed", contact.user_id)
@@ -197,7 +198,7 @@ def end_sessions(config: Config, arguments: argparse.Namespace) -> None:
 
     async def end(conn: Connection) -> str:
         contact = await _account(conn, arguments.email)
-        await end_links(conn, contact.user_id, contact.email)
+        await end_links(conn, contact)
         ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
         if ended:
             await _record(conn, "sessions-ended", contact.user_id, sessions=len(ended))
@@ -208,35 +209,31 @@ def end_sessions(config: Config, arguments: argparse.Namespace) -> None:
 
 def suspend_user(config: Config, arguments: argparse.Namespace) -> None:
     """Suspend an account: it signs in nowhere, its sessions and mailed links end, and its code is not active. Raises
-    ConfigError for an unknown address or a reason that is none."""
+    ConfigError for an unknown user or a reason that is none."""
     reason = str(arguments.reason).strip()
     if not reason or len(reason) > LONGEST_REASON or not reason.isprintable():
         raise ConfigError("--reason", f"must be a line of 1 to {LONGEST_REASON} characters", SOURCE)
 
     async def suspend(conn: Connection) -> str:
-        contact = await _account(conn, arguments.email)
-        if not await users.suspend_user(conn, contact.user_id, reason, now()):
-            return f"{contact.email} is suspended already."
-        await sessions.delete_sessions_of_user(conn, contact.user_id)
-        await _end_links(conn, contact)
+        contact = await _user(conn, arguments.user)
+        if await suspension.suspend(conn, contact, reason, now()) is None:
+            return f"{_name(contact)} is suspended already."
         await _record(conn, "account-suspended", contact.user_id, reason=reason)
-        return f"{contact.email} is suspended."
+        return f"{_name(contact)} is suspended."
 
     print(asyncio.run(changed(config, suspend)))
 
 
 def unsuspend_user(config: Config, arguments: argparse.Namespace) -> None:
     """End an account's suspension: it may sign in again, and its code is what it was. Raises ConfigError for an unknown
-    address."""
+    user."""
 
     async def unsuspend(conn: Connection) -> str:
-        contact = await _account(conn, arguments.email)
-        if not await users.unsuspend_user(conn, contact.user_id):
-            return f"{contact.email} is not suspended."
-        # A mail that was on its way when the account was suspended has a link, too.
-        await _end_links(conn, contact)
+        contact = await _user(conn, arguments.user)
+        if not await suspension.unsuspend(conn, contact, now()):
+            return f"{_name(contact)} is not suspended."
         await _record(conn, "account-unsuspended", contact.user_id)
-        return f"{contact.email} is not suspended any more."
+        return f"{_name(contact)} is not suspended any more."
 
     print(asyncio.run(changed(config, unsuspend)))
 
@@ -250,6 +247,26 @@ async def _account(conn: Connection, email: str) -> users.Contact:
     return found
 
 
+async def _user(conn: Connection, text: str) -> users.Contact:
+    """The user of this address, id, or `ext:` and external id, locked. Raises ConfigError."""
+    if "@" in text and not text.startswith(EXTERNAL):
+        return await _account(conn, text)
+    try:
+        user_id = await id_of_named(conn, text)
+        await locks.lock_user(conn, user_id)
+        found = await users.find_contact(conn, user_id)
+    except Problem:
+        found = None
+    if found is None:
+        raise ConfigError("USER", "there is no such user", SOURCE)
+    return found
+
+
+def _name(contact: users.Contact) -> str:
+    """What an operator calls the user."""
+    return contact.email or contact.user_id
+
+
 async def _locked(conn: Connection, key: str) -> users.Contact | None:
     """The account that has this address until the end of the transaction; None if there is none. Raises
     TransactionConflict."""
@@ -261,12 +278,6 @@ async def _locked(conn: Connection, key: str) -> users.Contact | None:
     if contact is None or contact.user_id != found.user_id:
         raise TransactionConflict("the address has just become another account's")
     return contact
-
-
-async def _end_links(conn: Connection, contact: users.Contact) -> None:
-    await users.begin_account_generation(conn, contact.user_id)
-    await one_time_tokens.delete_one_time_tokens_of_user(conn, contact.user_id)
-    await outbox.delete_mail_of_user(conn, contact.user_id, email_key(contact.email))
 
 
 async def _record(conn: Connection, event: audit.EventName, user_id: str, **detail: Any) -> None:

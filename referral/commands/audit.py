@@ -13,7 +13,7 @@ from referral.commands import opened
 from referral.config import Config, ConfigError
 from referral.contract.schemas.fields import Email
 from referral.queries import audit, users
-from referral.texts import email_key
+from referral.texts import email_key, optional_email_key
 
 
 def print_audit(config: Config, arguments: argparse.Namespace) -> None:
@@ -58,5 +58,5 @@ async def list_events(config: Config, event: str | None, user: str | None, since
         contact = await find(conn, key or user)
         user_id = contact.user_id if contact else None if by_email else user
         if contact:
-            key = email_key(contact.email)
+            key = optional_email_key(contact.email)
         return await audit.find_events_of_user(conn, user_id, key or user, event, since, limit)

@@ -148,6 +148,19 @@ def code_texts(values: tuple[str, ...]) -> str | None:
     return f"must list codes of 4 to 32 of A-Z, 0-9, '-' and '_', not {wrong[0]!r}" if wrong else None
 
 
+# A code of ISO 4217 has the exponent that the standard says; a unit of one's own says it.
+_UNIT = re.compile(r"[A-Z]{3}|[A-Z][A-Z0-9_]{1,19}:\d")
+
+
+def units(values: tuple[str, ...]) -> str | None:
+    """Units of rewards and prices, each once."""
+    wrong = [value for value in values if not _UNIT.fullmatch(value)]
+    if wrong:
+        return f"must list currencies such as USD, or units of your own such as POINTS:0, not {wrong[0]!r}"
+    names = [value.partition(":")[0] for value in values]
+    return None if len(set(names)) == len(names) else "must list each unit once"
+
+
 def words(values: tuple[str, ...]) -> str | None:
     """Texts without spaces."""
     wrong = [value for value in values if not value or not value.isprintable() or " " in value]

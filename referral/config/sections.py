@@ -20,6 +20,7 @@ from referral.config.checks import (
     public_url,
     rate,
     secret_length,
+    units,
     web_origins,
     web_url,
     words,
@@ -127,11 +128,28 @@ class Limits:
     lookup_by_address: str = setting(rate)
     request_by_user: str = setting(rate)
     request_by_address: str = setting(rate)
+    events_by_key: str = setting(rate)
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
+    after_signup_days: int = setting(between(0, 36_500))
     readdress_days: int = setting(between(0, 3_650))
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    referrals: str = setting(one_of("signed-in", "own"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    units: tuple[str, ...] = setting(units)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    keep_days: int = setting(between(1, 3_650))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +177,9 @@ class Config:
     enrichment: Enrichment
     limits: Limits
     attribution: Attribution
+    privacy: Privacy
+    rewards: Rewards
+    context: Context
     audit: Audit
     log: Log
 

@@ -12,22 +12,63 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from referral.config import Config
+from referral.queries.service_keys import Scope
+
+# A body has at most 64 KiB, unless its endpoint says otherwise.
+MAX_BODY = 64 * 1024
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 
 class Access(Enum):
-    """Who may call an endpoint."""
+    """Who may call an endpoint: which users, and which keys. An admin may whatever a key of the scope `admin` may.
+
+    Where a user may call for themself only, the path's `{user}` has to be `me` or the user's own id.
+    """
 
     ANYBODY = "anybody"
-    # Anybody if `codes.public_lookup` is on, otherwise whoever is signed in.
+    # Anybody if `codes.public_lookup` is on, otherwise as USER_OR_READ.
     PUBLIC_LOOKUP = "public lookup"
-    SIGNED_IN = "signed in"
-    ADMIN = "admin"
+    USER = "users"
+    USER_OR_READ = "users, and keys that may read"
+    USER_OR_WRITE = "users, and keys that may write"
+    SELF_OR_READ = "the user in question, and keys that may read"
+    SELF_OR_WRITE = "the user in question, and keys that may write"
+    READ = "keys that may read"
+    WRITE = "keys that may write"
+    ADMIN = "keys that may administer"
+
+    @property
+    def scope(self) -> Scope | None:
+        """The least scope of a key that may call; None where none may."""
+        return _SCOPES.get(self)
+
+    @property
+    def admits_users(self) -> bool:
+        """Whether a user who is no admin may call, for themself or for others."""
+        return self not in (Access.READ, Access.WRITE, Access.ADMIN)
+
+    @property
+    def is_for_oneself(self) -> bool:
+        """Whether such a user may call for themself only."""
+        return self in (Access.SELF_OR_READ, Access.SELF_OR_WRITE)
+
+
+_SCOPES: dict[Access, Scope] = {
+    Access.PUBLIC_LOOKUP: "read",
+    Access.USER_OR_READ: "read",
+    Access.USER_OR_WRITE: "write",
+    Access.SELF_OR_READ: "read",
+    Access.SELF_OR_WRITE: "write",
+    Access.READ: "read",
+    Access.WRITE: "write",
+    Access.ADMIN: "admin",
+}
 
 
 class Limit(Enum):
-    """The group of limits (`limits.{value}_by_user`, `limits.{value}_by_address`) that a call counts against."""
+    """The group of limits (`limits.{value}_by_user`, `limits.{value}_by_address`) that a call counts against. What a key
+    calls counts against the key's own, `limits.events_by_key`, and against nothing else."""
 
     LOOKUP = "lookup"
     REQUEST = "request"
@@ -47,9 +88,11 @@ class Declaration:
     access: Access
     limit: Limit
     errors: Errors = Errors.PROBLEM
+    # Bytes.
+    max_body: int = MAX_BODY
 
     def wants_identity(self, config: Config) -> bool:
-        """Whether a caller has to be signed in, with these settings."""
+        """Whether a caller has to say who it is, with these settings."""
         return self.access is not Access.ANYBODY and not (self.access is Access.PUBLIC_LOOKUP and config.codes.public_lookup)
 
 
@@ -61,14 +104,16 @@ class UndeclaredAccess(Exception):
     """Endpoints do not say who may call them."""
 
 
-def allow(access: Access, limit: Limit = Limit.REQUEST, errors: Errors = Errors.PROBLEM) -> Callable[[H], H]:
-    """Declare who may call the decorated handler, and what its errors look like. Raises TypeError for anything but members
-    of the three enums."""
+def allow(
+    access: Access, limit: Limit = Limit.REQUEST, errors: Errors = Errors.PROBLEM, *, max_body: int = MAX_BODY
+) -> Callable[[H], H]:
+    """Declare who may call the decorated handler, what its errors look like and how many bytes its body may have. Raises
+    TypeError for anything but members of the three enums."""
     if not isinstance(access, Access) or not isinstance(limit, Limit) or not isinstance(errors, Errors):
         raise TypeError(f"allow() takes members of Access, Limit and Errors, not {access!r}, {limit!r}, {errors!r}")
 
     def declare(handler: H) -> H:
-        handler.__declaration__ = Declaration(access, limit, errors)  # type: ignore[attr-defined]
+        handler.__declaration__ = Declaration(access, limit, errors, max_body)  # type: ignore[attr-defined]
         return handler
 
     return declare

@@ -7,6 +7,7 @@ from marshmallow.fields import Field
 
 from referral.config import Config
 from referral.contract.schemas import fields
+from referral.contract.schemas.events import REFUND
 from referral.contract.schemas.tokens import OAuthInputSchema
 
 
@@ -26,7 +27,8 @@ def refer_to_words(converter: OpenAPIConverter, field: Field[Any], ret: dict[str
     if field.type_name not in components.schemas:
         enum = {"type": "string", "enum": list(field.words.values()), "x-enum-varnames": names}
         components.schema(field.type_name, enum)
-    return {"$ref": f"#/components/schemas/{field.type_name}"}
+    reference = {"$ref": f"#/components/schemas/{field.type_name}"}
+    return {"anyOf": [reference, {"type": "null"}]} if field.allow_none else reference
 
 
 def finish_schemas(document: dict[str, Any], config: Config) -> None:
@@ -43,8 +45,9 @@ def _finish_answers(document: dict[str, Any]) -> None:
     What a client reads may grow: only bodies of requests are closed to unknown members.
     """
     optional = {
-        "Problem": {"errors", "reason"},
-        "Referral": {"email"},
+        "Problem": {"errors", "reason", "user_id"},
+        "Referral": {"email", "external_id"},
+        "Tokens": {"issued_token_type", "attribution"},
         "OAuthError": {"error_description"},
         "JsonWebKey": {"crv", "x", "n", "e"},
     }
@@ -66,7 +69,7 @@ NOT_EMPTY = {"minLength": 1}
 
 def _tell_conditions(document: dict[str, Any]) -> None:
     """Rules about several members, which the code keeps and marshmallow does not tell: a new code has one expiry and a
-    change at most one, and each grant has its own members.
+    change at most one, an event has a user or refunds another one, and each grant has its own members.
 
     Generators make no type of a `oneOf` of such rules; `if` they leave to validators.
     """
@@ -74,10 +77,20 @@ def _tell_conditions(document: dict[str, Any]) -> None:
     one_expiry = {"if": _having("ttl_days"), "then": _of({"expires_at": False})}
     bodies["CodeCreation"] |= {**one_expiry, "else": _having("expires_at")}
     bodies["CodeChange"] |= one_expiry
+    bodies["EventReport"] |= {
+        "if": _of({"type": {"const": REFUND}}),
+        "then": _having("refunds"),
+        "else": {**_of({"user": True, "refunds": False}), "required": ["user"]},
+    }
+    bodies["EventUser"] |= {"if": _having("id"), "then": _of({"external_id": False}), "else": _having("external_id")}
     bodies["TokenRequest"] |= {
         "if": _of({"grant_type": {"const": "password"}}),
         "then": _having("username", "password", limits=NOT_EMPTY),
-        "else": _having("refresh_token", limits=NOT_EMPTY),
+        "else": {
+            "if": _of({"grant_type": {"const": "refresh_token"}}),
+            "then": _having("refresh_token", limits=NOT_EMPTY),
+            "else": _having("subject_token", "subject_token_type", limits=NOT_EMPTY),
+        },
     }
 
 

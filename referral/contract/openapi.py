@@ -2,7 +2,8 @@
 
 Who may call an operation is what `@allow` declares (`access.py`). Beside aiohttp-apispec's own words, `@docs` says:
 - `problems`: the names of the problems it can answer with, beyond those every route of its sort has;
-- `response_headers`: {status: {header: description}}.
+- `response_headers`: {status: {header: description}};
+- `request_examples`: {name: body}, where one example is not enough.
 
 The document is for clients, and for the generators that make them: what is for readers and probes has `@undocumented`
 instead.
@@ -20,12 +21,14 @@ from marshmallow import Schema
 from referral import __version__
 from referral.config import Config
 from referral.config.public_url import PUBLIC_URL, PublicURL
-from referral.contract.access import Access, Errors, Limit, declaration_of
+from referral.contract.access import Access, Declaration, Errors, Limit, declaration_of
 from referral.contract.components import finish_schemas, refer_to_words, schema_name
 from referral.contract.oauth import word_for
 from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members, type_of
 from referral.contract.schemas import fields
+from referral.contract.schemas.events import EventType
 from referral.contract.schemas.problems import ProblemSchema
+from referral.texts import EXTERNAL, LONGEST_EXTERNAL_ID
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -37,7 +40,10 @@ TRANSPORT_PROBLEMS = ("bad-request", "method-not-allowed", "expectation-failed")
 TAGS = {
     "Authentication": "Register, sign in, stay signed in, and get back in.",
     "Me": "The user's own account, referrer and referrals.",
+    "Users": "Users as the product's back end knows them, by our id or by its own.",
+    "Events": "What the product reports of its users: sign-ups, purchases, refunds.",
     "Codes": "Make, edit, share and end codes; look one up.",
+    "Keys": "Service keys, by which a product's back end calls.",
     "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
 }
 
@@ -83,7 +89,8 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
         servers=[{"url": public.url()}],
     )
     assert plugin.converter is not None
-    for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText):
+    plugin.map_to_openapi_type(fields.Metadata, "object", None)
+    for field in (fields.Timestamp, fields.Email, fields.Username, fields.CodeText, fields.Line, EventType):
         plugin.map_to_openapi_type(field, "string", None)
     plugin.converter.add_attribute_function(refer_to_words)
     token_url = public.url(TOKEN_PATH)
@@ -91,8 +98,19 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
         "OAuth2",
         {
             "type": "oauth2",
-            "description": "Sign in with the e-mail or the username, and the password. Leave the client id empty.",
+            "description": "Sign in with the e-mail or the username, and the password. Leave the client id empty. Where the "
+            "service has `identity.issuers`, a token of one of them will do as well.",
             "flows": {"password": {"tokenUrl": token_url, "refreshUrl": token_url, "scopes": {}}},
+        },
+    )
+    spec.components.security_scheme(
+        "ServiceKey",
+        {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "rsk_…",
+            "description": "A service key, for a product's back end: `python run.py keys create NAME --scope write`. Its "
+            "scopes are read, write and admin, each of which comprises the ones before it.",
         },
     )
     for name, header in HEADERS.items():
@@ -174,9 +192,12 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     for request_schema in docs.pop("schemas"):
         if request_schema["location"] == "json":
             example = {key: value for key, value in request_schema["example"].items() if key != "add_to_refs"}
-            media = {"schema": request_schema["schema"], **({"example": example} if example else {})}
+            examples = {name: {"value": value} for name, value in docs.pop("request_examples", {}).items()}
+            shown = {"examples": examples} if examples else {"example": example} if example else {}
+            media = {"schema": request_schema["schema"], **shown}
             invalid = _invalid_example(request_schema["schema"])
-            docs["requestBody"] = {"required": True, "content": {"application/json": media}}
+            is_required = not getattr(request_schema["schema"], "is_optional", False)
+            docs["requestBody"] = {"required": is_required, "content": {"application/json": media}}
             problems += [
                 "malformed-json",
                 "payload-too-large",
@@ -190,11 +211,13 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
             parameters += plugin.converter.schema2parameters(request_schema["schema"], location="query")
             problems.append("validation-error")
             invalid = _invalid_example(request_schema["schema"])
-    docs["security"] = [{"OAuth2": []}] if declared.wants_identity(config) else []
+    docs["security"] = _security(declared, config)
+    if declared.access.scope and docs["security"]:
+        # Linters know scopes of OAuth 2.0 alone.
+        docs["x-required-scope"] = declared.access.scope
+    docs["description"] = f"{docs.get('description', '')}\n\n{_callers(declared, config)}".strip()
     if docs["security"]:
-        problems.append("unauthorized")
-    if declared.access is Access.ADMIN:
-        problems.append("forbidden")
+        problems += ["unauthorized", "forbidden", "issuer-unavailable"]
     if docs.pop("touches_database", True):
         problems.append("unavailable")
     if declared.limit is not Limit.EXEMPT:
@@ -214,6 +237,32 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     if parameters:
         docs["parameters"] = parameters
     return {**docs, "responses": dict(sorted(responses.items()))}
+
+
+# Who may call, as each operation says it.
+CALLERS = {
+    Access.USER: "A user, for their own account.",
+    Access.USER_OR_READ: "A user; a service key of the scope `read`.",
+    Access.PUBLIC_LOOKUP: "A user; a service key of the scope `read`.",
+    Access.USER_OR_WRITE: "A user; a service key of the scope `write`.",
+    Access.SELF_OR_READ: "The user in question; a service key of the scope `read`; an admin.",
+    Access.SELF_OR_WRITE: "The user in question; a service key of the scope `write`; an admin.",
+    Access.READ: "A service key of the scope `read`; an admin.",
+    Access.WRITE: "A service key of the scope `write`; an admin.",
+    Access.ADMIN: "A service key of the scope `admin`; an admin.",
+}
+
+
+def _callers(declared: Declaration, config: Config) -> str:
+    return f"**Who may call:** {CALLERS[declared.access] if declared.wants_identity(config) else 'Anybody.'}"
+
+
+def _security(declared: Declaration, config: Config) -> list[dict[str, list[str]]]:
+    """The requirement of each sort of caller. Admins sign in, and so do users."""
+    if not declared.wants_identity(config):
+        return []
+    users: dict[str, list[str]] = {"OAuth2": []}
+    return [users, {"ServiceKey": []}] if declared.access.scope else [users]
 
 
 def _header(name: str, description: str) -> dict[str, Any]:
@@ -239,8 +288,18 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         },
         "example": fields.EXAMPLE_CODE,
     },
-    "user_id": {
-        "description": "The user's id",
+    "user": {
+        "description": "The user's id, `me`, or `ext:` and the external id, percent-encoded",
+        "schema": {"type": "string", "minLength": 1, "maxLength": len(EXTERNAL) + LONGEST_EXTERNAL_ID},
+        "example": "ext:42",
+    },
+    "event_id": {
+        "description": "The caller's own id of the event, percent-encoded",
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
+        "example": "in_1QXyz",
+    },
+    "key_id": {
+        "description": "The key's id",
         "schema": {"type": "string", "format": "uuid"},
         "example": fields.EXAMPLE_ID,
     },

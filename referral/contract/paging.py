@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
@@ -15,8 +16,6 @@ Key = tuple[int, str]
 
 # The key before the first page: it sorts behind every real item.
 _BEGINNING: Key = (2**62, "~")
-# Characters of a key's text at most: a code's or an id's.
-_LONGEST_TEXT = 64
 
 
 def read_cursor(query: dict[str, Any]) -> Key:
@@ -26,14 +25,7 @@ def read_cursor(query: dict[str, Any]) -> Key:
         return _BEGINNING
     try:
         time, text = orjson.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-        if (
-            type(time) is int
-            and 0 <= time <= _BEGINNING[0]
-            and type(text) is str
-            and len(text) <= _LONGEST_TEXT
-            and text.isascii()
-            and text.isprintable()
-        ):
+        if type(time) is int and 0 <= time <= _BEGINNING[0] and type(text) is str and text.isprintable():
             return time, text
     except (ValueError, TypeError):
         pass
@@ -45,8 +37,9 @@ def encode_cursor(key: Key) -> str:
     return base64.b64encode(orjson.dumps(key), altchars=b"-_").decode()
 
 
-# Characters of a cursor, at least and at most.
-CURSOR_LENGTH = len(encode_cursor((0, ""))), len(encode_cursor((_BEGINNING[0], "~" * _LONGEST_TEXT)))
+def cursor_length(longest: int) -> tuple[int, int]:
+    """Characters of a cursor with so long a text, at least and at most."""
+    return len(encode_cursor((0, ""))), len(encode_cursor((_BEGINNING[0], "\U0010ffff" * longest)))
 
 
 def page(
@@ -57,11 +50,14 @@ def page(
     key: Callable[[T], Key],
     view: Callable[[T], dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The Page document of up to `limit` of the items found (ask for one more), and its Link header (RFC 8288)."""
+    """The Page document of up to `limit` of the items found (ask for one more), and its Link header (RFC 8288), which
+    asks for the same things."""
     items, headers, next_cursor = found[:limit], {}, None
     if len(found) > limit:
         next_cursor = encode_cursor(key(items[-1]))
         # A query may hold all of the cursor's characters (RFC 3986 section 3.4).
+        filters = [(name, value) for name, value in request.query.items() if name not in ("limit", "cursor")]
+        asked = f"{urlencode(filters)}&" if filters else ""
         path = request.app[PUBLIC_URL].path(request.rel_url.raw_path)
-        headers["Link"] = f'<{path}?limit={limit}&cursor={next_cursor}>; rel="next"'
+        headers["Link"] = f'<{path}?{asked}limit={limit}&cursor={next_cursor}>; rel="next"'
     return {"items": [view(item) for item in items], "total": total, "next_cursor": next_cursor}, headers

@@ -81,12 +81,42 @@ CATALOGUE: dict[str, Kind] = {
             "The body did not arrive in time",
             "The request's body stalled half-way and the service stopped waiting for it. Send the request again.",
         ),
-        Kind("email-taken", 409, "The e-mail address is taken", "There is an account with this address. Sign in instead."),
+        Kind(
+            "email-taken",
+            409,
+            "The e-mail address is taken",
+            "There is an account with this address. Sign in instead. To a service key, `user_id` says who has it.",
+        ),
         Kind("username-taken", 409, "The username is taken", "Somebody has this username; letter case does not matter."),
+        Kind(
+            "external-id-taken",
+            409,
+            "The external id is taken",
+            "Another user has this id of the product's; letter case matters. `user_id` says who.",
+        ),
+        Kind(
+            "user-suspended",
+            409,
+            "The user is suspended",
+            "An admin suspended the user, who can do nothing until that is ended.",
+        ),
+        Kind(
+            "event-mismatch",
+            409,
+            "The event's id is taken",
+            "An event with this id was reported with another body. Ids are remembered for ever: give each event its own, "
+            "and send a repeated report as it was sent first.",
+        ),
+        Kind(
+            "event-unknown",
+            409,
+            "There is no such event to refund",
+            "`refunds` is the id of an event that was reported before. Report that first.",
+        ),
         Kind(
             "active-code-exists",
             409,
-            "You have an active code",
+            "There is a current code",
             "A user has one code at a time. End the current one first, or send `replace: true` to end it in the same step.",
         ),
         Kind(
@@ -142,6 +172,19 @@ CATALOGUE: dict[str, Kind] = {
             "the JSON Pointer of the member, `detail` says what is wrong with it. Nothing was done.",
         ),
         Kind(
+            "refund-too-large",
+            422,
+            "The refund is too large",
+            "The refunds of an event take at most its value together; so much is not left of it.",
+        ),
+        Kind(
+            "unit-unknown",
+            422,
+            "There is no such unit",
+            "Values are counted in the units of the setting `rewards.units`: ISO 4217 codes such as USD, or units of the "
+            "installation's own.",
+        ),
+        Kind(
             "referral-code-invalid",
             422,
             "The referral code cannot be used",
@@ -181,6 +224,13 @@ CATALOGUE: dict[str, Kind] = {
             "The service is unavailable",
             "The database cannot be used at the moment. Try again after `Retry-After` seconds. When it went away while "
             "something was being saved, that may have been done all the same.",
+        ),
+        Kind(
+            "issuer-unavailable",
+            503,
+            "The token cannot be checked now",
+            "The identity provider that issued the token is out, and none of its keys are known yet. Try again after "
+            "`Retry-After` seconds.",
         ),
         Kind(
             "email-check-unavailable",
@@ -236,7 +286,11 @@ class Problem(Exception):
         Its addresses are relative but have the full path, as section 3.1.1 wants it, so that a client resolves them whatever
         it calls this host.
         """
-        document = {
+        return self.response_with(self.document(request, request_id, public), CONTENT_TYPE)
+
+    def document(self, request: web.BaseRequest, request_id: str, public: PublicURL) -> dict[str, Any]:
+        """The document alone, for an answer that has several."""
+        return {
             "type": public.path(type_of(self.kind.name)),
             "title": self.kind.title,
             "status": self.kind.status,
@@ -246,7 +300,6 @@ class Problem(Exception):
             "request_id": request_id,
             **self.members,
         }
-        return self.response_with(document, CONTENT_TYPE)
 
     def response_with(self, document: dict[str, Any], content_type: str) -> web.Response:
         """This document with the problem's status and headers, not to be kept by any cache."""

@@ -104,10 +104,12 @@ def _refuse_another_schema(source: sqlite3.Connection) -> None:
 
 
 def _tables(source: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
-    """The columns of each table; a table comes after those it refers to."""
+    """The columns of each table; a table comes after those it refers to. One that refers to itself is checked when it is
+    there as a whole."""
     names = [row[0] for row in source.execute(TABLES)]
     references = {
-        name: {row[0] for row in source.execute('SELECT "table" FROM pragma_foreign_key_list(?)', (name,))} for name in names
+        name: {row[0] for row in source.execute('SELECT "table" FROM pragma_foreign_key_list(?)', (name,))} - {name}
+        for name in names
     }
     return {
         name: tuple(row[0] for row in source.execute("SELECT name FROM pragma_table_info(?)", (name,)))

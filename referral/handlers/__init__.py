@@ -1,3 +1,6 @@
 """The endpoints, each one's story from top to bottom."""
 
 API = "/api/v1"
+# Whoever is named: our id, `me`, or `ext:` and an external id. The percent sign before a slash is still there when paths are
+# matched.
+USER_PATH = f"{API}/users/{{user:[^/]+}}"

@@ -1,16 +1,14 @@
 """Codes: made, listed, edited, ended, looked up and mailed."""
 
-import secrets
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.auth.identity import IDENTITY
+from referral.auth.identity import IDENTITY, caller_of, is_operator
 from referral.auth.tokens import hash_token
-from referral.cache.codes import CODE_CACHE, Load
-from referral.clock import DAY, SECOND, now, rfc_3339
+from referral.cache.codes import CODE_CACHE
+from referral.clock import now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, Limit, allow
@@ -28,23 +26,19 @@ from referral.contract.schemas.codes import (
 )
 from referral.contract.schemas.fields import CODE
 from referral.contract.schemas.pages import PageQuerySchema
-from referral.database import DATABASE, Connection, DatabaseUnavailable
-from referral.handlers import API
+from referral.database import DATABASE, Connection
+from referral.handlers import API, USER_PATH
 from referral.limits import LIMITER
-from referral.queries import codes, outbox, users
-from referral.queries.sessions import LiveSession
-from referral.rules.accounts import erased, own_contact
-from referral.rules.work import Work, work_on
-from referral.texts import email_key, fold_code
+from referral.queries import codes, locks, outbox, users
+from referral.rules.accounts import own_contact
+from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, loading, make_code
+from referral.rules.named_user import named_user, no_such_user
+from referral.rules.work import work_on
+from referral.texts import email_key
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
 routes = web.RouteTableDef()
-
-# Crockford's base32: no I, L, O and U, which are misread or make words.
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-# One of 32^8 codes is hardly ever taken, and never this many in a row.
-ATTEMPTS = 20
 
 
 def _none_current() -> Problem:
@@ -65,7 +59,7 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
 
 
 @routes.post(f"{API}/codes")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="createCode",
@@ -78,79 +72,51 @@ def _impossible(body: dict[str, Any]) -> dict[str, Problem]:
 @json_schema(CodeCreationSchema, example={"ttl_days": 30})
 @response_schema(CodeSchema, 201, description="The new code")
 async def create_code(request: web.Request) -> web.Response:
-    app, body, me = request.app, request[BODY], request[IDENTITY]
-    exists = Problem("active-code-exists", "You have a current code; end it first, or send replace: true.")
-    if "code" in body and _is_reserved(body["code"], app[CONFIG]):
-        raise invalid("/code", "This word is reserved.")
+    app, me = request.app, request[IDENTITY]
     # Once before it is counted: a wrong body uses up no limit.
-    _expiry(body, now(), app[CONFIG])
+    check_new_code(request[BODY], app[CONFIG])
     await app[LIMITER].hit("codes_by_user", me.user_id)
     async with work_on(request) as work:
-        expires_at = _expiry(body, work.moment, app[CONFIG])
-        assert expires_at is not None
-        await work.hold_session()
-        put_aside = await codes.revoke_codes_in_the_way(
-            work.conn, me.user_id, work.moment, replace=body.get("replace", False)
-        )
-        with translated({"codes_one_unrevoked": exists, "codes_pkey": _taken()}):
-            code = await _insert(work, me, body.get("code"), expires_at, body.get("max_uses"))
-        replaced = put_aside.values(str)
-        work.invalidates_code(*replaced)
-        await work.record("code-made", **_facts(code), replaced=replaced or None)
-    # The code is made: a failure from here on must not fail the request.
-    with suppress(DatabaseUnavailable):
-        await app[CODE_CACHE].made(code.code, _loading(app, code.code))
-    return answer(code_view(code, work.moment), 201, {"Location": app[PUBLIC_URL].path(f"{API}/codes/{code.code}")})
+        await work.hold_caller()
+        code = await make_code(work, me.user_id, request[BODY])
+    return await _made(request, code, work.moment)
 
 
-async def _insert(work: Work, me: LiveSession, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:
-    """Insert the code of this text or, without one, of a text nobody has."""
-    config = work.request.app[CONFIG]
-    for _ in range(1 if text else ATTEMPTS):
-        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
-        if not text and _is_reserved(chosen, config):
-            continue
-        code = await codes.insert_code(work.conn, chosen, me.user_id, work.moment, expires_at, max_uses)
-        if code is not None:
-            await users.increment_code_count(work.conn, me.user_id)
-            return code
-    if await users.find_contact(work.conn, me.user_id) is None:
-        raise erased()
-    raise _taken()
+async def _made(request: web.Request, code: codes.Code, moment: int) -> web.Response:
+    await keep_new_code(request.app, code.code)
+    location = request.app[PUBLIC_URL].path(f"{API}/codes/{code.code}")
+    return answer(code_view(code, moment), 201, {"Location": location})
 
 
-def _taken() -> Problem:
-    return Problem("code-taken", "This text, or one that reads alike, is or was somebody's code. Choose another.")
-
-
-def _is_reserved(text: str, config: Config) -> bool:
-    return fold_code(text) in map(fold_code, config.codes.reserved)
-
-
-def _facts(code: codes.Code) -> dict[str, Any]:
-    """What the record of events says of a code."""
-    return {"code": code.code, "expires_at": rfc_3339(code.expires_at), "max_uses": code.max_uses}
-
-
-def _expiry(body: dict[str, Any], moment: int, config: Config) -> int | None:
-    """The expiry asked for in ms, None if none is. Raises a problem for one that is past or too far off."""
-    furthest = config.codes.max_ttl_days
-    if "ttl_days" in body:
-        if body["ttl_days"] > furthest:
-            raise invalid("/ttl_days", f"Must be at most {furthest} days.")
-        return moment // SECOND * SECOND + int(body["ttl_days"]) * DAY
-    if "expires_at" not in body:
-        return None
-    expires_at = int(body["expires_at"])
-    if expires_at <= moment:
-        raise invalid("/expires_at", "Must be in the future.")
-    if expires_at > moment + furthest * DAY:
-        raise invalid("/expires_at", f"Must be at most {furthest} days from now.")
-    return expires_at
+@routes.post(f"{USER_PATH}/codes")
+@allow(Access.SELF_OR_WRITE)
+@docs(
+    tags=["Users"],
+    operationId="createCodeOfUser",
+    summary="Make a user's code",
+    description="As `POST /codes`, for the user whom the path names.",
+    problems=("not-found", "active-code-exists", "code-taken"),
+    response_headers={201: {"Location": "The code's address"}},
+)
+@json_schema(CodeCreationSchema, example={"ttl_days": 30})
+@response_schema(CodeSchema, 201, description="The new code")
+async def create_code_of_user(request: web.Request) -> web.Response:
+    app = request.app
+    check_new_code(request[BODY], app[CONFIG])
+    if not is_operator(request):
+        await app[LIMITER].hit("codes_by_user", request[IDENTITY].user_id)
+    async with work_on(request) as work:
+        await work.hold_caller()
+        user_id = await named_user(request, work.conn)
+        await locks.lock_user(work.conn, user_id)
+        if await users.find_contact(work.conn, user_id) is None:
+            raise no_such_user()
+        code = await make_code(work, user_id, request[BODY])
+    return await _made(request, code, work.moment)
 
 
 @routes.get(f"{API}/codes")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="listCodes",
@@ -161,11 +127,35 @@ def _expiry(body: dict[str, Any], moment: int, config: Config) -> int | None:
 @querystring_schema(PageQuerySchema)
 @response_schema(CodePageSchema, 200, description="A page of codes")
 async def list_codes(request: web.Request) -> web.Response:
-    me, query, moment = request[IDENTITY], request[QUERY], now()
-    before, limit = read_cursor(query), query["limit"]
     async with request.app[DATABASE].reader() as conn:
-        total = await codes.find_code_count(conn, me.user_id)
-        found = await codes.list_codes(conn, me.user_id, before, limit + 1)
+        return await _codes_of(request, conn, request[IDENTITY].user_id)
+
+
+@routes.get(f"{USER_PATH}/codes")
+@allow(Access.SELF_OR_READ)
+@docs(
+    tags=["Users"],
+    operationId="listCodesOfUser",
+    summary="All codes of a user",
+    description="All that the user ever had, newest first.",
+    problems=("not-found",),
+    response_headers={200: {"Link": 'The next page, rel="next"'}},
+)
+@querystring_schema(PageQuerySchema)
+@response_schema(CodePageSchema, 200, description="A page of codes")
+async def list_codes_of_user(request: web.Request) -> web.Response:
+    async with request.app[DATABASE].reader() as conn:
+        user_id = await named_user(request, conn)
+        if await users.find_contact(conn, user_id) is None:
+            raise no_such_user()
+        return await _codes_of(request, conn, user_id)
+
+
+async def _codes_of(request: web.Request, conn: Connection, user_id: str) -> web.Response:
+    query, moment = request[QUERY], now()
+    before, limit = read_cursor(query), query["limit"]
+    total = await codes.find_code_count(conn, user_id)
+    found = await codes.list_codes(conn, user_id, before, limit + 1)
     document, headers = page(
         request,
         found,
@@ -182,7 +172,7 @@ CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
 
 
 @routes.get(f"{API}/codes/current")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="getCurrentCode",
@@ -201,7 +191,7 @@ async def get_current_code(request: web.Request) -> web.Response:
 
 
 @routes.patch(f"{API}/codes/current")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="updateCurrentCode",
@@ -216,22 +206,22 @@ async def update_current_code(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
         # Without the lock, a code that is being replaced at this moment would look like no code at all.
-        await work.hold_session()
+        await work.hold_caller()
         with translated(_impossible(request[BODY])):
             code = await codes.update_current_code(work.conn, me.user_id, work.moment, change)
         if code is None:
             raise _none_current()
         work.invalidates_code(code.code)
-        await work.record("code-edited", **_facts(code))
+        await work.record("code-edited", **facts_of(code))
     return answer(code_view(code, work.moment))
 
 
 def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChange:
-    return codes.CodeChange(_expiry(body, moment, config), "max_uses" in body, body.get("max_uses"))
+    return codes.CodeChange(expiry_of(body, moment, config), "max_uses" in body, body.get("max_uses"))
 
 
 @routes.delete(f"{API}/codes/current")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="deleteCurrentCode",
@@ -243,7 +233,7 @@ def _change(body: dict[str, Any], moment: int, config: Config) -> codes.CodeChan
 async def delete_current_code(request: web.Request) -> web.Response:
     me = request[IDENTITY]
     async with work_on(request) as work:
-        await work.hold_session()
+        await work.hold_caller()
         code = await codes.revoke_current_code(work.conn, me.user_id, work.moment)
         if code is None:
             raise _none_current()
@@ -253,7 +243,7 @@ async def delete_current_code(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/codes/current/email")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Codes"],
     operationId="emailCurrentCode",
@@ -265,7 +255,7 @@ async def delete_current_code(request: web.Request) -> web.Response:
 async def email_current_code(request: web.Request) -> web.Response:
     app, me = request.app, request[IDENTITY]
     contact = await own_contact(request)
-    if app[CONFIG].limits_unverified and contact.email_verified_at is None:
+    if contact.email is None or (app[CONFIG].limits_unverified and contact.email_verified_at is None):
         raise Problem("email-unverified", "Verify your e-mail address first: mail with a code goes to no other.")
     await app[LIMITER].hit("mail_by_account", outbox.CODE, hash_token(email_key(contact.email)))
     async with work_on(request) as work:
@@ -313,20 +303,10 @@ async def find_code_by_email(request: web.Request) -> web.Response:
 @response_schema(ActiveCodeSchema, 200, description="The active code")
 async def get_code(request: web.Request) -> web.Response:
     text = _text_of(request)
-    active = await request.app[CODE_CACHE].by_code(text, _loading(request.app, text))
+    active = await request.app[CODE_CACHE].by_code(text, loading(request.app, text))
     if active is None:
         raise Problem("not-found", "There is no such active code.")
     return answer(active_code_view(active))
-
-
-def _loading(app: web.Application, text: str) -> Load:
-    """What asks the database for the active code of this text."""
-
-    async def load() -> codes.ActiveCode | None:
-        async with app[DATABASE].reader() as conn:
-            return await codes.find_active_code(conn, text, now(), limited=app[CONFIG].limits_unverified)
-
-    return load
 
 
 def _text_of(request: web.Request) -> str:
@@ -337,63 +317,63 @@ def _text_of(request: web.Request) -> str:
     return text.upper()
 
 
-def _owner(me: LiveSession) -> str | None:
+def _owner(request: web.Request) -> str | None:
     """Whose codes the caller may edit; None means anybody's."""
-    return None if me.is_admin else me.user_id
+    return None if is_operator(request) else caller_of(request)
 
 
-async def _refusal(conn: Connection, text: str, me: LiveSession) -> Problem:
+async def _refusal(conn: Connection, text: str, owner_id: str | None) -> Problem:
     """Why a code could not be edited or ended."""
     found = await codes.find_code(conn, text)
     if found is None:
         return _unknown()
-    if found.referrer_id != me.user_id and not me.is_admin:
+    if owner_id is not None and found.referrer_id != owner_id:
         return Problem("forbidden", "The code belongs to somebody else.")
     return Problem("code-ended", "The code has ended and cannot be edited.")
 
 
 @routes.patch(CODE_PATH)
-@allow(Access.SIGNED_IN)
+@allow(Access.USER_OR_WRITE)
 @docs(
     tags=["Codes"],
     operationId="updateCode",
     summary="Edit a code",
-    description="For its owner, and for an admin. An expired code that was not replaced comes back with a new expiry.",
+    description="An expired code that was not replaced comes back with a new expiry.",
     problems=("not-found", "forbidden", "code-ended"),
 )
 @json_schema(CodeChangeSchema, example={"ttl_days": 60, "max_uses": 100})
 @response_schema(CodeSchema, 200, description="The code as it is now")
 async def update_code(request: web.Request) -> web.Response:
-    me, text = request[IDENTITY], _text_of(request)
+    owner_id, text = _owner(request), _text_of(request)
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
-        await work.hold_session()
+        await work.hold_caller()
         with translated(_impossible(request[BODY])):
-            edited = await codes.update_code(work.conn, text, _owner(me), change)
+            edited = await codes.update_code(work.conn, text, owner_id, change)
         if edited is None:
-            raise await _refusal(work.conn, text, me)
+            raise await _refusal(work.conn, text, owner_id)
         work.invalidates_code(edited.code)
-        await work.record("code-edited", user=edited.referrer_id, **_facts(edited))
+        await work.record("code-edited", user=edited.referrer_id, **facts_of(edited))
     return answer(code_view(edited, work.moment))
 
 
 @routes.delete(CODE_PATH)
-@allow(Access.SIGNED_IN)
+@allow(Access.USER_OR_WRITE)
 @docs(
     tags=["Codes"],
     operationId="deleteCode",
     summary="End a code",
-    description="For its owner, and for an admin. Ending a code that has ended changes nothing.",
+    description="Ending a code that has ended changes nothing.",
     responses={204: {"description": "The code has ended"}},
     problems=("not-found", "forbidden"),
 )
 async def delete_code(request: web.Request) -> web.Response:
-    me, text = request[IDENTITY], _text_of(request)
+    owner_id, text = _owner(request), _text_of(request)
     async with work_on(request) as work:
-        await work.hold_session()
-        ended = await codes.revoke_code(work.conn, text, _owner(me), work.moment)
+        await work.hold_caller()
+        ended = await codes.revoke_code(work.conn, text, owner_id, work.moment)
         if ended is None:
-            raise await _refusal(work.conn, text, me)
+            raise await _refusal(work.conn, text, owner_id)
         work.invalidates_code(ended.code)
         if ended.revoked_at == work.moment:
             await work.record("code-ended", user=ended.referrer_id, code=ended.code)

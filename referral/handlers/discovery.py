@@ -11,6 +11,7 @@ from referral.config.public_url import parse_public_url
 from referral.contract.access import Access, Limit, allow
 from referral.contract.schemas.discovery import JsonWebKeySetSchema, ServerMetadataSchema
 from referral.handlers import API
+from referral.rules.token_exchange import GRANT
 from referral.web.answers import answer
 
 routes = web.RouteTableDef()
@@ -24,7 +25,7 @@ def metadata(config: Config) -> dict[str, Any]:
         "jwks_uri": url("/.well-known/jwks.json"),
         "token_endpoint": url(f"{API}/auth/token"),
         "revocation_endpoint": url(f"{API}/auth/revoke"),
-        "grant_types_supported": ["password", "refresh_token"],
+        "grant_types_supported": ["password", "refresh_token", GRANT],
         # The list is required and must not be empty (sections 2 and 3.2), although no authorization endpoint is here that
         # would take one of its values. Of those that are registered, this one promises nothing.
         "response_types_supported": ["none"],

@@ -55,7 +55,7 @@ async def disown_email(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/email/change")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Authentication"],
     operationId="changeEmail",
@@ -68,7 +68,7 @@ async def disown_email(request: web.Request) -> web.Response:
 @json_schema(EmailChangeSchema)
 async def change_email(request: web.Request) -> web.Response:
     app, me, email = request.app, request[IDENTITY], request[BODY]["email"]
-    _, known = await check_own_password(request, request[BODY]["current_password"], "email-change-refused")
+    known = await check_own_password(request, request[BODY]["current_password"], "email-change-refused")
     async with app[DATABASE].reader() as conn:
         holder = await users.find_contact_by_email(conn, email_key(email))
     if holder and holder.user_id != me.user_id:
@@ -79,7 +79,7 @@ async def change_email(request: web.Request) -> web.Response:
     await app[LIMITER].hit("reset_by_account", outbox.CHANGE_EMAIL, hash_token(email_key(email)))
     await app[EMAIL_VERIFIER].check(email)
     async with work_on(request) as work:
-        await work.hold_session()
+        await work.hold_caller()
         # Of the generation in which the password was right: whoever has been put out since gets a link that is good for
         # nothing.
         await work.queue_mail(outbox.CHANGE_EMAIL, me.user_id, email, generation=known.generation)
@@ -88,17 +88,17 @@ async def change_email(request: web.Request) -> web.Response:
 
 
 @routes.post(f"{API}/auth/email/verify/resend")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Authentication"],
     operationId="resendVerification",
     summary="Mail the verification link again",
-    description="Does nothing for an address that is verified.",
+    description="Does nothing for an address that is verified, and for an account without one.",
     responses={202: {"description": "A mail is on its way, unless the address is verified"}},
 )
 async def resend_verification(request: web.Request) -> web.Response:
     contact = await own_contact(request)
-    if contact.email_verified_at is None:
+    if contact.email is not None and contact.email_verified_at is None:
         await request.app[LIMITER].hit("mail_by_account", outbox.VERIFY_EMAIL, hash_token(email_key(contact.email)))
         async with work_on(request) as work:
             await work.queue_mail(outbox.VERIFY_EMAIL, contact.user_id, contact.email)

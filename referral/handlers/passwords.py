@@ -32,7 +32,7 @@ RESET_DELAY = (0.02, 0.2)
 
 
 @routes.post(f"{API}/auth/password/change")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Authentication"],
     operationId="changePassword",
@@ -46,8 +46,8 @@ RESET_DELAY = (0.02, 0.2)
 async def change_password(request: web.Request) -> web.Response:
     app, body, me = request.app, request[BODY], request[IDENTITY]
     check_new_password(body["new_password"], app[CONFIG], "/new_password")
-    contact, known = await check_own_password(request, body["current_password"], "password-change-refused")
-    check_not_personal(body["new_password"], "/new_password", contact.email, contact.username)
+    known = await check_own_password(request, body["current_password"], "password-change-refused")
+    check_not_personal(body["new_password"], "/new_password", known.contact.email, known.contact.username)
     new_hash = await app[PASSWORDS].hash(body["new_password"], asker_of(request))
     async with work_on(request) as work:
         # Links that set a password stay: whoever reads the mailbox may ask for more of them at any time, and whoever knows
@@ -56,10 +56,11 @@ async def change_password(request: web.Request) -> web.Response:
         await end_changes(work.conn, me.user_id)
         if not await users.update_password(work.conn, me.user_id, known.password_hash, new_hash):
             raise wrong_password()
-        await work.hold_session()
+        await work.hold_caller()
         work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
         # Somebody may hold tokens of this very session, too: only the caller's pair goes on.
-        kept = request[ACCESS_TOKEN].refresh
+        token = request.get(ACCESS_TOKEN)
+        kept = token.refresh if token else ""
         await sessions.begin_generation(work.conn, me.session_id, kept)
         await sessions.delete_other_refresh_tokens(work.conn, me.session_id, kept)
         work.ends_tokens(me.session_id)

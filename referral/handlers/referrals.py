@@ -1,11 +1,10 @@
 """Referrals: who came by whom."""
 
-import uuid
-
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.auth.identity import IDENTITY
+from referral.auth.identity import IDENTITY, is_operator
+from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
@@ -15,12 +14,14 @@ from referral.contract.schemas.referrals import (
     CodeUseSchema,
     ReferralPageSchema,
     ReferrerSetSchema,
+    operators_referral_view,
     own_referral_view,
     referral_view,
 )
-from referral.database import DATABASE
-from referral.handlers import API
+from referral.database import DATABASE, Connection
+from referral.handlers import API, USER_PATH
 from referral.queries import referrals, users
+from referral.rules.named_user import named_user, no_such_user
 from referral.rules.referring import come_by
 from referral.rules.work import work_on
 from referral.web.answers import answer
@@ -30,7 +31,7 @@ routes = web.RouteTableDef()
 
 
 @routes.post(f"{API}/users/me/referrer")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Me"],
     operationId="setReferrer",
@@ -46,11 +47,11 @@ async def set_referrer(request: web.Request) -> web.Response:
         await work.record("referrer-set", code=used.code, referrer_id=used.referrer_id)
         referrer = await referrals.find_referrer(work.conn, used.referrer_id)
     assert referrer is not None
-    return answer({"referrer": person(referrer.id, referrer.username), "code": used.code}, 201)
+    return answer({"referrer": person(referrer.id, referrer.username, referrer.name), "code": used.code}, 201)
 
 
 @routes.get(f"{API}/users/me/referrals")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Me"],
     operationId="listMyReferrals",
@@ -61,44 +62,46 @@ async def set_referrer(request: web.Request) -> web.Response:
 @querystring_schema(PageQuerySchema)
 @response_schema(ReferralPageSchema, 200, description="A page of referrals, with their addresses")
 async def list_my_referrals(request: web.Request) -> web.Response:
-    return await _referrals_of(request, request[IDENTITY].user_id)
+    async with request.app[DATABASE].reader() as conn:
+        return await _referrals_of(request, conn, request[IDENTITY].user_id, is_own=True)
 
 
-@routes.get(f"{API}/users/{{user_id}}/referrals")
-@allow(Access.SIGNED_IN)
+@routes.get(f"{USER_PATH}/referrals")
+@allow(Access.USER_OR_READ)
 @docs(
     tags=["Me"],
     operationId="listReferrals",
     summary="Who came by a user",
-    description="Newest first. Addresses are shown to the user in question and to an admin only.",
+    description="Newest first. Addresses are shown to the user in question, to an admin and to a service key only. Where "
+    "`privacy.referrals` is `own`, users see their own list alone.",
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
 @querystring_schema(PageQuerySchema)
 @response_schema(ReferralPageSchema, 200, description="A page of referrals")
 async def list_referrals(request: web.Request) -> web.Response:
-    try:
-        user_id = str(uuid.UUID(request.match_info["user_id"]))
-    except ValueError:
-        raise Problem("not-found", "There is no such user.") from None
-    return await _referrals_of(request, user_id)
-
-
-async def _referrals_of(request: web.Request, user_id: str) -> web.Response:
-    me, query = request[IDENTITY], request[QUERY]
-    before, limit = read_cursor(query), query["limit"]
-    with_email = me.is_admin or me.user_id == user_id
+    me = request.get(IDENTITY)
     async with request.app[DATABASE].reader() as conn:
-        found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
-        total = found[0].total if found else await users.find_referral_count(conn, user_id)
+        user_id = await named_user(request, conn)
+        is_own = me is not None and me.user_id == user_id
+        if request.app[CONFIG].privacy.referrals == "own" and not (is_own or is_operator(request)):
+            raise Problem("forbidden", "Everybody sees by themselves alone who came by them.")
+        return await _referrals_of(request, conn, user_id, is_own=is_own)
+
+
+async def _referrals_of(request: web.Request, conn: Connection, user_id: str, *, is_own: bool) -> web.Response:
+    query, with_email = request[QUERY], is_own or is_operator(request)
+    before, limit = read_cursor(query), query["limit"]
+    found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
+    total = found[0].total if found else await users.find_referral_count(conn, user_id)
     if total is None:
-        raise Problem("not-found", "There is no such user.")
+        raise no_such_user()
     document, headers = page(
         request,
         found,
         limit,
         total,
         key=lambda referral: (referral.joined_at, referral.user_id),
-        view=own_referral_view if with_email else referral_view,
+        view=operators_referral_view if is_operator(request) else own_referral_view if is_own else referral_view,
     )
     return answer(document, headers=headers)

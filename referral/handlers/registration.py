@@ -18,7 +18,7 @@ from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.metrics import METRICS
-from referral.queries import outbox, users
+from referral.queries import events, outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
@@ -115,6 +115,7 @@ async def _make_account(
         known = await is_known(work, email, user.id)
         if known:
             await users.refuse_attribution(work.conn, user.id, work.moment)
+        await events.insert_own_event(work.conn, "signup", user.id, work.moment)
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)

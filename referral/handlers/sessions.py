@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 
 
 @routes.get(f"{API}/auth/sessions")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Authentication"],
     operationId="listSessions",
@@ -52,7 +52,7 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 @routes.delete(f"{API}/auth/sessions/{{session_id}}")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Authentication"],
     operationId="deleteSession",
@@ -68,7 +68,7 @@ async def delete_session(request: web.Request) -> web.Response:
     except ValueError:
         raise gone from None
     async with work_on(request) as work:
-        await work.hold_session()
+        await work.hold_caller()
         if not await sessions.delete_own_session(work.conn, request[IDENTITY].user_id, session_id):
             raise gone
         work.ends_sessions(session_id)

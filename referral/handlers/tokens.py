@@ -24,6 +24,7 @@ from referral.queries import locks, sessions, users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
+from referral.rules.token_exchange import GRANT, SUBJECT_TOKEN_TYPES, exchange
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, key_of
 from referral.web.answers import NO_STORE, answer
@@ -34,6 +35,16 @@ routes = web.RouteTableDef()
 # Two tabs may refresh at once with the same token. Within this time a used token gets another successor (RFC 9700 section
 # 4.14.2 leaves that to the server); later it is taken for stolen.
 REUSE_GRACE = 10 * SECOND
+# What the grants take.
+MEMBERS = (
+    "grant_type",
+    "username",
+    "password",
+    "refresh_token",
+    "subject_token",
+    "subject_token_type",
+    "referral_code",
+)
 
 
 def _form(schema: type[Schema], examples: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -51,7 +62,9 @@ def _form(schema: type[Schema], examples: dict[str, dict[str, str]]) -> dict[str
     description="The OAuth 2.0 token endpoint (RFC 6749). `grant_type=password` takes `username` (a username or an e-mail) "
     "and `password`; `grant_type=refresh_token` takes `refresh_token`, which is replaced by another. A refresh token that "
     "is presented again later than 10 seconds after its use ends its whole session. A session that is not refreshed ends by "
-    "itself, and so does one that is, in the end; both times are settings.",
+    "itself, and so does one that is, in the end; both times are settings. Token exchange (RFC 8693) takes a token of "
+    "one of `identity.issuers` as `subject_token`, makes or joins the account, and tells in `attribution` what became of a "
+    "`referral_code`.",
     requestBody=_form(
         TokenRequestSchema,
         {
@@ -61,21 +74,28 @@ def _form(schema: type[Schema], examples: dict[str, dict[str, str]]) -> dict[str
                 "password": "correct horse battery staple",
             },
             "refresh_token": {"grant_type": "refresh_token", "refresh_token": TOKEN},
+            "token_exchange": {
+                "grant_type": GRANT,
+                "subject_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.e30.c2ln",
+                "subject_token_type": SUBJECT_TOKEN_TYPES[1],
+            },
         },
     ),
-    problems=("payload-too-large", "unsupported-encoding", "request-timeout", "overloaded"),
+    problems=("payload-too-large", "unsupported-encoding", "request-timeout", "overloaded", "issuer-unavailable"),
 )
 @response_schema(TokensSchema, 200, description="A new access token and a new refresh token")
 @response_schema(OAuthErrorSchema, 400, description="No tokens: the error in the words of RFC 6749 section 5.2")
 async def create_token(request: web.Request) -> web.Response:
-    given = await _oauth_parameters(request, "grant_type", "username", "password", "refresh_token")
+    given = await _oauth_parameters(request, *MEMBERS)
     grant = given.get("grant_type")
     if grant == "password":
         tokens = await _grant_by_password(request, given)
     elif grant == "refresh_token":
         tokens = await _grant_by_refresh_token(request, given)
+    elif grant == GRANT:
+        tokens = await exchange(request, given)
     elif grant:
-        raise OAuthError("unsupported_grant_type", "grant_type is password or refresh_token.")
+        raise OAuthError("unsupported_grant_type", f"grant_type is password, refresh_token or {GRANT}.")
     else:
         raise OAuthError("invalid_request", "grant_type is missing.")
     return answer(tokens, 200, NO_STORE)
@@ -128,7 +148,8 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
             found = await _find_credentials(app, email, username)
             # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
             known = found.password_hash if found else None
-            if not await app[PASSWORDS].check(password, known, asker_of(request)) or found is None:
+            is_right = await app[PASSWORDS].check(password, known, asker_of(request))
+            if not is_right or found is None or known is None:
                 await was_wrong()
                 await _record_sign_in(request, "sign-in-refused", found, email)
                 raise OAuthError("invalid_grant", "The username or the password is wrong.")
@@ -142,12 +163,10 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         await _record_sign_in(request, "sign-in-refused", found, email)
         raise OAuthError("invalid_grant", "The account is suspended.")
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
-    fresh = (
-        await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(found.password_hash) else None
-    )
+    fresh = await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(known) else None
     async with work_on(request) as work:
         await locks.lock_user(work.conn, found.user_id)
-        if fresh and await users.update_password(work.conn, found.user_id, found.password_hash, fresh):
+        if fresh and await users.update_password(work.conn, found.user_id, known, fresh):
             found = replace(found, password_hash=fresh)
         tokens = await open_session(work, found)
         await work.record("signed-in", actor=found.user_id)

@@ -7,7 +7,7 @@ from referral.auth.identity import IDENTITY
 from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
-from referral.contract.problems import Problem, translated
+from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
@@ -23,7 +23,7 @@ routes = web.RouteTableDef()
 
 
 @routes.get(f"{API}/users/me")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Me"],
     operationId="getMe",
@@ -41,7 +41,7 @@ async def get_me(request: web.Request) -> web.Response:
 
 
 @routes.patch(f"{API}/users/me")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Me"],
     operationId="updateMe",
@@ -56,7 +56,7 @@ async def update_me(request: web.Request) -> web.Response:
     if body.get("username"):
         check_not_reserved(body["username"], request.app[CONFIG])
     async with work_on(request) as work:
-        await work.hold_session()
+        await work.hold_caller()
         if "username" in body:
             username = body["username"]
             with translated({"users_username_key": Problem("username-taken", "This username is taken.")}):
@@ -69,23 +69,40 @@ async def update_me(request: web.Request) -> web.Response:
     return answer(user_view(account, work.moment))
 
 
+async def _own_password(request: web.Request) -> str | None:
+    """The hash of the caller's password, which was given; None for an account without one. Raises a problem for a password
+    that is wrong or left out."""
+    given = request[BODY].get("password")
+    if given is not None:
+        return (await check_own_password(request, given, "erasure-refused")).password_hash
+    async with request.app[DATABASE].reader() as conn:
+        account = await users.find_credentials_by_id(conn, request[IDENTITY].user_id)
+    if account is None:
+        raise erased()
+    if account.password_hash is not None:
+        raise invalid("/password", "The account has a password: give it.")
+    return None
+
+
 @routes.delete(f"{API}/users/me")
-@allow(Access.SIGNED_IN)
+@allow(Access.USER)
 @docs(
     tags=["Me"],
     operationId="deleteMe",
     summary="Erase my account",
     description="The personal data goes, the code is ended, all sessions end. For the sake of the referrer's count and "
-    "history a nameless entry stays.",
+    "history a nameless entry stays. An account that has a password wants it; one without has no body to send.",
     responses={204: {"description": "The account is erased"}},
     problems=("wrong-password", "overloaded"),
 )
 @json_schema(ErasureSchema)
 async def delete_me(request: web.Request) -> web.Response:
     me = request[IDENTITY]
-    _, known = await check_own_password(request, request[BODY]["password"], "erasure-refused")
+    known_hash = await _own_password(request)
     async with work_on(request) as work:
-        if not await erase(work, me.user_id, known.password_hash):
+        if known_hash is None:
+            await work.hold_caller()
+        if not await erase(work, me.user_id, known_hash):
             # Since the check, the password was changed, or a second click erased the account.
             raise wrong_password() if await users.find_contact(work.conn, me.user_id) else erased()
     await leave_nothing(request.app, me.user_id)

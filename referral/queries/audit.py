@@ -33,6 +33,10 @@ EventName = Literal[
     "code-edited",
     "code-ended",
     "referrer-set",
+    "identity-joined",
+    "account-joined-unverified",
+    "key-made",
+    "key-revoked",
     "account-suspended",
     "account-unsuspended",
     "account-erased",
@@ -94,6 +98,13 @@ async def find_events_of_user(
     """As `find_events`, those that the user did, those about the account, and those about the address alone."""
     return await conn.all(
         "find_events_of_user", Event, user_id=user_id, email_key=email_key, event=event, since=since, page_size=limit
+    )
+
+
+async def list_events_about_user(conn: Connection, user_id: str, before: tuple[int, str], limit: int) -> list[Event]:
+    """What the user did, and what befell their account, before the cursor (time in ms, id), newest first."""
+    return await conn.page(
+        "list_events_about_user", Event, user_id=user_id, before_time=before[0], before_id=before[1], page_size=limit
     )
 
 

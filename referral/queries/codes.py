@@ -36,6 +36,7 @@ class ActiveCode:
     expires_at: int
     referrer_id: str
     referrer_username: str | None
+    referrer_name: str | None
     email_key: str | None
 
 

@@ -23,6 +23,22 @@ class Link:
     generation: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptLink:
+    """What an export tells of a mailed link; times in ms."""
+
+    purpose: str
+    email: str | None
+    created_at: int
+    expires_at: int
+    used_at: int | None
+
+
+async def list_links(conn: Connection, user_id: str) -> list[KeptLink]:
+    """The links of the account, used ones included."""
+    return await conn.all("list_links", KeptLink, user_id=user_id)
+
+
 async def insert_one_time_token(
     conn: Connection,
     token_hash: str,

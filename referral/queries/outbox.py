@@ -32,6 +32,15 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class MailOfUser:
+    """What an export tells of a mail; `created_at` in ms."""
+
+    kind: str
+    recipient: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueuedMail:
     """What an operator sees of a mail; `failed_at` is None while it waits. Times in ms."""
 
@@ -110,6 +119,11 @@ async def delete_mail_of_kind(conn: Connection, user_id: str, kind: MailKind) ->
 async def hold_mail(conn: Connection, mail_id: str) -> bool:
     """Keep others from deleting the mail until the end of the transaction. False when it is gone."""
     return await conn.value("hold_mail", str, id=mail_id) is not None
+
+
+async def list_mail_of_user(conn: Connection, user_id: str) -> list[MailOfUser]:
+    """What waits to be mailed for the user, and what failed."""
+    return await conn.all("list_mail_of_user", MailOfUser, user_id=user_id)
 
 
 async def find_mail(conn: Connection) -> list[QueuedMail]:

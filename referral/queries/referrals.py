@@ -9,13 +9,15 @@ from referral.database import Connection
 class Referral(NamedTuple):
     """Somebody who came by a referrer; `joined_at` is in ms.
 
-    `total` is how many did in all, None when the referrer's account is gone. `username` and `email` are None once the user's
-    account is erased, `email` also where it was not asked for. A NamedTuple and no dataclass: a page has fifty of them.
+    `total` is how many did in all, None when the referrer's account is gone. What names the user is None once their account
+    is erased, `email` also where it was not asked for. A NamedTuple and no dataclass: a page has fifty of them.
     """
 
     total: int | None
     user_id: str
+    external_id: str | None
     username: str | None
+    name: str | None
     email: str | None
     joined_at: int
     code: str
@@ -25,6 +27,7 @@ class Referral(NamedTuple):
 class Referrer:
     id: str
     username: str | None
+    name: str | None
 
 
 async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code: str, joined_at: int) -> bool:

@@ -80,6 +80,23 @@ async def insert_session(
     return inserted is not None
 
 
+async def insert_session_of_user(
+    conn: Connection, session_id: str, user_id: str, now: int, expires_at: int, origin: Origin
+) -> bool:
+    """False when the user is suspended or no more."""
+    inserted = await conn.value(
+        "insert_session_of_user",
+        str,
+        id=session_id,
+        user_id=user_id,
+        now=now,
+        expires_at=expires_at,
+        address=origin.address,
+        client=origin.client,
+    )
+    return inserted is not None
+
+
 async def find_live_session(conn: Connection, session_id: str, now: int) -> LiveSession | None:
     return await conn.one("find_live_session", LiveSession, session_id=session_id, now=now)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import orjson
+
 from referral.database import Connection
 from referral.queries.codes import Code
 
@@ -22,10 +24,11 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user's own view; times in ms, `profile` as JSON text."""
+    """A user's own view; times in ms, `profile` and `metadata` as JSON texts. `signed_up_at` is the user's age as the
+    product tells it."""
 
     id: str
-    email: str
+    email: str | None
     email_verified_at: int | None
     username: str | None
     role: str
@@ -33,6 +36,7 @@ class Account:
     referral_count: int
     referrer_id: str | None
     referrer_username: str | None
+    referrer_name: str | None
     code_text: str | None
     code_created_at: int | None
     code_expires_at: int | None
@@ -40,6 +44,11 @@ class Account:
     code_max_uses: int | None
     code_uses: int | None
     profile: str | None
+    external_id: str | None
+    name: str | None
+    metadata: str | None
+    signed_up_at: int | None
+    suspended_at: int | None
 
     @property
     def code(self) -> Code | None:
@@ -63,7 +72,7 @@ class Credentials:
 
     user_id: str
     role: str
-    password_hash: str
+    password_hash: str | None
     generation: int = 0
     suspended_at: int | None = None
 
@@ -71,7 +80,7 @@ class Credentials:
 @dataclass(frozen=True, slots=True)
 class Contact:
     user_id: str
-    email: str
+    email: str | None
     username: str | None
     email_verified_at: int | None
     suspended_at: int | None
@@ -117,6 +126,11 @@ async def find_account(conn: Connection, user_id: str, now: int) -> Account | No
     return await conn.one("find_account", Account, user_id=user_id, now=now)
 
 
+async def find_accounts(conn: Connection, user_ids: list[str], now: int) -> list[Account]:
+    """The accounts of these ids, in any order; those that are no more are left out."""
+    return await conn.page("find_accounts", Account, user_ids=orjson.dumps(user_ids).decode(), now=now)
+
+
 async def find_credentials_by_email(conn: Connection, email_key: str) -> Credentials | None:
     return await conn.one("find_credentials_by_email", Credentials, email_key=email_key)
 
@@ -147,8 +161,8 @@ async def update_username(conn: Connection, user_id: str, username: str | None, 
     await conn.run("update_username", user_id=user_id, username=username, username_key=username_key)
 
 
-async def update_password(conn: Connection, user_id: str, old_hash: str, new_hash: str) -> bool:
-    """False when the password is no longer the one that was checked."""
+async def update_password(conn: Connection, user_id: str, old_hash: str | None, new_hash: str) -> bool:
+    """False when the password is no longer the one that was checked, or, with None, when there is one."""
     return await conn.value("update_password", str, user_id=user_id, old_hash=old_hash, new_hash=new_hash) is not None
 
 
@@ -162,6 +176,11 @@ async def reset_password(conn: Connection, user_id: str, email_key: str | None, 
 async def verify_email(conn: Connection, user_id: str, email_key: str | None, now: int) -> bool:
     """Take the address for verified. False as `reset_password`."""
     return await conn.value("verify_email", str, user_id=user_id, email_key=email_key, now=now) is not None
+
+
+async def take_password(conn: Connection, user_id: str) -> None:
+    """The account has no password from here on."""
+    await conn.run("take_password", user_id=user_id)
 
 
 async def begin_account_generation(conn: Connection, user_id: str) -> None:
@@ -202,8 +221,9 @@ async def erase_unverified_user(conn: Connection, user_id: str, now: int) -> boo
     return await conn.value("erase_unverified_user", str, user_id=user_id, now=now) is not None
 
 
-async def erase_user(conn: Connection, user_id: str, old_hash: str, now: int) -> bool:
-    """Take the personal data away for good; False when the password is no longer the one that was checked."""
+async def erase_user(conn: Connection, user_id: str, old_hash: str | None, now: int) -> bool:
+    """Take the personal data away for good; False when the account is no more, or its password no longer the one that was
+    checked, if any was."""
     return await conn.value("erase_user", str, user_id=user_id, old_hash=old_hash, now=now) is not None
 
 
@@ -222,6 +242,6 @@ async def suspend_user(conn: Connection, user_id: str, reason: str, now: int) ->
     return await conn.value("suspend_user", str, user_id=user_id, reason=reason, now=now) is not None
 
 
-async def unsuspend_user(conn: Connection, user_id: str) -> bool:
+async def unsuspend_user(conn: Connection, user_id: str, now: int) -> bool:
     """False when the account is not suspended."""
-    return await conn.value("unsuspend_user", str, user_id=user_id) is not None
+    return await conn.value("unsuspend_user", str, user_id=user_id, now=now) is not None

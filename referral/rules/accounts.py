@@ -1,5 +1,7 @@
 """Rules of accounts that more than one endpoint applies."""
 
+from typing import NamedTuple
+
 from aiohttp import web
 
 from referral.auth.common_passwords import is_common
@@ -30,9 +32,9 @@ def check_new_password(password: str, config: Config, pointer: str) -> None:
         raise invalid(pointer, "Must not be one of the passwords that everybody tries first.")
 
 
-def check_not_personal(password: str, pointer: str, email: str, username: str | None) -> None:
+def check_not_personal(password: str, pointer: str, email: str | None, username: str | None) -> None:
     """Raises a problem for a password that holds, in any case, the username, the e-mail address or what is before its @."""
-    for name in (email, email.rpartition("@")[0], username or ""):
+    for name in (email or "", (email or "").rpartition("@")[0], username or ""):
         if len(name) >= LEAST_NAME and key_of(name) in key_of(password):
             raise invalid(pointer, "Must not hold the username or the e-mail address.")
 
@@ -51,13 +53,20 @@ async def own_contact(request: web.Request) -> users.Contact:
     return contact
 
 
-async def check_own_password(
-    request: web.Request, password: str, refusal: EventName
-) -> tuple[users.Contact, users.Credentials]:
-    """The contact of whoever is signed in, and their credentials, whose password is the one given.
+class Proved(NamedTuple):
+    """An account whose password somebody has just shown: the hash of it, and the account's generation then."""
+
+    contact: users.Contact
+    password_hash: str
+    generation: int
+
+
+async def check_own_password(request: web.Request, password: str, refusal: EventName) -> Proved:
+    """The account of whoever is signed in, whose password is the one given.
 
     Raises a problem for a wrong password, which is recorded as `refusal` and counted by user from wherever it comes: a
-    stolen access token must not help to find the password out. Right ones are not counted, nor is the owner's sign-in.
+    stolen access token must not help to find the password out. Right ones are not counted, nor is the owner's sign-in. An
+    account without a password has none that is right.
     """
     app, me = request.app, request[IDENTITY]
     async with app[LIMITER].guess("login_by_account", me.user_id) as was_wrong:
@@ -66,17 +75,18 @@ async def check_own_password(
             found = await users.find_credentials_by_id(conn, me.user_id)
         if contact is None or found is None:
             raise erased()
-        if not await app[PASSWORDS].check(password, found.password_hash, asker_of(request)):
+        known = found.password_hash
+        if not await app[PASSWORDS].check(password, known, asker_of(request)) or known is None:
             await was_wrong()
             await record_refusal(request, refusal)
             raise wrong_password()
-    return contact, found
+    return Proved(contact, known, found.generation)
 
 
-def check_not_reserved(username: str, config: Config) -> None:
+def check_not_reserved(username: str, config: Config, pointer: str = "/username") -> None:
     """Raises a problem for a username that is reserved, in any case, or with '.', '_' or '-' anywhere in it."""
     if _bare(username) in map(_bare, config.auth.reserved_usernames):
-        raise invalid("/username", "This name is reserved.")
+        raise invalid(pointer, "This name is reserved.")
 
 
 def _bare(username: str) -> str:

@@ -9,30 +9,37 @@ from referral.database import DATABASE, DatabaseUnavailable
 from referral.queries import (
     audit,
     codes,
+    event_contexts,
+    events,
     former_addresses,
+    identities,
     locks,
     one_time_tokens,
     outbox,
+    product_users,
     profiles,
     referrals,
     sessions,
     users,
 )
-from referral.rules.former_addresses import remember, speaks_for_address
+from referral.rules.former_addresses import identity_key, remember, remember_id, speaks_for_address
+from referral.rules.product_tokens import end_product_tokens
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work
-from referral.texts import email_key
+from referral.texts import optional_email_key
 
 log = logging.getLogger(__name__)
 
 
-async def erase(work: Work, user_id: str, password_hash: str) -> bool:
-    """Erase the account whose password has this hash. If it does not speak for its address, the referral that it came by is
-    taken back. False when it has no such password any more: then the transaction must be rolled back."""
+async def erase(work: Work, user_id: str, password_hash: str | None) -> bool:
+    """Erase the account, whose password has this hash, if one was asked for. If it does not speak for its address, and the
+    product does not speak for it, the referral that it came by is taken back. False when it is no more, or has no such
+    password any more: then the transaction must be rolled back."""
     contact = await _begin(work, user_id)
     if contact is None:
         return False
-    if not speaks_for_address(work, contact):
+    is_named = await _end_product_data(work, user_id)
+    if contact.email is not None and not is_named and not speaks_for_address(work, contact):
         await take_referral_back(work, user_id)
     if not await users.erase_user(work.conn, user_id, password_hash, work.moment):
         return False
@@ -49,10 +56,28 @@ async def erase_unverified(work: Work, user_id: str) -> bool:
     if contact is None:
         return False
     await take_referral_back(work, user_id)
+    await _end_product_data(work, user_id)
     if not await users.erase_unverified_user(work.conn, user_id, work.moment):
         return False
     await _erase_rest(work, contact, "account-disowned")
     return True
+
+
+async def _end_product_data(work: Work, user_id: str) -> bool:
+    """What the product said of the user goes, and the tokens by which it speaks for them end. Comes before the account's own
+    data goes. Returns whether the product knew the user."""
+    user = await product_users.find_product_user(work.conn, user_id)
+    if user is None:
+        return False
+    await end_product_tokens(work, user_id, user.external_id)
+    if user.external_id is not None:
+        await remember_id(work, user.external_id)
+    for identity in await identities.list_identities(work.conn, user_id):
+        await remember_id(work, identity_key(identity.issuer, identity.subject))
+    await identities.delete_identities(work.conn, user_id)
+    await events.forget_events_of_user(work.conn, user_id)
+    await event_contexts.delete_contexts_of_user(work.conn, user_id)
+    return user.external_id is not None
 
 
 async def _begin(work: Work, user_id: str) -> users.Contact | None:
@@ -65,7 +90,7 @@ async def _begin(work: Work, user_id: str) -> users.Contact | None:
         # Before the address goes: a mail that is being sent holds its row until its link is kept, and a link of this user
         # waits for whoever takes the address. Resets are queued by address, and not the account's to end if it does not
         # speak for that.
-        key = email_key(contact.email) if speaks_for_address(work, contact) else None
+        key = optional_email_key(contact.email) if speaks_for_address(work, contact) else None
         await outbox.delete_mail_of_user(work.conn, user_id, key)
     return contact
 
@@ -82,7 +107,7 @@ async def take_referral_back(work: Work, user_id: str) -> None:
 
 
 async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName) -> None:
-    conn, user_id, key = work.conn, contact.user_id, email_key(contact.email)
+    conn, user_id, key = work.conn, contact.user_id, optional_email_key(contact.email)
     ended = await codes.revoke_any_code(conn, user_id, work.moment)
     if ended:
         work.invalidates_code(ended)
@@ -94,7 +119,8 @@ async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName
     await former_addresses.disown_former_addresses(conn, user_id)
     await work.record(event, user=user_id, code=ended)
     await audit.erase_addresses(conn, user_id)
-    await audit.erase_email(conn, key)
+    if key is not None:
+        await audit.erase_email(conn, key)
 
 
 async def leave_nothing(app: web.Application, user_id: str) -> None:

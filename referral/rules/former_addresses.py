@@ -15,7 +15,8 @@ from referral.texts import email_key
 async def remember(work: Work, contact: users.Contact, *, lives_on: bool) -> None:
     """From the end of this transaction on, nobody has this address any more; whether the account `lives_on` with another
     one. It is kept if the account spoke for it."""
-    if work.request.app[CONFIG].attribution.readdress_days and speaks_for_address(work, contact):
+    days = work.request.app[CONFIG].attribution.readdress_days
+    if days and contact.email is not None and speaks_for_address(work, contact):
         current, _ = _hashes(work, contact.email)
         await former_addresses.insert_former_address(work.conn, current, contact.user_id if lives_on else None, work.moment)
 
@@ -35,5 +36,30 @@ async def is_known(work: Work, email: str, user_id: str) -> bool:
     return await former_addresses.find_former_address(work.conn, *_hashes(work, email), user_id, work.moment - days * DAY)
 
 
+def identity_key(issuer: str, subject: str) -> str:
+    """What stands for an identity among ids of the product's; none of those has a line break."""
+    return f"{issuer}\n{subject}"
+
+
+async def remember_id(work: Work, external_id: str) -> None:
+    """From the end of this transaction on, nobody has this id of the product's any more."""
+    if work.request.app[CONFIG].attribution.readdress_days:
+        current, _ = _hashes_of_id(work, external_id)
+        await former_addresses.insert_former_address(work.conn, current, None, work.moment)
+
+
+async def is_known_id(work: Work, external_id: str) -> bool:
+    """Whether a user who was erased not too long ago had this id of the product's."""
+    days = work.request.app[CONFIG].attribution.readdress_days
+    if not days:
+        return False
+    since = work.moment - days * DAY
+    return await former_addresses.find_former_address(work.conn, *_hashes_of_id(work, external_id), "", since)
+
+
 def _hashes(work: Work, email: str) -> tuple[str, str]:
     return work.request.app[SIGNER].keyed_hashes(b"referral.former-addresses.v1", email_key(email))
+
+
+def _hashes_of_id(work: Work, external_id: str) -> tuple[str, str]:
+    return work.request.app[SIGNER].keyed_hashes(b"referral.former-ids.v1", external_id)

@@ -13,7 +13,7 @@ from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.mail.compose import mask
-from referral.queries import audit, one_time_tokens, outbox, sessions, users
+from referral.queries import audit, events, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
@@ -21,7 +21,7 @@ from referral.rules.erasure import erase_unverified, leave_nothing, take_referra
 from referral.rules.former_addresses import is_known, remember, speaks_for_address
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work, work_on
-from referral.texts import email_key
+from referral.texts import email_key, optional_email_key
 
 # Within this time a second press of a reset's button, with the same password, says that it is set.
 SECOND_PRESS = 10 * SECOND
@@ -64,6 +64,7 @@ async def _verify(work: Work, link: Link) -> None:
 
 async def _speak_for_address(work: Work, user_id: str) -> None:
     """The account's address has just been verified: from here on its code is found by it."""
+    await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
     await look_verified_profile_up(work, user_id)
     await work.invalidate_code_of(user_id)
 
@@ -73,17 +74,19 @@ async def _change(work: Work, link: Link) -> None:
     former = await users.find_contact(conn, user_id)
     if former is None or link.email is None:
         raise _refused()
-    is_same, speaks = email_key(former.email) == email_key(link.email), speaks_for_address(work, former)
+    former_key, speaks = optional_email_key(former.email), speaks_for_address(work, former)
+    is_same = former_key == email_key(link.email)
     # This comes first, because the worker that stores a profile takes the same rows in this order.
     await look_profile_up(work, user_id)
     # Mails before the address, as in `erasure.py`.
     await _delete_changes(conn, user_id)
-    if speaks and not is_same:
+    if speaks and not is_same and former_key is not None:
         # Whoever reads the former mailbox has no part in the account from here on.
-        await _delete_resets(conn, user_id, former.email)
+        await _delete_resets(conn, user_id, former_key)
     with translated({"users_email_key": email_taken()}):
         if not await users.update_email(conn, user_id, link.generation, link.email, email_key(link.email), work.moment):
             raise _refused()
+    await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
     if is_same:
@@ -95,8 +98,9 @@ async def _change(work: Work, link: Link) -> None:
         # Whoever had the other account has counted already.
         await take_referral_back(work, user_id)
         await users.refuse_attribution(conn, user_id, work.moment)
-    await audit.adopt_events(conn, user_id, email_key(former.email))
-    if former.email_verified_at is not None:
+    if former_key is not None:
+        await audit.adopt_events(conn, user_id, former_key)
+    if former.email is not None and former.email_verified_at is not None:
         await work.queue_mail(outbox.EMAIL_CHANGED, user_id, former.email, new=mask(link.email))
 
 
@@ -113,7 +117,8 @@ async def _end_disowned(request: web.Request, name: str) -> str | None:
     async with work_on(request) as work:
         link = await one_time_tokens.use_one_time_token(work.conn, name, VERIFY_EMAIL, work.moment)
         contact = await users.find_contact(work.conn, link.user_id) if link else None
-        if link and contact and email_key(contact.email) == (_key_of(link) or email_key(contact.email)):
+        key = optional_email_key(contact.email) if contact else None
+        if link and contact and key is not None and key == (_key_of(link) or key):
             # It outlives the account without the address, for the sake of a second press.
             await one_time_tokens.forget_address_of_token(work.conn, name)
             if await erase_unverified(work, contact.user_id):
@@ -125,17 +130,19 @@ async def _end_disowned(request: web.Request, name: str) -> str | None:
         raise _refused()
 
 
-async def end_links(conn: Connection, user_id: str, email: str) -> None:
+async def end_links(conn: Connection, contact: users.Contact) -> None:
     """From here on no link that was mailed, or waits to be, sets the account's password or gives it another address.
 
     Mails come first. One that is being sent holds its row until its link is kept (`Mailer`), and so is waited for here.
     """
-    await _delete_resets(conn, user_id, email)
-    await end_changes(conn, user_id)
+    key = optional_email_key(contact.email)
+    if key is not None:
+        await _delete_resets(conn, contact.user_id, key)
+    await end_changes(conn, contact.user_id)
 
 
-async def _delete_resets(conn: Connection, user_id: str, email: str) -> None:
-    await outbox.delete_resets(conn, email_key(email))
+async def _delete_resets(conn: Connection, user_id: str, key: str) -> None:
+    await outbox.delete_resets(conn, key)
     await one_time_tokens.delete_one_time_tokens(conn, user_id, RESET_PASSWORD)
 
 
@@ -184,7 +191,7 @@ async def _set_password(request: web.Request, name: str, new_password: str) -> b
         if contact is None:
             raise _refused()
         # Before the account's row: in another order this and a change of the password could deadlock.
-        await end_links(work.conn, link.user_id, contact.email)
+        await end_links(work.conn, contact)
         if not await users.reset_password(work.conn, link.user_id, _key_of(link), new_hash, work.moment):
             raise _refused()
         # From here on the answer depends on the account: only the holder of a valid link comes this far.
@@ -209,4 +216,4 @@ async def _is_second_press(request: web.Request, link: Link, new_password: str) 
 
 
 def _key_of(link: Link) -> str | None:
-    return email_key(link.email) if link.email else None
+    return optional_email_key(link.email)

@@ -8,14 +8,25 @@ from referral.rules.work import Work
 
 
 async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) -> codes.UsedCode:
+    """Let the user who makes the request come by the owner of a code, as `refer` does. For one who `is_new` nothing has to
+    be locked: nobody can have come by a user who was made in this very transaction. Raises as `refer`."""
+    if not is_new:
+        await locks.lock_referrers(work.conn)
+        # An account that ends takes its referral back at this very moment, if nobody has verified its address.
+        await work.hold_caller()
+    return await refer(work, user_id, code)
+
+
+async def refer(work: Work, user_id: str, code: str) -> codes.UsedCode:
     """Let the user come by the owner of a code, for good, and count one use of the code.
 
     The steps always have this order: the owner's row, the code, the referral. In any other order two transactions could
-    deadlock. From the first step on, everybody who comes by the same owner waits for this transaction. A user who `is_new`
-    was made in this very transaction, and nobody can have come by them; for everybody else the graph of referrals is locked
-    first, so that no cycle is closed.
+    deadlock. From the first step on, everybody who comes by the same owner waits for this transaction. Before it, the user
+    is locked and, before that and unless they were made in this very transaction, the graph of referrals, so that no cycle
+    is closed.
 
-    Raises a problem: `referral-code-invalid`, `own-code`, `referrer-already-set`, `known-address` or `referral-cycle`.
+    Raises a problem, after which the transaction must be rolled back: `referral-code-invalid`, `own-code`,
+    `referrer-already-set`, `known-address` or `referral-cycle`.
     """
     conn = work.conn
     own = Problem("own-code", "The code is your own: nobody comes by themselves.")
@@ -23,10 +34,6 @@ async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) 
         "referrals_pkey": Problem("referrer-already-set", "You have a referrer already, and for good."),
         "referrals_not_self": own,
     }
-    if not is_new:
-        await locks.lock_referrers(conn)
-        # An account that ends takes its referral back at this very moment, if nobody has verified its address.
-        await work.hold_session()
     counted = await users.increment_referral_count(conn, code)
     used = await codes.use_code(conn, code, work.moment) if counted else None
     if used is None:

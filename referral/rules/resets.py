@@ -13,8 +13,9 @@ from referral.texts import email_key
 
 async def leave_resets(work: Work, contact: users.Contact) -> None:
     """The account has this address no more, for which it never spoke: the next account with it gets the links."""
-    current, _ = _hashes(work, contact.email)
-    await one_time_tokens.leave_links(work.conn, contact.user_id, RESET_PASSWORD, current)
+    if contact.email is not None:
+        current, _ = _hashes(work, contact.email)
+        await one_time_tokens.leave_links(work.conn, contact.user_id, RESET_PASSWORD, current)
 
 
 async def take_resets_over(work: Work, user_id: str, email: str) -> None:

@@ -21,7 +21,7 @@ async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]
     """Start a session of an account and return its Tokens. Raises OAuthError when the credentials have just become void."""
     session_id, auth = new_id(), work.request.app[CONFIG].auth
     expires_at = work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
-    if not await sessions.insert_session(
+    if account.password_hash is None or not await sessions.insert_session(
         work.conn, session_id, account.user_id, account.password_hash, work.moment, expires_at, origin_of(work.request)
     ):
         raise OAuthError("invalid_grant", "The password has just been changed, or the account suspended or erased.")

@@ -13,18 +13,19 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from referral.auth.identity import ACCESS_TOKEN, IDENTITY
+from referral.auth.identity import ACCESS_TOKEN, IDENTITY, KEY, caller_of
 from referral.background.mailer import MAILER
 from referral.cache.codes import CODE_CACHE
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import now
 from referral.contract.problems import Problem
-from referral.database import DATABASE, Connection
+from referral.database import DATABASE, Connection, Deferred
 from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
-from referral.queries import audit, codes, locks, outbox, sessions
+from referral.queries import audit, codes, locks, outbox, product_users, service_keys, sessions
+from referral.queries.identities import LiveIdentity
 from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
 # What one can do to one's own account without end, and what nobody asks for one by one.
@@ -39,6 +40,10 @@ REPEATED: frozenset[audit.EventName] = frozenset(
         "code-edited",
     )
 )
+
+
+def _put_out() -> Problem:
+    return Problem("unauthorized", "The session has just ended. Sign in again.", headers={"WWW-Authenticate": "Bearer"})
 
 
 class Wakeable(Protocol):
@@ -59,22 +64,37 @@ class Work:
         self._codes = codes
         self._sessions = sessions
         self._to_wake: dict[Wakeable, float] = {}
+        self._held_key: Deferred | None = None
 
-    async def hold_session(self) -> None:
-        """From here to the end of the transaction nobody puts out whoever makes the request; it also locks the user.
+    async def hold_caller(self) -> None:
+        """From here to the end of the transaction nobody puts out whoever makes the request; it also locks a user.
 
-        Comes first in the transaction of each change that somebody signed in makes. The request may have taken its time
-        since its token was looked at: its body came slowly, or it waited for others. Raises `unauthorized` for whoever was
-        put out meanwhile.
+        Comes first in the transaction of each change that somebody makes. The request may have taken its time since its
+        token was looked at: its body came slowly, or it waited for others. Raises `unauthorized` for whoever was put out
+        meanwhile; of a service key the end of the transaction does so.
         """
-        me, token = self.request[IDENTITY], self.request[ACCESS_TOKEN]
+        key = self.request.get(KEY)
+        if key is not None:
+            self._held_key = await service_keys.hold_service_key(self.conn, key.id)
+            return
+        me = self.request[IDENTITY]
         # Whoever ends sessions takes the user's row first, too.
         await locks.lock_user(self.conn, me.user_id)
+        if not await self._is_live(me):
+            raise _put_out()
+
+    async def _is_live(self, me: sessions.LiveSession | LiveIdentity) -> bool:
+        if isinstance(me, LiveIdentity):
+            user = await product_users.find_product_user(self.conn, me.user_id)
+            return user is not None and user.suspended_at is None
+        token = self.request[ACCESS_TOKEN]
         session = await sessions.find_live_session(self.conn, me.session_id, self.moment)
-        if session is None or not session.takes(token.generation, token.refresh):
-            raise Problem(
-                "unauthorized", "The session has just ended. Sign in again.", headers={"WWW-Authenticate": "Bearer"}
-            )
+        return session is not None and session.takes(token.generation, token.refresh)
+
+    def check_key(self) -> None:
+        """Raises `unauthorized` if the key was held and is no more."""
+        if self._held_key is not None and not self._held_key.values(str):
+            raise _put_out()
 
     def invalidates_code(self, *codes: str) -> None:
         """These codes are changed: whether they are active, or what everybody sees of them."""
@@ -110,8 +130,11 @@ class Work:
         `detail` becomes JSON, without what is None; it must not hold a password or a token. Of what strangers cause, and of
         what somebody signed in can do again and again, so much an hour is recorded (`strangers.py`).
         """
-        identity = self.request.get(IDENTITY)
-        actor_id = actor or (identity.user_id if identity else None)
+        actor_id = actor or caller_of(self.request)
+        key = self.request.get(KEY)
+        if key is not None:
+            # Keys are deleted when they are revoked; what they did keeps their names.
+            detail = {"key": key.name, **detail}
         if actor_id is None and await self._left_out(user):
             return
         if event in REPEATED and await self._left_out(actor_id, f"{actor_id} {event}"):
@@ -186,6 +209,7 @@ async def work_on(request: web.Request) -> AsyncIterator[Work]:
         async with invalidating(app[DATABASE], codes, sessions) as conn:
             work = Work(request, conn, now(), codes, sessions)
             yield work
+            work.check_key()
             ended = work
     finally:
         # Once the block has ended well, the transaction may have been committed, whatever has failed since.

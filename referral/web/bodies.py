@@ -10,10 +10,10 @@ import orjson
 from aiohttp import web
 from marshmallow import Schema, ValidationError
 
+from referral.contract.access import MAX_BODY
 from referral.contract.problems import Problem, invalid_members
 
-# A body has at most 64 KiB. One that has not arrived after so many seconds is cut.
-MAX_BODY = 64 * 1024
+# A body that has not arrived after so many seconds is cut.
 BODY_TIMEOUT = 20.0
 # Characters of a query string that is cached, longer than any of the service's own: 20,000 of them must not fill the memory.
 LONGEST_KEPT = 400
@@ -23,7 +23,7 @@ ENCODING_REFUSED = {"Accept-Encoding": "identity", "Connection": "close"}
 
 def refuse_unreadable(request: web.Request) -> None:
     """Raises a problem for a body that no call reads, whatever it holds: one that is encoded, and one that is declared
-    larger than MAX_BODY. The connection ends with the answer.
+    larger than its endpoint reads. The connection ends with the answer.
 
     Inflating on the event loop would let two slow clients stop everybody: 1 KB of gzip is 1 MB of zeros.
     """
@@ -32,13 +32,20 @@ def refuse_unreadable(request: web.Request) -> None:
     encodings = ",".join(request.headers.getall("Content-Encoding", ())).lower().split(",")
     if {encoding.strip() for encoding in encodings} - {"", "identity"}:
         raise Problem("unsupported-encoding", "Send the body without Content-Encoding.", headers=ENCODING_REFUSED)
-    if (request.content_length or 0) > MAX_BODY:
-        raise too_large()
+    most = _most_of(request)
+    if (request.content_length or 0) > most:
+        raise too_large(most)
 
 
-def too_large() -> Problem:
-    """The problem of a body larger than MAX_BODY, whose rest is not waited for."""
-    return Problem("payload-too-large", "The body is larger than 64 KiB.", headers={"Connection": "close"})
+def _most_of(request: web.Request) -> int:
+    """How many bytes the endpoint reads."""
+    declared = getattr(request.match_info.handler, "__declaration__", None)
+    return MAX_BODY if declared is None else declared.max_body
+
+
+def too_large(most: int = MAX_BODY) -> Problem:
+    """The problem of a body of more bytes than these, whose rest is not waited for."""
+    return Problem("payload-too-large", f"The body is larger than {most // 1024} KiB.", headers={"Connection": "close"})
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -47,7 +54,8 @@ async def read_body(request: web.Request) -> bytes:
     try:
         # Most bodies have arrived with their heads.
         async with nullcontext() if request.content.is_eof() else asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
+            most = _most_of(request)
+            return await (request.read() if most == MAX_BODY else _read_large(request, most))
     except TimeoutError:
         # The rest of the body may still come, so that the connection cannot be used again.
         raise Problem(
@@ -60,6 +68,18 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem(
             "bad-request", "The body breaks off or is not encoded as its headers say.", headers={"Connection": "close"}
         ) from None
+
+
+async def _read_large(request: web.Request, most: int) -> bytes:
+    """The body, of more than the application's own limit; kept, because a request may be made again."""
+    if LARGE_BODY not in request:
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > most:
+                raise too_large(most)
+        request[LARGE_BODY] = bytes(body)
+    return request[LARGE_BODY]
 
 
 def parse_json(body: bytes) -> Any:
@@ -134,6 +154,7 @@ def _flat(pointer: str, messages: Any) -> Any:
             yield pointer, str(message)
 
 
+LARGE_BODY = web.RequestKey("large_body", bytes)
 # What the schemas of a handler made of the body and of the query string.
 BODY = web.RequestKey("body", dict[str, Any])
 QUERY = web.RequestKey("query", dict[str, Any])

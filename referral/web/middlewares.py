@@ -13,23 +13,20 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from referral.auth.fair_queue import Overloaded
-from referral.auth.identity import ACCESS_TOKEN, IDENTITY
-from referral.auth.tokens import SIGNER, InvalidToken
-from referral.cache.sessions import SESSION_CACHE
-from referral.clock import now
+from referral.auth.identity import callers_of
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, Limit, declaration_of
+from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, Limit, declaration_of
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import BY_STATUS, Problem
-from referral.database import ATTEMPTS, DATABASE, ConnectionLost, DatabaseUnavailable, TransactionConflict
+from referral.database import ATTEMPTS, ConnectionLost, DatabaseUnavailable, TransactionConflict
 from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
-from referral.queries import sessions
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json, refuse_unreadable, too_large
+from referral.web.callers import identify, refuse_secrets_in_address
 
 log = logging.getLogger(REQUESTS)
 errors = logging.getLogger("referral.errors")
@@ -41,7 +38,6 @@ HOST = re.compile(r"([A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fv:.]+\])(:\d*)?")
 # The label of requests that match no route. Their paths are no labels: anybody could make them, and labels stay for ever.
 NO_ROUTE = "(none)"
 METHODS = frozenset(("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"))
-REALM = 'Bearer realm="referral"'
 # Seconds after which a client should try again: a database that restarts, a queue of passwords that drains.
 RETRY_AFTER = "2"
 
@@ -94,10 +90,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         log_request = app[LOG_REQUEST]
         if log_request:
             # Looking for an identity that is missing costs an exception, which takes longer than everything else here.
-            identity = request.get(IDENTITY) if "Authorization" in request.headers else None
-            user_id = identity.user_id if identity else None
+            identity, key = callers_of(request) if "Authorization" in request.headers else (None, None)
+            user_id, key_id = identity.user_id if identity else None, key.id if key else None
             kept_as = None if request_id is own_id else own_id
-            log_request((ended, method, route, status, seconds, request_id, user_id, kept_as))
+            log_request((ended, method, route, status, seconds, request_id, user_id, key_id, kept_as))
 
 
 @web.middleware
@@ -200,63 +196,18 @@ async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
     app, match = request.app, request.match_info
+    refuse_secrets_in_address(request)
     needs = needs_of(match.handler) if match.http_exception is None else NEEDS_OF_NO_ROUTE
     if needs.declared.wants_identity(app[CONFIG]):
-        identity = request[IDENTITY] = await _identify(request, needs.limits[0] if needs.limits else None)
-        if needs.declared.access is Access.ADMIN and not identity.is_admin:
-            raise Problem("forbidden", "This call is for admins.")
+        await identify(request, needs.declared, needs.limits[0] if needs.limits else None)
     elif needs.limits:
         await app[LIMITER].hit(needs.limits[1], request[ADDRESS])
     for described in needs.schemas:
         # aiohttp-apispec's own middleware would do this through webargs: that costs a look-up half of its rate, knows
         # neither 415 nor JSON Pointers, and leaves its results under untyped keys.
         if described["location"] == "json":
-            request[BODY] = load(described["schema"], await read_json(request))
+            is_left_out = getattr(described["schema"], "is_optional", False) and not request.body_exists
+            request[BODY] = load(described["schema"], {} if is_left_out else await read_json(request))
         else:
             request[QUERY] = load_query(described["schema"], request.rel_url.raw_query_string)
     return await handler(request)
-
-
-async def _identify(request: web.Request, limit: str | None) -> sessions.LiveSession:
-    """Who makes the request, counted by the limit of this name. Raises a problem for whoever cannot say it."""
-    app = request.app
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        # RFC 6750 section 3.1: a request that did not try gets no error code.
-        raise await _refused(request, "Send an access token: Authorization: Bearer …", REALM)
-    try:
-        given = request[ACCESS_TOKEN] = app[SIGNER].verify(token.strip())
-    except InvalidToken:
-        raise await _refused(request, "The access token is malformed or has expired") from None
-    known, asked = app[SESSION_CACHE].look(given.session_id)
-    if known and not known.takes(given.generation, given.refresh):
-        # Either it has ended, or it is younger than what is cached.
-        known = None
-    if known and limit:
-        # The hit is counted for the user that the token names while Redis is asked whether the session still lives: both
-        # share one round trip.
-        await app[LIMITER].hit(limit, known.user_id)
-    if known and asked is None:
-        return known
-
-    async def load() -> sessions.LiveSession | None:
-        async with app[DATABASE].reader() as conn:
-            return await sessions.find_live_session(conn, given.session_id, now())
-
-    session = await app[SESSION_CACHE].find(given.session_id, load, asked)
-    if session is None:
-        raise await _refused(request, "The access token's session has ended")
-    if not session.takes(given.generation, given.refresh):
-        raise await _refused(request, "The access token has ended by a change of the password")
-    if limit and not known:
-        await app[LIMITER].hit(limit, session.user_id)
-    return session
-
-
-async def _refused(request: web.Request, reason: str, challenge: str | None = None) -> Problem:
-    # A request without a valid token is counted, too: it may have cost a look-up of its session.
-    await request.app[LIMITER].hit("request_by_address", request[ADDRESS])
-    if challenge:
-        return Problem("unauthorized", reason, headers={"WWW-Authenticate": challenge})
-    challenge = f'{REALM}, error="invalid_token", error_description="{reason}"'
-    return Problem("unauthorized", f"{reason}. Refresh it, or sign in again.", headers={"WWW-Authenticate": challenge})

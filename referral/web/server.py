@@ -193,7 +193,7 @@ class Connection(RequestHandler):
         if isinstance(exc, HttpProcessingError):
             problem = Problem("bad-request", f"The request does not follow HTTP: {exc.message}.")
             if self._log_request:
-                self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None, None))
+                self._log_request((time.perf_counter(), "(other)", "(none)", 400, 0.0, request_id, None, None, None))
         else:
             # This logs the unforeseen error, and raises it if the answer has begun.
             super().handle_error(request, status, exc, message)

@@ -30,7 +30,7 @@ def engine() -> str:
 
 
 def active(code: str = "ALICE1", username: str = "alice", ttl: int = 3_600 * SECOND, email: str = EMAIL) -> ActiveCode:
-    return ActiveCode(code, START + ttl, "a-user", username, email)
+    return ActiveCode(code, START + ttl, "a-user", username, None, email)
 
 
 def loading(found: ActiveCode | None) -> Load:

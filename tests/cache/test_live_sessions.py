@@ -43,7 +43,7 @@ class Asked:
 
 async def found(sessions: SessionCache, asked: Asked) -> LiveSession | None:
     """What a request makes of the session "one"."""
-    known, question = sessions.look("one")
+    known, question = sessions.look("one", LiveSession)
     return known if known and question is None else await sessions.find("one", asked.load, question)
 
 

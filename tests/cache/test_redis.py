@@ -138,7 +138,7 @@ async def hits(client: Client, code: str) -> bool:
 
 
 def active(username: str = "alice", code: str = "ALICE1", ttl: int = 3_600 * SECOND) -> ActiveCode:
-    return ActiveCode(code, START + ttl, "a-user", username, EMAIL)
+    return ActiveCode(code, START + ttl, "a-user", username, "Alice", EMAIL)
 
 
 START = now()

@@ -193,7 +193,8 @@ def test_authlib_verifies_an_access_token(service: Service) -> None:
 def test_authlib_finds_the_metadata_whole(make_config: MakeConfig, public_url: str) -> None:
     found = AuthorizationServerMetadata(metadata(make_config(server_public_url=public_url)))
     found.validate()
-    assert set(found.grant_types_supported) == {"password", "refresh_token"}
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    assert set(found.grant_types_supported) == {"password", "refresh_token", exchange}
 
 
 # Both

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -15,9 +17,9 @@ import pytest
 from tests.support.clients import run_tool
 from tests.support.people import read_mails, text_of, token_in
 from tests.support.servers import wait_until
-from tests.support.service import ROOT, serving
+from tests.support.service import ROOT, run_py, serving
 
-HOST, PASTED = "http://127.0.0.1:8000", "the-token-of-a-mailed-link"
+HOST, PASTED, KEY = "http://127.0.0.1:8000", "the-token-of-a-mailed-link", "the-service-key"
 FILE = (ROOT / "requests.http").read_text()
 # The statuses in a title: that of the tour and, where a token is to be pasted, that without one.
 STATUSES = re.compile(r"\((\d{3})(?:, and (\d{3}) until its token is pasted)?\)$")
@@ -41,11 +43,16 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tour]:
     folder = tmp_path_factory.mktemp("tour")
     # As `make run` serves: with every limit.
     with serving(folder) as address:
+        create = [*run_py(folder), "keys", "create", "tour", "--scope", "admin"]
+        environ = {"PATH": os.environ["PATH"]}
+        made = subprocess.run(create, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=True)
+        (folder / "key").write_text(made.stdout.strip())
         yield Tour(address, folder, run(address, folder, "--all"))
 
 
 def run(address: str, folder: Path, *which: str, token: str = PASTED) -> list[tuple[str, dict[str, Any]]]:
-    (folder / "requests.http").write_text(FILE.replace(HOST, address).replace(PASTED, token))
+    text = FILE.replace(HOST, address).replace(PASTED, token).replace(KEY, (folder / "key").read_text())
+    (folder / "requests.http").write_text(text)
     done = run_tool("httpyac", "send", "requests.http", *which, "--json", "--output", "response", "--raw", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return [(request["title"], request["response"]) for request in json.loads(done.stdout)["requests"]]

@@ -127,7 +127,8 @@ async def test_what_is_for_admins_is_refused_to_everybody_else(
     assert (await status_for(admin))[0] == 200
     assert client.app
     operation = build_openapi(client.app, client.app[CONFIG])["paths"]["/extra"]["get"]
-    assert operation["security"] == [{"OAuth2": []}]
+    assert operation["security"] == [{"OAuth2": []}, {"ServiceKey": []}]
+    assert operation["x-required-scope"] == "admin"
     assert {"401", "403"} <= operation["responses"].keys()
 
 
@@ -156,6 +157,6 @@ async def test_each_route_asks_for_a_token_as_it_declares_and_as_is_documented(
 
 
 async def test_an_address_without_a_route_needs_no_token(client: Client) -> None:
-    for method, path, expected in (("GET", "/nowhere", 404), ("PUT", "/api/v1/users/me", 405)):
+    for method, path, expected in (("GET", "/nowhere", 404), ("PUT", "/api/v1/codes/current", 405)):
         async with client.request(method, path) as response:
             assert response.status == expected

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.support.people import API
-from tests.support.service import ROOT, serving
+from tests.support.service import ROOT, run_py, serving
 
 # Longer than any run; more cases than that are the matter of tests/support/schemathesis.toml.
 TIMEOUT = 150
@@ -50,6 +50,10 @@ def test_the_service_does_what_its_document_says(tmp_path: Path) -> None:
     people, report = tmp_path / "people.json", tmp_path / "report.json"
     with serving(tmp_path, REFERRAL_LIMITS_ENABLED="false", REFERRAL_LOG_LEVEL="warning") as address:
         people.write_text(json.dumps({"auth": [register(address, name) for name in ("carol", "dave")]}))
+        # She may call everything.
+        admin = [*run_py(tmp_path), "createsuperuser", "carol@example.com"]
+        environ = {"PATH": os.environ["PATH"]}
+        subprocess.run(admin, cwd=tmp_path, env=environ, input=f"{PASSWORD}\n", text=True, check=True, timeout=60)
         command = [
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
             *("--config-file", str(ROOT / "tests" / "support" / "schemathesis.toml")),

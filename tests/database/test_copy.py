@@ -81,6 +81,14 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
     with closing(sqlite3.connect(sqlite_path(url))) as source, source:
         source.execute("UPDATE users SET role = 'admin' WHERE username = 'alice'")
         source.execute("UPDATE cache_epoch SET epoch = 7")
+        source.execute("INSERT INTO service_keys VALUES ('key', 'shop', 'write', ?, 1, NULL)", (64 * "e",))
+        source.execute("INSERT INTO identities VALUES ('https://a.example.com', 'Ж', ?, 1)", (bob.id,))
+        # In another order than they refer to each other.
+        event = "INSERT INTO events VALUES (?, ?, ?, 1, 1, 'USD', 5, 0, ?, NULL, NULL, NULL, 'none', NULL, NULL, NULL)"
+        source.execute("PRAGMA foreign_keys = OFF")
+        source.executemany(event, [("a", "refund", bob.id, "b"), ("b", "purchase", bob.id, None)])
+        source.execute("INSERT INTO context_keys VALUES ('key', 'secret', 1)")
+        source.execute("INSERT INTO event_contexts VALUES ('b', 'ip', ?, 'key', ?)", (bob.id, 64 * "e"))
         source.execute("INSERT INTO signing_key VALUES (1, 'HS256', ?, NULL, 1)", (64 * "f",))
         source.execute("INSERT INTO profiles VALUES (?, 'hunter', '{\"name\": \"Bób\"}', 1)", (bob.id,))
         source.execute("INSERT INTO profile_lookups VALUES (?, 1, ?, 0)", (alice.id, now() + 10**9))
@@ -129,7 +137,7 @@ async def test_a_copied_installation_has_every_row_and_goes_on_where_it_stopped(
 
     moved = await make_client(database_url=target)
     bob.client = alice.client = moved
-    assert (await bob.me())["referrer"] == {"id": alice.id, "username": "alice"}
+    assert (await bob.me())["referrer"] == {"id": alice.id, "username": "alice", "name": None}
     refreshed = await bob.refresh()
     assert refreshed.status == 200, refreshed.body
     assert (await alice.sign_in()).status == 200

@@ -156,6 +156,10 @@ MAIL = "INSERT INTO outbox (id, kind, user_id, recipient, language, params, crea
 KEY = "INSERT INTO signing_key (id, algorithm, fingerprint, previous, claimed_at) VALUES "
 EVENT = "INSERT INTO audit_events (id, at, event, user_id, email, detail) VALUES "
 TOKEN = "INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at) VALUES "
+SERVICE_KEY = "INSERT INTO service_keys (id, name, scope, key_hash, created_at) VALUES "
+IDENTITY = "INSERT INTO identities (issuer, subject, user_id, created_at) VALUES "
+REPORTED = "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, attribution) VALUES "
+CONTEXT = "INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash) VALUES "
 # What has not the shape of a word; which words there are is the program's to say.
 NO_WORDS = ("", "xy", "Signed-In", "signed in", "-signed", "x" * 41)
 RULES: list[tuple[str, str | None]] = [
@@ -170,7 +174,20 @@ RULES: list[tuple[str, str | None]] = [
     ("UPDATE users SET erased_at = 1 WHERE id = 'alice'", "users_personal_data"),
     ("UPDATE users SET email = NULL WHERE id = 'alice'", "users_personal_data"),
     ("UPDATE users SET email_key = NULL WHERE id = 'alice'", "users_personal_data"),
-    ("UPDATE users SET password_hash = NULL WHERE id = 'alice'", "users_personal_data"),
+    ("UPDATE users SET email_verified_at = 1 WHERE id = 'named'", "users_personal_data"),
+    ("UPDATE users SET external_id = '42' WHERE id = 'alice'", "users_external_id"),
+    ("UPDATE users SET name = 'Alice' WHERE id = 'alice'", "users_name_pair"),
+    ("UPDATE users SET name_key = 'alice' WHERE id = 'alice'", "users_name_pair"),
+    *(
+        (f"UPDATE users SET {column} WHERE id = 'erased'", "users_product_data")
+        for column in (
+            "external_id = 'x'",
+            "name = 'x', name_key = 'x'",
+            "metadata = '{}'",
+            "signed_up_at = 1",
+            "suspension_ended_at = 1",
+        )
+    ),
     *(
         (f"UPDATE users SET {column} WHERE id = 'erased'", "users_personal_data")
         for column in (
@@ -233,6 +250,35 @@ RULES: list[tuple[str, str | None]] = [
     (f"{KEY}(2, 'EdDSA', '{64 * 'e'}', NULL, 1)", "signing_key_one_row"),
     (f"{KEY}(1, 'EdDSA', 'short', NULL, 1)", "signing_key_fingerprints"),
     (f"{KEY}(1, 'EdDSA', '{64 * 'e'}', 'short', 1)", "signing_key_fingerprints"),
+    (f"{SERVICE_KEY}('key', 'x', 'read', '{64 * 'f'}', 1)", "service_keys_pkey"),
+    (f"{SERVICE_KEY}('x', 'x', 'read', '{64 * 'e'}', 1)", "service_keys_key_hash"),
+    (f"{SERVICE_KEY}('x', 'x', 'read', 'short', 1)", "service_keys_hash"),
+    *(
+        (f"{SERVICE_KEY}('x', 'x', '{word}', '{64 * 'f'}', 1)", "service_keys_scope")
+        for word in NO_WORDS
+        if word != "-signed"
+    ),
+    (f"{IDENTITY}('https://a.example.com', 'one', 'bob', 1)", "identities_pkey"),
+    (f"{IDENTITY}('https://a.example.com', 'two', 'nobody', 1)", None),
+    (f"{REPORTED}('bought', 'seen', 'alice', 1, 1, NULL, NULL, NULL, 'none')", "events_pkey"),
+    (f"{REPORTED}('x', 'seen', 'nobody', 1, 1, NULL, NULL, NULL, 'none')", None),
+    (f"{REPORTED}('x', 'refund', 'alice', 1, 1, 'USD', 1, 'nothing', 'none')", None),
+    *((f"{REPORTED}('x', '{word}', 'alice', 1, 1, NULL, NULL, NULL, 'none')", "events_type") for word in ("", "A", "a b")),
+    (f"{REPORTED}('x', 'seen', 'alice', 1, 1, NULL, NULL, NULL, 'No')", "events_attribution"),
+    (f"{REPORTED}('x', 'seen', 'alice', 1, 1, 'USD', NULL, NULL, 'none')", "events_value"),
+    (f"{REPORTED}('x', 'seen', 'alice', 1, 1, NULL, 1, NULL, 'none')", "events_value"),
+    (f"{REPORTED}('x', 'seen', 'alice', 1, 1, 'USD', -1, NULL, 'none')", "events_value"),
+    (f"{REPORTED}('x', 'refund', 'alice', 1, 1, 'USD', 1, NULL, 'none')", "events_refunds"),
+    (f"{REPORTED}('x', 'seen', 'alice', 1, 1, 'USD', 1, 'bought', 'none')", "events_refunds"),
+    (f"{REPORTED}('x', 'refund', 'alice', 1, 1, NULL, NULL, 'bought', 'none')", "events_refunds"),
+    ("UPDATE events SET refunded = 101 WHERE id = 'bought'", "events_refunded"),
+    ("UPDATE events SET refunded = -1 WHERE id = 'bought'", "events_refunded"),
+    ("INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)", "context_keys_pkey"),
+    (f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')", "event_contexts_pkey"),
+    (f"{CONTEXT}('bought', 'device', 'alice', 'key', 'short')", "event_contexts_hash"),
+    (f"{CONTEXT}('nothing', 'ip', 'alice', 'key', '{64 * 'e'}')", None),
+    (f"{CONTEXT}('bought', 'device', 'nobody', 'key', '{64 * 'e'}')", None),
+    (f"{CONTEXT}('bought', 'device', 'alice', 'none', '{64 * 'e'}')", None),
     (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
     *((f"{EVENT}('x', 1, '{word}', 'alice', NULL, '{{}}')", "audit_events_event") for word in NO_WORDS),
     (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
@@ -245,6 +291,7 @@ WORLD = [
         for name in ("alice", "bob", "carol")
     ),
     "INSERT INTO users (id, role, created_at, erased_at) VALUES ('erased', 'user', 1, 2)",
+    "INSERT INTO users (id, role, created_at, external_id) VALUES ('named', 'user', 1, '42')",
     f"{CODE}('REVOKED1', 'alice', 1, 2, NULL, 0)",
     "UPDATE codes SET revoked_at = 1 WHERE code = 'REVOKED1'",
     f"{CODE}('ALICES-1', 'alice', 1, 2, NULL, 1)",
@@ -260,6 +307,11 @@ WORLD = [
     "INSERT INTO profile_lookups (user_id, created_at, next_attempt_at) VALUES ('alice', 1, 1)",
     f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')",
     f"{KEY}(1, 'HS256', '{64 * 'f'}', NULL, 1)",
+    f"{SERVICE_KEY}('key', 'shop', 'write', '{64 * 'e'}', 1)",
+    f"{IDENTITY}('https://a.example.com', 'one', 'alice', 1)",
+    f"{REPORTED}('bought', 'purchase', 'alice', 1, 1, 'USD', 100, NULL, 'none')",
+    "INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)",
+    f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')",
 ]
 
 
@@ -1043,7 +1095,18 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(file: Path) -> None:
 # Query plans
 
 # Statements that only the hourly housekeeping or an operator's command runs; they may scan.
-BACKGROUND = {"list_admins", "find_mail", "retry_failed_mail", "delete_failed_mail", "delete_used_refresh_tokens"}
+BACKGROUND = {
+    "list_admins",
+    "find_mail",
+    "retry_failed_mail",
+    "delete_failed_mail",
+    "delete_used_refresh_tokens",
+    "forget_context_secrets",
+    "delete_old_contexts",
+    "delete_context_keys",
+}
+# Of tables that have a few rows.
+SMALL = {"find_context_key", "count_service_keys", "list_service_keys"}
 
 MANY_ROWS = """
 CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;
@@ -1061,6 +1124,17 @@ INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, 
 INSERT INTO profiles (user_id, provider, profile, fetched_at) SELECT 'u' || i, 'x', '{}', i FROM n;
 INSERT INTO audit_events (id, at, event, actor_id, user_id, detail)
     SELECT i, i, 'signed-in', 'u' || i, 'u' || i, '{}' FROM n;
+UPDATE users SET external_id = 'x' || id, name = 'n' || id, name_key = 'n' || id;
+INSERT INTO service_keys (id, name, scope, key_hash, created_at)
+    SELECT 'k' || i, 'k', 'read', substr(printf('%08d', i) || hex(zeroblob(32)), 1, 64), i FROM n;
+INSERT INTO identities (issuer, subject, user_id, created_at) SELECT 'i', 's' || i, 'u' || i, i FROM n;
+INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, attribution)
+    SELECT 'e' || i, CASE i % 2 WHEN 0 THEN 'purchase' ELSE 'seen' END, 'u' || (i % 100 + 1), i, i, 'USD', i, 'none' FROM n;
+INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, attribution)
+    SELECT 'r' || i, 'refund', 'u' || (i % 100 + 1), i, i, 'USD', i, 'e' || i, 'none' FROM n;
+INSERT INTO context_keys (id, secret, created_at) SELECT 'k' || i, 'x', i FROM n WHERE i < 5;
+INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash)
+    SELECT 'e' || i, 'ip', 'u' || (i % 100 + 1), 'k1', hex(zeroblob(32)) FROM n;
 """
 
 
@@ -1068,8 +1142,9 @@ def scans(connection: sqlite3.Connection, sql: str) -> list[str]:
     """The steps of the statement's plan that go through a whole table or index."""
     parameters = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-    # What a statement makes up itself is small: a constant row, the CTEs it names.
+    # What a statement makes up itself is small: a constant row, the CTEs and limited selects that it names.
     own = {"CONSTANT", *re.findall(r"(\w+) \([\w, ]+\) AS \(", sql), *re.findall(r"WITH (\w+) AS", sql)}
+    own |= set(re.findall(r"\) AS (\w+)", sql)) | {"json_each"}
     return [step for step in plan if step.startswith("SCAN") and step.split()[1] not in own]
 
 
@@ -1082,7 +1157,7 @@ def test_no_statement_that_a_request_runs_scans_a_table(file: Path, with_statist
     found = {name: scans(connection, statement.sql) for name, statement in load_statements("sqlite").items()}
     connection.close()
     assert len(found) > 40
-    assert {name: steps for name, steps in found.items() if steps and name not in BACKGROUND} == {}
+    assert {name: steps for name, steps in found.items() if steps and name not in BACKGROUND | SMALL} == {}
 
 
 def test_a_scan_would_be_seen(file: Path) -> None:

@@ -417,3 +417,69 @@ def test_codes_that_fold_alike_stay_and_one_of_them_gets_the_key(empty_url: str)
             assert counts == {"alice": 2, "bob": 1, "carol": 1, "dave": 1, "erin": 1, "frank": 1, "grace": 1}
             backend.rollback_migrations(step)
             assert [tuple(row) for row in backend.execute("SELECT * FROM codes ORDER BY code")] == before
+
+
+# The steps that let users be without an address or a password
+
+
+ACCOUNTS = """
+INSERT INTO users (id, email, email_key, username, username_key, password_hash, role, referral_count, created_at)
+    VALUES ('alice', 'a@x.org', 'a@x.org', 'alice', 'alice', 'x', 'admin', 1, 1);
+INSERT INTO users (id, email, email_key, password_hash, role, created_at, suspended_at, suspended_reason)
+    VALUES ('bob', 'b@x.org', 'b@x.org', 'x', 'user', 2, 3, 'why');
+INSERT INTO users (id, role, created_at, erased_at) VALUES ('gone', 'user', 1, 2);
+INSERT INTO codes (code, referrer_id, created_at, expires_at) VALUES ('ALICES', 'alice', 1, 2);
+INSERT INTO referrals (user_id, referrer_id, code, joined_at) VALUES ('bob', 'alice', 'ALICES', 2);
+INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('s', 'alice', 1, 2)
+"""
+
+
+def rows_of_accounts(backend: Any) -> list[list[tuple[Any, ...]]]:
+    columns = "id, email, email_key, username, password_hash, role, referral_count, created_at, erased_at, suspended_reason"
+    tables = {"users": columns, "codes": "*", "referrals": "*", "sessions": "*"}
+    return [
+        [tuple(row) for row in backend.execute(f"SELECT {wanted} FROM {table} ORDER BY 1")]
+        for table, wanted in tables.items()
+    ]
+
+
+def test_accounts_of_before_stay_as_they_are_when_users_may_have_neither_address_nor_password(empty_url: str) -> None:
+    migrations = read_migrations()
+
+    def those(after: str) -> yoyo.migrations.MigrationList:
+        return yoyo.migrations.MigrationList([one for one in migrations if one.id > after])
+
+    def roll_back(after: str) -> None:
+        applied = [one for one in those(after) if backend.is_applied(one)]
+        backend.rollback_migrations(yoyo.migrations.MigrationList(applied[::-1]))
+
+    with connect(empty_url) as backend:
+        last = "0024.one-signing-key"
+        backend.apply_migrations(yoyo.migrations.MigrationList([one for one in migrations if one.id <= last]))
+        with backend.transaction():
+            for statement in ACCOUNTS.split(";\n"):
+                backend.execute(statement)
+        rows, schema = rows_of_accounts(backend), schema_of(backend, empty_url)
+        backend.apply_migrations(those(last))
+        assert rows_of_accounts(backend) == rows
+        roll_back(last)
+        assert (rows_of_accounts(backend), schema_of(backend, empty_url)) == (rows, schema)
+        backend.apply_migrations(those(last))
+        assert rows_of_accounts(backend) == rows
+        # The rule holds in the table that had rows, and in other connections.
+        with pytest.raises(backend.DatabaseError), backend.transaction():
+            backend.execute("UPDATE users SET email = NULL WHERE id = 'alice'")
+        with backend.transaction():
+            backend.execute("INSERT INTO users (id, role, created_at, external_id) VALUES ('named', 'user', 1, '42')")
+            backend.execute("UPDATE users SET password_hash = NULL WHERE id = 'bob'")
+        if not is_postgres(empty_url):
+            assert backend.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert backend.execute("PRAGMA foreign_key_check").fetchall() == []
+    with connect(empty_url) as other, pytest.raises(other.DatabaseError), other.transaction():
+        other.execute("UPDATE users SET email_verified_at = 1 WHERE id = 'named'")
+    # Going back would throw somebody away.
+    with connect(empty_url) as backend:
+        roll_back("0026.users-without-a-password")
+        with pytest.raises(ValueError, match="2 users have no e-mail address or no password"):
+            roll_back("0025.users-of-a-product")
+        assert len(rows_of_accounts(backend)[0]) == 4

@@ -333,7 +333,8 @@ async def test_the_metadata_of_rfc_8414_leads_to_endpoints_that_answer(make_clie
     assert metadata["issuer"] == "https://referrals.example.com"
     assert metadata["token_endpoint"] == f"https://referrals.example.com{API}/auth/token"
     assert metadata["revocation_endpoint"] == f"https://referrals.example.com{API}/auth/revoke"
-    assert metadata["grant_types_supported"] == ["password", "refresh_token"]
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    assert metadata["grant_types_supported"] == ["password", "refresh_token", exchange]
     AuthorizationServerMetadata(metadata).validate()
     assert metadata["response_types_supported"] == ["none"]
     assert metadata["token_endpoint_auth_methods_supported"] == ["none"]

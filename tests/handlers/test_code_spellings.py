@@ -11,7 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from referral.handlers.codes import ALPHABET
+from referral.rules.codes import ALPHABET
 from referral.texts import fold_code
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Person
@@ -95,7 +95,7 @@ async def test_a_change_by_another_spelling_is_seen_by_every_spelling(
         expected = (
             {"expires_at": "2033-01-31T12:00:00Z"}
             if change == "edit"
-            else {"referrer": {"id": alice.id, "username": "another"}}
+            else {"referrer": {"id": alice.id, "username": "another", "name": None}}
         )
         assert found[0].body.items() >= expected.items()
 
@@ -139,5 +139,5 @@ async def test_reserved_texts_are_nobodys_in_any_spelling_and_go_on_working_for_
     await Person.register(client, "bob", referral_code="free-0il")
     # Nor does the service make one.
     drawn = iter((b"".join(bytes([ALPHABET.index(letter)]) for letter in "GRAT1S"), bytes(6)))
-    monkeypatch.setattr("referral.handlers.codes.secrets.token_bytes", lambda length: next(drawn))
+    monkeypatch.setattr("referral.rules.codes.secrets.token_bytes", lambda length: next(drawn))
     assert await alice.make_code() == "000000"

@@ -279,13 +279,13 @@ async def test_anybody_finds_an_active_code_by_its_text_in_any_case(client: Clie
     expected = {
         "code": "SPRING-27",
         "expires_at": (await alice.get("/codes/current")).body["expires_at"],
-        "referrer": {"id": alice.id, "username": "alice"},
+        "referrer": {"id": alice.id, "username": "alice", "name": None},
     }
     for text in (code, "spring-27", "sPrInG-27"):
         answer = await nobody.get(f"/codes/{text}")
         assert (answer.status, answer.body) == (200, expected)
     await alice.patch("/users/me", {"username": None})
-    assert (await nobody.get(f"/codes/{code}")).body["referrer"] == {"id": alice.id, "username": None}
+    assert (await nobody.get(f"/codes/{code}")).body["referrer"] == {"id": alice.id, "username": None, "name": None}
 
 
 async def test_a_code_that_is_not_active_is_not_found_by_its_text(
@@ -349,6 +349,7 @@ async def test_a_code_that_expired_meanwhile_is_found_by_neither_way(
     # The only way around the cache's copy of the expiry is to let the time come.
     later = now() + 31 * DAY
     monkeypatch.setattr("referral.cache.codes.now", lambda: later)
+    monkeypatch.setattr("referral.rules.codes.now", lambda: later)
     monkeypatch.setattr("referral.handlers.codes.now", lambda: later)
     for answer in (await alice.get(f"/codes/{code}"), await by_email(alice, alice.email)):
         assert answer.problem == "not-found"

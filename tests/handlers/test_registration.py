@@ -29,9 +29,14 @@ async def test_registration_makes_an_account_and_signs_in(client: Client) -> Non
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", user["created_at"])
     assert {key: user[key] for key in user.keys() - {"id", "created_at"}} == {
         "email": "Alice@example.com",
+        "external_id": None,
         "email_verified": False,
         "username": "Alice",
+        "name": None,
         "role": "user",
+        "status": "active",
+        "url": None,
+        "metadata": None,
         "referrer": None,
         "referral_count": 0,
         "code": None,
@@ -48,7 +53,7 @@ async def test_registration_by_a_code_sets_the_referrer_and_counts(client: Clien
     body = {"email": "bob@example.com", "password": PASSWORD, "username": None, "referral_code": code.lower()}
     answer = await Person(client, "").post("/auth/register", body)
     assert answer.status == 201
-    assert answer.body["user"]["referrer"] == {"id": alice.id, "username": "alice"}
+    assert answer.body["user"]["referrer"] == {"id": alice.id, "username": "alice", "name": None}
     assert answer.body["user"]["username"] is None
     me = await alice.me()
     assert (me["referral_count"], me["code"]["uses"]) == (1, 1)

@@ -91,7 +91,9 @@ async def test_erasure_leaves_no_personal_data_in_any_table(
     tables = await everything(database_url)
     assert not any(secret.casefold() in repr(tables).casefold() for secret in (*SECRETS, hashed))
     rows = {table: [row for row in rows if alice.id in row] for table, rows in tables.items()}
-    assert {table: len(found) for table, found in rows.items() if found} == {"users": 1, "codes": 1, "audit_events": 3}
+    # That somebody signed up, once, is of no name.
+    left = {"users": 1, "codes": 1, "audit_events": 3, "events": 1}
+    assert {table: len(found) for table, found in rows.items() if found} == left
     assert await count(database_url, "sessions") == 1, "bob's"
     assert (await bob.get(f"/codes/{code}")).status == 404
     assert (await bob.get("/codes/by-email", params={"email": alice.email})).status == 404
@@ -141,7 +143,7 @@ async def test_the_referrers_count_and_history_stay_nameless_after_an_erasure(pe
     assert (me["referral_count"], me["code"]["uses"]) == (1, 1)
     listed = (await alice.get("/users/me/referrals")).body
     assert (listed["items"], listed["total"]) == ([{**entry, "username": None, "email": None}], 1)
-    assert (await carol.me())["referrer"] == {"id": bob.id, "username": None}
+    assert (await carol.me())["referrer"] == {"id": bob.id, "username": None, "name": None}
 
 
 # The referrer after registration
@@ -152,7 +154,7 @@ async def test_a_code_can_be_used_after_registration(person: MakePerson) -> None
     code = await alice.make_code(max_uses=1)
     answer = await bob.post("/users/me/referrer", {"code": code.lower()})
     assert answer.status == 201
-    assert answer.body == {"referrer": {"id": alice.id, "username": "alice"}, "code": code}
+    assert answer.body == {"referrer": {"id": alice.id, "username": "alice", "name": None}, "code": code}
     assert (await bob.me())["referrer"] == answer.body["referrer"]
     me = await alice.me()
     assert (me["referral_count"], me["code"]["uses"], me["code"]["status"]) == (1, 1, "exhausted")
@@ -282,11 +284,11 @@ async def test_addresses_are_for_the_referrer_and_for_admins_only(person: MakePe
     code = await alice.make_code()
     bob, admin = await person("bob", referral_code=code), await person("admin")
     await make_admin(database_url, admin.id)
-    public = {"id", "username", "joined_at", "code"}
+    public = {"id", "username", "name", "joined_at", "code"}
     for who, path, members in (
         (alice, "/users/me/referrals", public | {"email"}),
         (alice, f"/users/{alice.id}/referrals", public | {"email"}),
-        (admin, f"/users/{alice.id}/referrals", public | {"email"}),
+        (admin, f"/users/{alice.id}/referrals", public | {"email", "external_id"}),
         (bob, f"/users/{alice.id}/referrals", public),
     ):
         (item,) = (await who.get(path)).body["items"]

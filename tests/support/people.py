@@ -9,12 +9,23 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
+from referral.auth.service_keys import new_key
+from referral.auth.tokens import hash_token
+from referral.clock import now
+from referral.database import DATABASE
+from referral.ids import new_id
+from referral.queries import service_keys
+from referral.queries.service_keys import Scope
+
 API = "/api/v1"
 PASSWORD = "correct horse battery staple"
+# An id that nobody has.
+UNKNOWN = "01a1fc33-b15e-7485-b662-a53a843b9176"
 
 # What the running test must not find in any log: its passwords and the tokens that it was given (`conftest.py`).
 SECRETS: set[str] = set()
@@ -98,6 +109,9 @@ class Person:
     async def post(self, path: str, body: Any = None, **options: Any) -> Answer:
         return await self.call("POST", path, body, **options)
 
+    async def put(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return await self.call("PUT", path, body, **options)
+
     async def patch(self, path: str, body: Any = None, **options: Any) -> Answer:
         return await self.call("PATCH", path, body, **options)
 
@@ -129,6 +143,30 @@ class Person:
         """Present a refresh token, the person's own unless said otherwise; the person's tokens stay as they are."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token or self.tokens["refresh_token"]}
         return await self.call("POST", "/auth/token", data=form, headers={"Authorization": ""})
+
+
+@dataclass
+class Product(Person):
+    """A product's back end, which calls by a service key."""
+
+    @classmethod
+    async def with_key(cls, client: TestClient[web.Request, web.Application], scope: Scope = "write") -> Product:
+        """A product whose key of this scope is made as `run.py keys create` makes it."""
+        text = new_key()
+        SECRETS.add(text)
+        async with client.app[DATABASE].transaction() as conn:
+            await service_keys.insert_service_key(conn, new_id(), f"a {scope} key", scope, hash_token(text), now())
+        return cls(client, "", tokens={"access_token": text})
+
+    async def user(self, external_id: str, **members: Any) -> dict[str, Any]:
+        """Make or change a user, and return it."""
+        answer = await self.put(f"/users/ext:{quote(external_id, safe='')}", members)
+        assert answer.status in (200, 201), answer.body
+        return dict(answer.body)
+
+    async def report(self, event_id: str, kind: str = "purchase", external_id: str = "42", **members: Any) -> Answer:
+        """Report an event of the user of this external id, unless `user` says otherwise."""
+        return await self.post("/events", {"id": event_id, "type": kind, "user": {"external_id": external_id}, **members})
 
 
 def read_mails(folder: Path, recipient: str | None = None) -> list[EmailMessage]:

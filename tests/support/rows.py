@@ -27,6 +27,11 @@ TABLES = (
     "audit_events",
     "former_addresses",
     "signing_key",
+    "service_keys",
+    "identities",
+    "events",
+    "context_keys",
+    "event_contexts",
 )
 
 

@@ -77,20 +77,27 @@ class _Look(NamedTuple):
         another."""
         if self.value is None or not self.value.startswith(self.era):
             return None
-        code, expires_at, referrer_id, username, digest = _read(self.value[len(self.era) :])
+        code, expires_at, referrer_id, username, name, digest = _read(self.value[len(self.era) :])
         if text not in (None, code):
             raise ValueError("an entry of another code")
         # No address can be read in Redis: without an e-mail asked for, none is known here.
-        active = ActiveCode(code, expires_at, referrer_id, username, email_key)
+        active = ActiveCode(code, expires_at, referrer_id, username, name, email_key)
         return active if active.expires_at > now() and of in (None, digest) else None
 
 
-def _read(entry: bytes) -> tuple[str, int, str, str | None, str | None]:
+def _read(entry: bytes) -> tuple[str, int, str, str | None, str | None, str | None]:
     """What an entry says. Raises ValueError for one that no service wrote."""
     found = orjson.loads(entry)
     match found:
-        case [str(code), int(expires_at), str(referrer_id), str() | None as username, str() | None as digest]:
-            return code, expires_at, referrer_id, username, digest
+        case [
+            str(code),
+            int(expires_at),
+            str(referrer_id),
+            str() | None as username,
+            str() | None as name,
+            str() | None as digest,
+        ]:
+            return code, expires_at, referrer_id, username, name, digest
     raise ValueError(f"an entry with other members: {type(found).__name__}")
 
 
@@ -160,9 +167,8 @@ class RedisCodeCache:
         active = await load()
         if reply and active and active.code == code:
             digest = _digest(active.email_key) if active.email_key else None
-            entry = look.era + orjson.dumps(
-                [active.code, active.expires_at, active.referrer_id, active.referrer_username, digest]
-            )
+            referrer = [active.referrer_id, active.referrer_username, active.referrer_name]
+            entry = look.era + orjson.dumps([active.code, active.expires_at, *referrer, digest])
             end = min(active.expires_at, now() + ENTRY_TTL)
             keys = (_name(code), _email_name(digest)) if digest else (_name(code),)
             await self._redis.ask("EVAL", FILL, len(keys), *keys, lease, entry, code, end)

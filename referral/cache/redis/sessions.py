@@ -7,16 +7,16 @@ sessions, because sessions end seldom and are asked for all the time.
 """
 
 import secrets
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, cast
 
 from cachetools import LRUCache
 
 from referral.cache.redis.client import TEXT_OF, Question
 from referral.cache.redis.epoch import TOMBSTONE, RedisInvalidation
-from referral.cache.sessions import ENTRIES, Load
+from referral.cache.sessions import ENTRIES, L, Live
 from referral.clock import now
 from referral.database import Connection
-from referral.queries.sessions import LiveSession
 
 GENERATION = "referral:sessions"
 # Returns the word. Makes one if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
@@ -31,7 +31,7 @@ return word
 
 
 class _Kept(NamedTuple):
-    session: LiveSession
+    session: Live
     generation: tuple[str, int, bytes]
 
 
@@ -43,15 +43,15 @@ class RedisSessionCache:
         self._invalidation = invalidation
         self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
 
-    def look(self, session_id: str) -> tuple[LiveSession | None, Question]:
+    def look(self, session_id: str, kind: type[L]) -> tuple[L | None, Question]:
         asked = self._redis.ask("GET", GENERATION)
         try:
-            session = self._kept[session_id].session
+            session = cast(L, self._kept[session_id].session)
         except KeyError:
             return None, asked
         return (session if session.expires_at > now() else None), asked
 
-    async def find(self, session_id: str, load: Load, asked: Question | None) -> LiveSession | None:
+    async def find(self, session_id: str, load: Callable[[], Awaitable[L | None]], asked: Question | None) -> L | None:
         reply = await asked if asked else None
         if reply and reply.value is None:
             reply = await self._redis.ask("EVAL", MAKE_GENERATION, 1, GENERATION, secrets.token_hex(8))
@@ -61,7 +61,7 @@ class RedisSessionCache:
             generation = reply.run_id, await self._invalidation.trusted_epoch(), reply.value
         kept = self._kept.get(session_id)
         if kept and kept.generation == generation and kept.session.expires_at > now():
-            return kept.session
+            return cast(L, kept.session)
         session = await load()
         if session is None:
             # The session has ended: its requests count as nobody's from here on.

@@ -90,5 +90,5 @@ def active_code_view(active: ActiveCode) -> dict[str, Any]:
     return {
         "code": active.code,
         "expires_at": rfc_3339(active.expires_at),
-        "referrer": person(active.referrer_id, active.referrer_username),
+        "referrer": person(active.referrer_id, active.referrer_username, active.referrer_name),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from email_validator import EmailNotValidError, validate_email
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
@@ -31,6 +32,8 @@ SHORTEST_EMAIL = len("a@b.c")
 MOST_CHARACTERS_IN_ONE = 4
 # A limit of uses has to fit a 32-bit client.
 MAX_USES = 2_147_483_647
+# Members of a metadata object, characters of their names, and bytes of the whole.
+MOST_METADATA, LONGEST_METADATA_NAME, METADATA_BYTES = 20, 40, 4096
 # Refresh tokens and link tokens have 43 characters; access tokens, which may be revoked, some hundred.
 TOKEN_MAX_LENGTH = 4096
 
@@ -162,6 +165,38 @@ class NewCodeText(CodeText):
         return code
 
 
+class Line(fields.Field[str]):
+    """A text of `low` to `high` characters that can be printed: no line breaks, no control or invisible formatting
+    characters, and none that is no character at all. It is kept as it is."""
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        self.low, self.high = low, high
+        super().__init__(**kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not self.low <= len(value) <= self.high or not value.isprintable():
+            raise ValidationError(f"Must be a text of {self.low} to {self.high} printable characters.")
+        return value
+
+
+class Metadata(fields.Field[dict[str, Any]]):
+    """What a product keeps with an object of ours: a flat JSON object, small."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("Must be a JSON object.")
+        if len(value) > MOST_METADATA:
+            raise ValidationError(f"Must have at most {MOST_METADATA} members.")
+        for name, member in value.items():
+            if not 1 <= len(name) <= LONGEST_METADATA_NAME or not name.isprintable():
+                raise ValidationError(f"Its names must have 1 to {LONGEST_METADATA_NAME} printable characters.")
+            if not isinstance(member, str | int | float) or (isinstance(member, str) and "\0" in member):
+                raise ValidationError({name: ["Must be a text, a number, true or false."]})
+        if len(orjson.dumps(value)) > METADATA_BYTES:
+            raise ValidationError(f"Must have at most {METADATA_BYTES} bytes as JSON.")
+        return value
+
+
 class Boolean(fields.Boolean):
     """JSON's true and false, and nothing that looks like them."""
 
@@ -192,9 +227,9 @@ def about(description: str, example: Any) -> dict[str, Any]:
     return {"description": description, "example": example}
 
 
-def password(description: str) -> fields.String:
+def password(description: str, *, required: bool = True) -> fields.String:
     return fields.String(
-        required=True,
+        required=required,
         load_only=True,
         validate=validate.Length(
             min=1, max=PASSWORD_MAX_LENGTH, error=f"Must have between 1 and {PASSWORD_MAX_LENGTH} characters."
@@ -215,6 +250,21 @@ def token(description: str) -> fields.String:
         required=True,
         validate=validate.Length(min=1, max=TOKEN_MAX_LENGTH, error="Must be a token."),
         metadata=about(description, "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"),
+    )
+
+
+def line(description: str, example: str, high: int, low: int = 1, **kwargs: Any) -> Line:
+    return Line(low, high, metadata={**about(description, example), "minLength": low, "maxLength": high}, **kwargs)
+
+
+def metadata(description: str, **kwargs: Any) -> Metadata:
+    return Metadata(
+        metadata={
+            **about(description, {"plan": "pro"}),
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+            "maxProperties": MOST_METADATA,
+        },
+        **kwargs,
     )
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from referral.contract.paging import CURSOR_LENGTH
+from referral.contract.paging import cursor_length
 from referral.contract.schemas.fields import InputSchema, about
+from referral.texts import LONGEST_EXTERNAL_ID
 
 
 class Number(fields.Integer):
@@ -18,6 +19,15 @@ class Number(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+def cursor_field(longest: int) -> fields.String:
+    """The cursor of a list whose keys have texts of so many characters at most."""
+    low, high = cursor_length(longest)
+    return fields.String(
+        validate=validate.Length(low, high, error="Must be the next_cursor of a page before, unchanged."),
+        metadata={"description": "The next_cursor of the page before; opaque", "pattern": "^[A-Za-z0-9_-]+={0,2}$"},
+    )
+
+
 class PageQuerySchema(InputSchema):
     limit = Number(
         load_default=50,
@@ -25,10 +35,7 @@ class PageQuerySchema(InputSchema):
         error_messages={"invalid": "Must be a whole number."},
         metadata={"description": "How many items at most"},
     )
-    cursor = fields.String(
-        validate=validate.Length(*CURSOR_LENGTH, error="Must be the next_cursor of a page before, unchanged."),
-        metadata={"description": "The next_cursor of the page before; opaque", "pattern": "^[A-Za-z0-9_-]+={0,2}$"},
-    )
+    cursor = cursor_field(LONGEST_EXTERNAL_ID)
 
 
 class PageSchema(Schema):

@@ -34,6 +34,9 @@ class ProblemSchema(Schema):
     )
     request_id = fields.String(metadata=about("As in the header X-Request-ID", EXAMPLE_ID))
     errors = fields.List(fields.Nested(MemberErrorSchema), metadata={"description": "Of a validation-error: its members"})
+    user_id = fields.String(
+        metadata={**about("Of what another user has: their id. Only service keys are told", EXAMPLE_ID), "format": "uuid"}
+    )
     reason = Words(
         "RefusalReason",
         {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted", "suspended")},

@@ -23,9 +23,18 @@ class ReferrerSetSchema(Schema):
 class ReferralSchema(Schema):
     id = identifier("The id of the user who came")
     username = fields.String(allow_none=True, metadata=about("null without one, and once the account is gone", "bob"))
+    name = fields.String(
+        allow_none=True, metadata=about("What the product calls the user; null as the username", "Bob Archer")
+    )
     email = fields.String(
         allow_none=True,
-        metadata={**about("Only for the referrer and for an admin", "bob@example.com"), "format": "email"},
+        metadata={
+            **about("Only for the referrer, for an admin and for a service key", "bob@example.com"),
+            "format": "email",
+        },
+    )
+    external_id = fields.String(
+        allow_none=True, metadata=about("The product's own id of the user. Only for a service key and for an admin", "42")
     )
     joined_at = time("When the user came")
     code = fields.String(metadata=about("By which code", EXAMPLE_CODE))
@@ -40,11 +49,17 @@ def referral_view(referral: Referral) -> dict[str, Any]:
     return {
         "id": referral.user_id,
         "username": referral.username,
+        "name": referral.name,
         "joined_at": rfc_3339(referral.joined_at),
         "code": referral.code,
     }
 
 
 def own_referral_view(referral: Referral) -> dict[str, Any]:
-    """The referrer's and an admin's view of a referral: it has the address, too."""
+    """The referrer's view of a referral: it has the address, too."""
     return {**referral_view(referral), "email": referral.email}
+
+
+def operators_referral_view(referral: Referral) -> dict[str, Any]:
+    """What an admin and a service key see of a referral: the product's own id of the user, too."""
+    return {**own_referral_view(referral), "external_id": referral.external_id}

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from referral.contract.schemas.fields import InputSchema, NewEmail, Words, about, code_text, email, new_password, username
-from referral.contract.schemas.tokens import TokensSchema
+from referral.contract.schemas.tokens import TokenPairSchema
 from referral.contract.schemas.users import UserSchema
 
 KNOWN_ADDRESS = "known-address"
@@ -30,7 +30,7 @@ class AttributionSchema(Schema):
     )
 
 
-class RegisteredSchema(TokensSchema):
+class RegisteredSchema(TokenPairSchema):
     user = fields.Nested(UserSchema)
     attribution = fields.Nested(AttributionSchema)
 

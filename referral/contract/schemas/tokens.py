@@ -3,7 +3,8 @@
 from marshmallow import EXCLUDE, Schema, fields, validate
 
 from referral.contract.oauth import SERVER_ERROR, TEMPORARILY_UNAVAILABLE
-from referral.contract.schemas.fields import Words, about
+from referral.contract.schemas.attribution import EventAttributionSchema
+from referral.contract.schemas.fields import EXAMPLE_CODE, Words, about
 
 TOKEN = "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"
 
@@ -18,7 +19,14 @@ class OAuthInputSchema(Schema):
 
 class TokenRequestSchema(OAuthInputSchema):
     grant_type = Words(
-        "GrantType", ("password", "refresh_token"), required=True, metadata=about("What is given", "password")
+        "GrantType",
+        {
+            "password": "password",
+            "refresh_token": "refresh_token",
+            "token_exchange": "urn:ietf:params:oauth:grant-type:token-exchange",
+        },
+        required=True,
+        metadata=about("What is given", "password"),
     )
     username = fields.String(metadata=about("With password: a username or an e-mail", "alice@example.com"))
     password = fields.String(
@@ -26,6 +34,14 @@ class TokenRequestSchema(OAuthInputSchema):
         metadata={**about("With password", "correct horse battery staple"), "format": "password"},
     )
     refresh_token = fields.String(metadata=about("With refresh_token: the latest one of the session", TOKEN))
+    subject_token = fields.String(metadata=about("With token exchange: the other issuer's token, a JWT", "eyJhbGciOi…"))
+    subject_token_type = fields.String(
+        metadata=about(
+            "With token exchange: what it is, urn:ietf:params:oauth:token-type:jwt or …:id_token",
+            "urn:ietf:params:oauth:token-type:id_token",
+        ),
+    )
+    referral_code = fields.String(metadata=about("With token exchange: by which code the user came", EXAMPLE_CODE))
 
 
 class RevocationSchema(OAuthInputSchema):
@@ -35,13 +51,22 @@ class RevocationSchema(OAuthInputSchema):
     token_type_hint = fields.String(metadata=about("Allowed, and not needed", "refresh_token"))
 
 
-class TokensSchema(Schema):
+class TokenPairSchema(Schema):
     access_token = fields.String(
         metadata=about("A JWT for the Authorization header", "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln")
     )
     token_type = Words("TokenType", ("Bearer",), metadata=about("RFC 6750", "Bearer"))
     expires_in = fields.Integer(metadata=about("Seconds the access token lives", 900))
     refresh_token = fields.String(metadata=about("Opaque; good for one refresh", TOKEN))
+
+
+class TokensSchema(TokenPairSchema):
+    issued_token_type = fields.String(
+        metadata=about("Of token exchange: what access_token is", "urn:ietf:params:oauth:token-type:access_token")
+    )
+    attribution = fields.Nested(
+        EventAttributionSchema, metadata={"description": "Of token exchange: what became of the referral_code"}
+    )
 
 
 class OAuthErrorSchema(Schema):

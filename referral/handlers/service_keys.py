@@ -1,0 +1,89 @@
+"""Service keys, by which a product's back end calls: made, listed and revoked by admins."""
+
+import uuid
+
+from aiohttp import web
+from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
+
+from referral.auth.service_keys import new_key
+from referral.auth.tokens import hash_token
+from referral.contract.access import Access, allow
+from referral.contract.paging import page, read_cursor
+from referral.contract.problems import Problem
+from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.service_keys import KeyCreationSchema, KeyPageSchema, ShownKeySchema, key_view
+from referral.database import DATABASE
+from referral.handlers import API
+from referral.ids import new_id
+from referral.queries import service_keys
+from referral.rules.work import work_on
+from referral.web.answers import NO_STORE, answer
+from referral.web.bodies import BODY, QUERY
+
+routes = web.RouteTableDef()
+
+
+@routes.post(f"{API}/keys")
+@allow(Access.ADMIN)
+@docs(
+    tags=["Keys"],
+    operationId="createKey",
+    summary="Make a service key",
+    description="The key is in this answer only: the service keeps a hash of it.",
+)
+@json_schema(KeyCreationSchema, example={"name": "shop", "scope": "write"})
+@response_schema(ShownKeySchema, 201, description="The key")
+async def create_key(request: web.Request) -> web.Response:
+    body, text = request[BODY], new_key()
+    async with work_on(request) as work:
+        await work.hold_caller()
+        key = service_keys.ServiceKey(new_id(), body["name"], body["scope"], work.moment, None)
+        await service_keys.insert_service_key(work.conn, key.id, key.name, body["scope"], hash_token(text), key.created_at)
+        await work.record("key-made", key_id=key.id, name=key.name, scope=key.scope)
+    return answer({**key_view(key), "key": text}, 201, NO_STORE)
+
+
+@routes.get(f"{API}/keys")
+@allow(Access.ADMIN)
+@docs(
+    tags=["Keys"],
+    operationId="listKeys",
+    summary="All service keys",
+    description="Those that are not revoked, newest first.",
+    response_headers={200: {"Link": 'The next page, rel="next"'}},
+)
+@querystring_schema(PageQuerySchema)
+@response_schema(KeyPageSchema, 200, description="A page of keys, without the keys themselves")
+async def list_keys(request: web.Request) -> web.Response:
+    before, limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
+    async with request.app[DATABASE].reader() as conn:
+        total = await service_keys.count_service_keys(conn)
+        found = await service_keys.list_service_keys(conn, before, limit + 1)
+    document, headers = page(request, found, limit, total, key=lambda key: (key.created_at, key.id), view=key_view)
+    return answer(document, headers=headers)
+
+
+@routes.delete(f"{API}/keys/{{key_id}}")
+@allow(Access.ADMIN)
+@docs(
+    tags=["Keys"],
+    operationId="deleteKey",
+    summary="Revoke a service key",
+    description="It is refused at its next request, on every worker. It may be the key of this very request.",
+    responses={204: {"description": "The key is revoked"}},
+    problems=("not-found",),
+)
+async def delete_key(request: web.Request) -> web.Response:
+    gone = Problem("not-found", "There is no such key.")
+    try:
+        key_id = str(uuid.UUID(request.match_info["key_id"]))
+    except ValueError:
+        raise gone from None
+    async with work_on(request) as work:
+        await work.hold_caller()
+        key = await service_keys.delete_service_key(work.conn, key_id)
+        if key is None:
+            raise gone
+        work.ends_sessions(key.key_hash)
+        await work.record("key-revoked", key_id=key.id, name=key.name)
+    return web.Response(status=204)

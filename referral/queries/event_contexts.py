@@ -1,0 +1,63 @@
+"""From where events were caused, as HMACs: statements of `sql/event_contexts.sql`."""
+
+from dataclasses import dataclass
+
+from referral.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ContextKey:
+    """A key of the HMACs: `secret` in hexadecimal digits, `created_at` in ms."""
+
+    id: str
+    secret: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """That there is an HMAC of this kind of the event's context."""
+
+    event_id: str
+    kind: str
+
+
+async def find_context_key(conn: Connection) -> ContextKey | None:
+    """The latest one."""
+    return await conn.one("find_context_key", ContextKey)
+
+
+async def insert_context_key(conn: Connection, key: ContextKey) -> None:
+    await conn.run("insert_context_key", id=key.id, secret=key.secret, now=key.created_at)
+
+
+async def insert_event_context(
+    conn: Connection, event_id: str, kind: str, user_id: str, key_id: str, context_hash: str
+) -> None:
+    await conn.run("insert_event_context", event_id=event_id, kind=kind, user_id=user_id, key_id=key_id, hash=context_hash)
+
+
+async def list_contexts(conn: Connection, user_id: str, after: tuple[str, str], limit: int) -> list[Context]:
+    """What is kept of the contexts of the user's events, behind an event and kind."""
+    return await conn.page(
+        "list_contexts", Context, user_id=user_id, after_event=after[0], after_kind=after[1], page_size=limit
+    )
+
+
+async def delete_contexts_of_user(conn: Connection, user_id: str) -> None:
+    await conn.run("delete_contexts_of_user", user_id=user_id)
+
+
+async def forget_context_secrets(conn: Connection, before: int) -> None:
+    """Throw away the keys that were made before then (ms)."""
+    await conn.run("forget_context_secrets", before=before)
+
+
+async def delete_old_contexts(conn: Connection, batch_size: int) -> int:
+    """Delete so many contexts at most whose key is thrown away, and return how many there were."""
+    return len(await conn.values("delete_old_contexts", str, batch_size=batch_size))
+
+
+async def delete_context_keys(conn: Connection) -> None:
+    """Forget the keys of which nothing is left."""
+    await conn.run("delete_context_keys")

@@ -1,0 +1,109 @@
+"""How a code is made: for its owner, who asks for it, and by a product for one of its users."""
+
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import web
+
+from referral.cache.codes import CODE_CACHE, Load
+from referral.clock import DAY, SECOND, now, rfc_3339
+from referral.config import CONFIG, Config
+from referral.contract.problems import Problem, invalid, translated
+from referral.database import DATABASE, DatabaseUnavailable
+from referral.queries import codes, users
+from referral.rules.accounts import erased
+from referral.rules.work import Work
+from referral.texts import fold_code
+
+# Crockford's base32: no I, L, O and U, which are misread or make words.
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# One of 32^8 codes is hardly ever taken, and never this many in a row.
+ATTEMPTS = 20
+
+
+def check_new_code(body: dict[str, Any], config: Config, pointer: str = "") -> None:
+    """Raises a problem for the body of a new code (CodeCreationSchema) that no code can be made of, before anything is
+    counted; `pointer` is where the body lies in the request's."""
+    if "code" in body and _is_reserved(body["code"], config):
+        raise invalid(f"{pointer}/code", "This word is reserved.")
+    expiry_of(body, now(), config, pointer)
+
+
+async def make_code(work: Work, owner_id: str, body: dict[str, Any], pointer: str = "") -> codes.Code:
+    """Make the owner's current code, of a body that `check_new_code` has passed. The owner is locked.
+
+    Raises a problem: `active-code-exists`, `code-taken`, or what `expiry_of` raises.
+    """
+    expires_at = expiry_of(body, work.moment, work.request.app[CONFIG], pointer)
+    assert expires_at is not None
+    exists = Problem("active-code-exists", "There is a current code; end it first, or send replace: true.")
+    put_aside = await codes.revoke_codes_in_the_way(work.conn, owner_id, work.moment, replace=body.get("replace", False))
+    with translated({"codes_one_unrevoked": exists, "codes_pkey": _taken()}):
+        code = await _insert(work, owner_id, body.get("code"), expires_at, body.get("max_uses"))
+    replaced = put_aside.values(str)
+    work.invalidates_code(*replaced)
+    await work.record("code-made", user=owner_id, **facts_of(code), replaced=replaced or None)
+    return code
+
+
+async def keep_new_code(app: web.Application, code: str) -> None:
+    """Have the code cached that was just made. A failure from here on must not fail the request."""
+    with suppress(DatabaseUnavailable):
+        await app[CODE_CACHE].made(code, loading(app, code))
+
+
+def loading(app: web.Application, text: str) -> Load:
+    """What asks the database for the active code of this text."""
+
+    async def load() -> codes.ActiveCode | None:
+        async with app[DATABASE].reader() as conn:
+            return await codes.find_active_code(conn, text, now(), limited=app[CONFIG].limits_unverified)
+
+    return load
+
+
+async def _insert(work: Work, owner_id: str, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:
+    """Insert the code of this text or, without one, of a text nobody has."""
+    config = work.request.app[CONFIG]
+    for _ in range(1 if text else ATTEMPTS):
+        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
+        if not text and _is_reserved(chosen, config):
+            continue
+        code = await codes.insert_code(work.conn, chosen, owner_id, work.moment, expires_at, max_uses)
+        if code is not None:
+            await users.increment_code_count(work.conn, owner_id)
+            return code
+    if await users.find_contact(work.conn, owner_id) is None:
+        raise erased()
+    raise _taken()
+
+
+def _taken() -> Problem:
+    return Problem("code-taken", "This text, or one that reads alike, is or was somebody's code. Choose another.")
+
+
+def _is_reserved(text: str, config: Config) -> bool:
+    return fold_code(text) in map(fold_code, config.codes.reserved)
+
+
+def facts_of(code: codes.Code) -> dict[str, Any]:
+    """What the record of events says of a code."""
+    return {"code": code.code, "expires_at": rfc_3339(code.expires_at), "max_uses": code.max_uses}
+
+
+def expiry_of(body: dict[str, Any], moment: int, config: Config, pointer: str = "") -> int | None:
+    """The expiry asked for in ms, None if none is. Raises a problem for one that is past or too far off."""
+    furthest = config.codes.max_ttl_days
+    if "ttl_days" in body:
+        if body["ttl_days"] > furthest:
+            raise invalid(f"{pointer}/ttl_days", f"Must be at most {furthest} days.")
+        return moment // SECOND * SECOND + int(body["ttl_days"]) * DAY
+    if "expires_at" not in body:
+        return None
+    expires_at = int(body["expires_at"])
+    if expires_at <= moment:
+        raise invalid(f"{pointer}/expires_at", "Must be in the future.")
+    if expires_at > moment + furthest * DAY:
+        raise invalid(f"{pointer}/expires_at", f"Must be at most {furthest} days from now.")
+    return expires_at

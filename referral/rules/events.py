@@ -1,0 +1,299 @@
+"""Events, recorded exactly once: the caller's id is the idempotency key, and is remembered for ever.
+
+The unique key of the table decides which of several equal reports is the first. Whatever another one did until then is
+rolled back, and it gets the first one's answer.
+"""
+
+import hashlib
+import uuid
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from referral.config import CONFIG, Config
+from referral.contract.problems import Problem, invalid
+from referral.contract.schemas.events import REFUND, event_view
+from referral.contract.schemas.referrals import operators_referral_view
+from referral.database import DATABASE, Connection, TransactionConflict
+from referral.queries import events, locks, product_users
+from referral.queries.events import NewEvent, ReportedEvent
+from referral.queries.product_users import ProductUser
+from referral.queries.referrals import Referral
+from referral.rules.attributing import Attribution, Came, Refused, attribute
+from referral.rules.event_contexts import keep_context
+from referral.rules.named_user import no_such_user
+from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, lock_known, lock_or_make
+from referral.rules.work import Work, work_on
+
+# What of a user may be another's, by the rule of the schema that says so.
+MEMBERS = {
+    "users_email_key": {"pointer": "/user/email", "reason": "email-taken"},
+    "users_username_key": {"pointer": "/user/username", "reason": "username-taken"},
+}
+# Characters of a code or a click that are kept: a longer one is none of ours.
+KEPT_TEXT = 64
+
+
+class Recorded(NamedTuple):
+    """The answer to a report, and whether it is the first one's again."""
+
+    document: dict[str, Any]
+    is_repeated: bool
+
+
+class Tried(NamedTuple):
+    """What was tried in vain, and is not tried again: a code, with the reason; and what was said of the user that is
+    another's, as it is answered."""
+
+    verdict: Attribution | None = None
+    ignored: tuple[dict[str, Any], ...] = ()
+
+
+class _Known(Exception):
+    """An event of this id is recorded already: the transaction has to be rolled back."""
+
+
+async def record_event(request: web.Request, body: dict[str, Any], report: Any) -> Recorded:
+    """Record an event once; `body` is what EventReportSchema made of `report`, the JSON document.
+
+    Raises a problem, and TransactionConflict if it may succeed when it is made again.
+    """
+    body_hash = _hash_of(report)
+    known = await _find(request, body["id"])
+    if known:
+        return await _repeated(request, known, body, body_hash)
+    _check(body, request.app[CONFIG])
+    tried = Tried()
+    while True:
+        try:
+            if body["type"] == REFUND:
+                return await _record_refund(request, body, body_hash)
+            return await _record(request, body, body_hash, tried)
+        except Refused as refused:
+            # Once more, without the attempt.
+            tried = tried._replace(verdict=refused.attribution)
+        except Taken as taken:
+            # What happened is recorded, whatever else is wrong with the user.
+            left_out = {**MEMBERS[taken.constraint], "user_id": await holder_of(request, taken)}
+            tried = tried._replace(ignored=(*tried.ignored, left_out))
+        except _Known:
+            known = await _find(request, body["id"])
+            assert known is not None
+            return await _repeated(request, known, body, body_hash)
+
+
+async def _find(request: web.Request, event_id: str) -> ReportedEvent | None:
+    async with request.app[DATABASE].reader() as conn:
+        return await events.find_reported_event(conn, event_id)
+
+
+def _hash_of(report: Any) -> str:
+    """The SHA-256 of a JSON document as a value: neither white space nor the order of members counts, nor how a number is
+    written."""
+    return hashlib.sha256(orjson.dumps(_plain(report), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Recorded:
+    """The first answer again. Raises `event-mismatch` for another body."""
+    value = body.get("value")
+    # Of a user who was erased, nothing is left that tells personal data from others.
+    is_same = (
+        known.body_hash == body_hash
+        if known.body_hash is not None
+        else (known.type, known.refunds) == (body["type"], body.get("refunds"))
+        and (value is None or (known.unit, known.amount) == (value["unit"], value["amount"]))
+    )
+    if not is_same:
+        raise Problem("event-mismatch", "Another event was reported with this id before.")
+    async with request.app[DATABASE].reader() as conn:
+        user = await product_users.find_product_user(conn, known.user_id)
+    came = None
+    if user and user.referral_code and user.joined_at is not None and known.attribution in (events.ATTRIBUTED, events.KEPT):
+        came = Came(user.referral_code, user.joined_at)
+    return Recorded(_document(replace(known, refunded=0), user, came), True)
+
+
+def _document(event: ReportedEvent, user: ProductUser | None, came: Came | None) -> dict[str, Any]:
+    """RecordedEvent, of an event as it was recorded."""
+    view = event_view(event)
+    referral = None
+    if came and user:
+        referral = operators_referral_view(
+            Referral(None, user.id, user.external_id, user.username, user.name, user.email, came.joined_at, came.code)
+        )
+    return {
+        "event": view,
+        "user_id": event.user_id,
+        "attribution": view["attribution"],
+        "referral": referral,
+        "rewards": [],
+        "skipped": [],
+        "ignored": orjson.loads(event.ignored) if event.ignored else [],
+    }
+
+
+def _check(body: dict[str, Any], config: Config) -> None:
+    value = body.get("value")
+    if value is not None and value["unit"] not in {unit.partition(":")[0] for unit in config.rewards.units}:
+        raise Problem("unit-unknown", f"The unit is none of {', '.join(config.rewards.units)}.")
+
+
+def _occurred_at(body: dict[str, Any], moment: int) -> int:
+    occurred_at = int(body.get("occurred_at", moment))
+    if not 0 <= occurred_at <= moment + CLOCK_LEEWAY:
+        raise invalid("/occurred_at", "Must not be more than 5 minutes in the future, nor before 1970.")
+    return occurred_at
+
+
+async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tried: Tried) -> Recorded:
+    """Raises Refused, Taken and _Known, after which nothing is left of it."""
+    code, click_id, verdict = body.get("code"), body.get("click_id"), tried.verdict
+    is_tried = code is not None and verdict is None
+    may_refer = is_tried and await _may_refer(request, body["user"])
+    async with work_on(request) as work:
+        await work.hold_caller()
+        occurred_at = _occurred_at(body, work.moment)
+        if may_refer:
+            await locks.lock_referrers(work.conn)
+        user, is_new = await _user_of(work, body["user"])
+        if is_tried and not (may_refer or is_new) and user.referrer_id is None:
+            raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
+        user = await describe(work, user, _description(body["user"], tried), "/user")
+        if verdict is None:
+            attribution, came = await attribute(work, user, code, click_id, occurred_at, is_new=is_new)
+        else:
+            attribution, came = verdict, None
+        event = _event(body, work.moment, occurred_at, user.id, attribution, body_hash)
+        if tried.ignored:
+            ignored = sorted(tried.ignored, key=lambda found: found["pointer"])
+            event = replace(event, ignored=orjson.dumps(ignored).decode())
+        await _insert(work, event, body)
+    return Recorded(_document(_as_kept(event), user, came), False)
+
+
+async def _may_refer(request: web.Request, user: dict[str, Any]) -> bool:
+    """Whether a code will be tried for a user whom others may have come by: then the graph of referrals is locked first. It
+    is not for a user whom this event makes, nor for one who came by somebody."""
+    async with request.app[DATABASE].reader() as conn:
+        if "external_id" in user:
+            found = await product_users.find_product_user_by_external_id(conn, user["external_id"])
+        else:
+            found = await product_users.find_product_user(conn, _id(user))
+    return found is not None and found.referrer_id is None
+
+
+async def _user_of(work: Work, user: dict[str, Any], pointer: str = "/user") -> tuple[ProductUser, bool]:
+    """The user whom an event names, who is locked, and whether this transaction made them."""
+    if "external_id" in user:
+        return await lock_or_make(work, user["external_id"])
+    return await lock_known(work, _id(user)), False
+
+
+def _id(user: dict[str, Any]) -> str:
+    try:
+        return str(uuid.UUID(user["id"]))
+    except ValueError:
+        raise no_such_user() from None
+
+
+def _description(user: dict[str, Any], tried: Tried) -> dict[str, Any]:
+    """What is said of the user, but for what is another's."""
+    left_out = {"id", "external_id", *(found["pointer"].removeprefix("/user/") for found in tried.ignored)}
+    if "email" in left_out:
+        left_out.add("email_verified")
+    return {name: value for name, value in user.items() if name not in left_out}
+
+
+def _event(
+    body: dict[str, Any], moment: int, occurred_at: int, user_id: str, attribution: Attribution, body_hash: str
+) -> NewEvent:
+    value, metadata = body.get("value") or {}, body.get("metadata")
+    return NewEvent(
+        id=body["id"],
+        type=body["type"],
+        user_id=user_id,
+        received_at=moment,
+        occurred_at=occurred_at,
+        unit=value.get("unit"),
+        amount=value.get("amount"),
+        refunds=body.get("refunds"),
+        code=_kept(body.get("code")),
+        click_id=_kept(body.get("click_id")),
+        metadata=orjson.dumps(metadata).decode() if metadata else None,
+        attribution=attribution.status,
+        reason=attribution.reason,
+        ignored=None,
+        body_hash=body_hash,
+    )
+
+
+def _kept(text: str | None) -> str | None:
+    return text[:KEPT_TEXT] if text is not None and text.isprintable() else None
+
+
+def _as_kept(event: NewEvent) -> ReportedEvent:
+    return ReportedEvent(**{name: getattr(event, name) for name in NewEvent.__slots__})
+
+
+async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:
+    if not await events.insert_event_of_user(work.conn, event):
+        raise _Known
+    await keep_context(work, event.id, event.user_id, body.get("context") or {})
+
+
+async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str) -> Recorded:
+    """Raises _Known, after which nothing is left of it."""
+    value = body.get("value")
+    async with work_on(request) as work:
+        await work.hold_caller()
+        occurred_at = _occurred_at(body, work.moment)
+        refunded = await _lock_refunded(work, body)
+        # An equal report may have taken what this one would ask for.
+        if await events.find_reported_event(work.conn, body["id"]):
+            raise _Known
+        if value is not None and value["unit"] != refunded.unit:
+            raise invalid("/value/unit", f"Must be the refunded event's, {refunded.unit}.")
+        total = await events.refund_event(work.conn, refunded.id, value["amount"] if value else None)
+        if total is None:
+            raise Problem("refund-too-large", "So much is not left of the event's value.")
+        taken = {"unit": refunded.unit, "amount": total - refunded.refunded}
+        user = await product_users.find_product_user(work.conn, refunded.user_id)
+        came = None
+        if user and user.referral_code and user.joined_at is not None:
+            came = Came(user.referral_code, user.joined_at)
+        attribution = Attribution(events.KEPT if came else events.NONE)
+        event = _event({**body, "value": taken}, work.moment, occurred_at, refunded.user_id, attribution, body_hash)
+        await _insert(work, event, body)
+    return Recorded(_document(_as_kept(event), user, came), False)
+
+
+async def _lock_refunded(work: Work, body: dict[str, Any]) -> ReportedEvent:
+    """The event that is to be refunded, whose user is locked. Raises a problem."""
+    conn = work.conn
+    refunded = await events.find_reported_event(conn, body["refunds"])
+    if refunded is None:
+        raise Problem("event-unknown", "No event with the id of `refunds` was reported.")
+    if refunded.type == REFUND or refunded.amount is None:
+        raise invalid("/refunds", "Must be the id of an event that has a value, and is no refund.")
+    if "user" in body and await _id_of(conn, body["user"]) != refunded.user_id:
+        raise invalid("/user", "Must be the user of the refunded event.")
+    await locks.lock_user(conn, refunded.user_id)
+    again = await events.find_reported_event(conn, refunded.id)
+    assert again is not None
+    return again
+
+
+async def _id_of(conn: Connection, user: dict[str, Any]) -> str | None:
+    if "external_id" in user:
+        return await product_users.find_user_id_by_external_id(conn, user["external_id"])
+    return _id(user)

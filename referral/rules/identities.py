@@ -1,0 +1,184 @@
+"""Whom a token of the product's own names: found, made at their first call, or joined to the account that has their address.
+
+An identity provider that has verified an address speaks for it. If the account with this address has verified it, too, it
+is the same person's. If it has not, a stranger may have made it to wait for its owner (pre-hijacking): it is joined, but
+whatever the stranger may have left there ends.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+from marshmallow import ValidationError
+
+from referral.auth.issuers import Claims
+from referral.clock import SECOND
+from referral.config import CONFIG
+from referral.contract.problems import Problem
+from referral.contract.schemas.fields import NewEmail
+from referral.contract.schemas.product_users import LONGEST_NAME
+from referral.database import DATABASE, Connection, TransactionConflict
+from referral.ids import new_id
+from referral.queries import codes, events, identities, product_users, sessions, users
+from referral.queries.identities import LiveIdentity
+from referral.queries.product_users import ProductUser
+from referral.rules.erasure import take_referral_back
+from referral.rules.former_addresses import identity_key, is_known_id, speaks_for_address
+from referral.rules.mailed_links import end_links
+from referral.rules.product_users import Taken, describe, lock_known, lock_or_make
+from referral.rules.work import Work, work_on
+from referral.texts import email_key
+
+# Seconds for another try, when an issuer is out.
+RETRY_AFTER = "30"
+
+
+def issuer_unavailable() -> Problem:
+    """For a token whose issuer's keys cannot be had."""
+    return Problem(
+        "issuer-unavailable", "The keys of the token's issuer cannot be had now.", headers={"Retry-After": RETRY_AFTER}
+    )
+
+
+async def find_live(conn: Connection, claims: Claims) -> LiveIdentity | None:
+    """The user whom the claims name, unless they are suspended or nobody."""
+    if claims.is_external_id:
+        return await identities.find_live_external_user(conn, claims.subject)
+    return await identities.find_live_identity(conn, claims.issuer, claims.subject)
+
+
+def is_after_suspension(claims: Claims, user: LiveIdentity) -> bool:
+    """Whether the token was issued after the user's latest suspension had ended, to the second. One that does not say when
+    it was issued is taken for a later one."""
+    ended_at = user.suspension_ended_at
+    return ended_at is None or claims.issued_at is None or (claims.issued_at + 1) * SECOND > ended_at
+
+
+async def find_or_enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
+    """The user whom the claims name; None as of `enrol`, and for a token issued before a suspension ended."""
+    async with request.app[DATABASE].reader() as conn:
+        found = await find_live(conn, claims)
+    found = found or await enrol(request, claims)
+    return found if found and is_after_suspension(claims, found) else None
+
+
+async def enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
+    """The user whom the claims name, of whom no live one is known: made, or joined to an account. None if they are
+    suspended, and where `identity.enrol` is off and there is nobody to join."""
+    if await _is_known(request, claims):
+        # Of many first calls at once another one may have made the user.
+        async with request.app[DATABASE].reader() as conn:
+            return await find_live(conn, claims)
+    email = _email_of(claims)
+    try:
+        return await _enrol(request, claims, email)
+    except Taken:
+        # Somebody else has this address: the product's word for who the user is counts, and not that for the address.
+        return await _enrol(request, claims, None)
+
+
+async def _is_known(request: web.Request, claims: Claims) -> bool:
+    """Whether there is such a user. One who is suspended costs no transaction, however often they call."""
+    async with request.app[DATABASE].reader() as conn:
+        if claims.is_external_id:
+            return await product_users.find_user_id_by_external_id(conn, claims.subject) is not None
+        return await identities.find_identity(conn, claims.issuer, claims.subject) is not None
+
+
+async def _enrol(request: web.Request, claims: Claims, email: str | None) -> LiveIdentity | None:
+    async with work_on(request) as work:
+        if claims.is_external_id:
+            user = await _external_user(work, claims, email)
+        else:
+            user = await _identified_user(work, claims, email)
+        if user is None or user.suspended_at is not None:
+            return None
+        found = await users.find_credentials_by_id(work.conn, user.id)
+        return LiveIdentity(user.id, None) if found else None
+
+
+def _email_of(claims: Claims) -> str | None:
+    """The address that the issuer has verified, in its normal form."""
+    try:
+        return NewEmail().deserialize(claims.email) if claims.email and claims.email_verified else None
+    except ValidationError:
+        return None
+
+
+async def _external_user(work: Work, claims: Claims, email: str | None) -> ProductUser | None:
+    """Who has the subject as external id. None where nobody may be made."""
+    if not work.request.app[CONFIG].identity.enrol:
+        return await product_users.find_product_user_by_external_id(work.conn, claims.subject)
+    user, is_new = await lock_or_make(work, claims.subject)
+    if is_new:
+        user = await describe(work, user, _description(claims, email))
+        await work.record("registered", actor=user.id, issuer=claims.issuer)
+    return user
+
+
+def _description(claims: Claims, email: str | None) -> dict[str, Any]:
+    members: dict[str, Any] = {"email": email, "email_verified": True} if email else {}
+    if claims.name and claims.name.isprintable():
+        members["name"] = claims.name[:LONGEST_NAME]
+    return members
+
+
+async def _identified_user(work: Work, claims: Claims, email: str | None) -> ProductUser | None:
+    """Who is known as the subject at the issuer. None where nobody may be made."""
+    conn = work.conn
+    known = await identities.find_identity(conn, claims.issuer, claims.subject)
+    if known is not None:
+        return await product_users.find_product_user(conn, known)
+    holder = await users.find_contact_by_email(conn, email_key(email)) if email else None
+    if holder is not None:
+        user = await _join(work, holder.user_id, email_key(email or ""))
+    elif work.request.app[CONFIG].identity.enrol:
+        user = await _make(work, claims, email)
+    else:
+        return None
+    if user.suspended_at is None:
+        if not await identities.insert_identity(conn, claims.issuer, claims.subject, user.id, work.moment):
+            raise TransactionConflict("another request has just made this identity somebody's")
+        await work.record("identity-joined", actor=user.id, issuer=claims.issuer)
+    return user
+
+
+async def _make(work: Work, claims: Claims, email: str | None) -> ProductUser:
+    user = ProductUser(new_id(), None, work.moment)
+    await product_users.insert_product_user(work.conn, user.id, None, work.moment)
+    if await is_known_id(work, identity_key(claims.issuer, claims.subject)):
+        await users.refuse_attribution(work.conn, user.id, work.moment)
+        user = replace(user, unattributable_at=work.moment)
+    user = await describe(work, user, _description(claims, email))
+    await events.insert_own_event(work.conn, "signup", user.id, work.moment)
+    if email:
+        await events.insert_own_event(work.conn, "email-verified", user.id, work.moment)
+    await work.record("registered", actor=user.id, issuer=claims.issuer)
+    return user
+
+
+async def _join(work: Work, user_id: str, key: str) -> ProductUser:
+    """The account that has the verified address. If it has not verified it itself, what a stranger may have left ends."""
+    await lock_known(work, user_id)
+    contact = await users.find_contact(work.conn, user_id)
+    if contact is None or contact.email is None or email_key(contact.email) != key:
+        raise TransactionConflict("the account has just left the address")
+    if contact.suspended_at is None and contact.email_verified_at is None:
+        await _put_stranger_out(work, contact)
+    return await lock_known(work, user_id)
+
+
+async def _put_stranger_out(work: Work, contact: users.Contact) -> None:
+    conn, user_id = work.conn, contact.user_id
+    await end_links(conn, contact)
+    if not speaks_for_address(work, contact):
+        # The stranger may have said, too, by whom the account comes.
+        await take_referral_back(work, user_id)
+    await users.take_password(conn, user_id)
+    await users.verify_email(conn, user_id, None, work.moment)
+    work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
+    ended = await codes.revoke_any_code(conn, user_id, work.moment)
+    if ended:
+        work.invalidates_code(ended)
+    await events.insert_own_event(conn, "email-verified", user_id, work.moment)
+    await work.record("account-joined-unverified", actor=user_id, code=ended)

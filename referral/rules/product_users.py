@@ -1,0 +1,216 @@
+"""Users as the product names and describes them: made, and changed, by a call of its own or with an event.
+
+What the product does not say stays as it is. Where two users would have the same address, name or id, the schema refuses it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from referral.auth.identity import IDENTITY, KEY
+from referral.clock import SECOND
+from referral.config import CONFIG
+from referral.contract.problems import Problem, invalid
+from referral.database import DATABASE, ConstraintViolation, TransactionConflict
+from referral.ids import new_id
+from referral.queries import audit, locks, product_users, users
+from referral.queries.product_users import ProductUser
+from referral.rules.accounts import check_not_reserved
+from referral.rules.enriching import look_profile_up, look_verified_profile_up
+from referral.rules.former_addresses import is_known, is_known_id, remember
+from referral.rules.mailed_links import end_links
+from referral.rules.named_user import no_such_user
+from referral.rules.product_tokens import end_product_tokens
+from referral.rules.work import Work
+from referral.texts import key_of, optional_email_key
+
+# How far in the future a time may lie that another machine's clock says (ms).
+CLOCK_LEEWAY = 300 * SECOND
+# The rules of the schema that a description may break.
+UNIQUE = ("users_email_key", "users_username_key", "users_external_id")
+
+
+class Taken(Exception):
+    """A user could not get what somebody else has."""
+
+    def __init__(self, constraint: str, wanted: ProductUser) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+        self.wanted = wanted
+
+
+@asynccontextmanager
+async def naming_holders(request: web.Request) -> AsyncIterator[None]:
+    """Whoever changes users in the block is told who else has what they asked for: a problem with the other's `user_id`."""
+    try:
+        yield
+    except Taken as taken:
+        holder = await holder_of(request, taken)
+        raise _problem_of(taken.constraint, {"user_id": holder} if holder else {}) from None
+
+
+async def holder_of(request: web.Request, taken: Taken) -> str | None:
+    """The id of the user who has what could not be had. The transaction must be over: PostgreSQL answers nothing more in one
+    that broke a rule."""
+    wanted = taken.wanted
+    async with request.app[DATABASE].reader() as conn:
+        return await product_users.find_holder(
+            conn,
+            wanted.id,
+            email_key=optional_email_key(wanted.email) if taken.constraint == "users_email_key" else None,
+            username_key=key_of(wanted.username or "") if taken.constraint == "users_username_key" else None,
+            external_id=wanted.external_id if taken.constraint == "users_external_id" else None,
+        )
+
+
+def _problem_of(constraint: str, members: dict[str, Any]) -> Problem:
+    if constraint == "users_email_key":
+        return Problem("email-taken", "Another user has this e-mail address.", **members)
+    if constraint == "users_username_key":
+        return Problem("username-taken", "Another user has this username.", **members)
+    return Problem("external-id-taken", "Another user has this external id.", **members)
+
+
+async def lock_known(work: Work, user_id: str) -> ProductUser:
+    """The user of this id, who is locked. Raises `not-found`."""
+    await locks.lock_user(work.conn, user_id)
+    found = await product_users.find_product_user(work.conn, user_id)
+    if found is None:
+        raise no_such_user()
+    return found
+
+
+async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]:
+    """The user of this external id, who is locked, and whether this transaction made them."""
+    found = await product_users.find_product_user_by_external_id(work.conn, external_id)
+    if found is None:
+        made = ProductUser(new_id(), external_id, work.moment)
+        if await product_users.insert_product_user(work.conn, made.id, external_id, work.moment):
+            if await is_known_id(work, external_id):
+                await users.refuse_attribution(work.conn, made.id, work.moment)
+                made = replace(made, unattributable_at=work.moment)
+            return made, True
+        # Of many requests at once another one made the user.
+        found = await product_users.find_product_user_by_external_id(work.conn, external_id)
+    if found is not None:
+        await locks.lock_user(work.conn, found.id)
+        found = await product_users.find_product_user(work.conn, found.id)
+    if found is None or found.external_id != external_id:
+        raise TransactionConflict("the user has just been erased, or given another external id")
+    return found, False
+
+
+def refuse_admin(request: web.Request, role_of: str) -> None:
+    """Raises `forbidden` where a key of a lesser scope would get hold of an admin's account, and so of more than it may."""
+    key = request.get(KEY)
+    if role_of == "admin" and key is not None and not key.may("admin"):
+        raise Problem("forbidden", "This user is an admin: that takes a key of the scope admin.")
+
+
+async def check_role(work: Work, user_id: str) -> None:
+    """Raises as `refuse_admin`, for the user of this id; and for an admin's own account, whose calls ask for the password: a
+    stolen token must not do without."""
+    identity = work.request.get(IDENTITY)
+    if identity is not None and identity.user_id == user_id:
+        raise Problem("forbidden", "This is your own account: /users/me and /auth have its calls.")
+    found = await users.find_credentials_by_id(work.conn, user_id)
+    if found is not None:
+        refuse_admin(work.request, found.role)
+
+
+async def describe(work: Work, user: ProductUser, members: dict[str, Any], pointer: str = "") -> ProductUser:
+    """Change what the product says of a user, who is locked, and return them as they are then.
+
+    `members` are those of UserDescriptionSchema that were given; `pointer` is where they lie in the request's body. Raises a
+    problem for what cannot be so, and Taken.
+    """
+    wanted = _described(work, user, members, pointer)
+    if wanted == user:
+        return user
+    if wanted.username is not None and wanted.username != user.username:
+        check_not_reserved(wanted.username, work.request.app[CONFIG], f"{pointer}/username")
+    await check_role(work, user.id)
+    key, former_key = optional_email_key(wanted.email), optional_email_key(user.email)
+    if key != former_key and user.email is not None:
+        # Links first, as wherever an account's address goes (`mailed_links.py`).
+        await _leave_address(work, user)
+    try:
+        await product_users.update_product_user(
+            work.conn,
+            wanted,
+            key,
+            key_of(wanted.username) if wanted.username is not None else None,
+            key_of(wanted.name) if wanted.name is not None else None,
+        )
+    except ConstraintViolation as violation:
+        if violation.constraint in UNIQUE:
+            raise Taken(violation.constraint, wanted) from None
+        raise
+    if wanted.external_id != user.external_id:
+        await end_product_tokens(work, user.id, user.external_id)
+    if key != former_key:
+        wanted = await _begin_address(work, wanted)
+    elif wanted.email_verified_at is not None and user.email_verified_at is None:
+        await look_verified_profile_up(work, user.id)
+    if _shown(wanted) != _shown(user):
+        await work.invalidate_code_of(user.id)
+    return wanted
+
+
+def _shown(user: ProductUser) -> tuple[str | int | None, ...]:
+    """What decides how the user's code is found, and what everybody sees with it."""
+    return user.email, user.email_verified_at, user.username, user.name
+
+
+def _described(work: Work, user: ProductUser, members: dict[str, Any], pointer: str) -> ProductUser:
+    email = members.get("email", user.email)
+    is_same = optional_email_key(email) == optional_email_key(user.email)
+    verified_at = user.email_verified_at if is_same else None
+    if "email_verified" in members:
+        verified_at = (verified_at or work.moment) if members["email_verified"] else None
+        if email is None and verified_at is not None:
+            raise invalid(f"{pointer}/email_verified", "There is no e-mail address that could be verified.")
+    signed_up_at = members.get("created_at", user.signed_up_at)
+    if signed_up_at is not None and not 0 <= signed_up_at <= work.moment + CLOCK_LEEWAY:
+        raise invalid(f"{pointer}/created_at", "Must not be in the future, nor before 1970.")
+    metadata = user.metadata
+    if "metadata" in members:
+        metadata = orjson.dumps(members["metadata"]).decode() if members["metadata"] else None
+    return replace(
+        user,
+        external_id=members.get("external_id", user.external_id),
+        email=email,
+        email_verified_at=verified_at,
+        username=members.get("username", user.username),
+        name=members.get("name", user.name),
+        metadata=metadata,
+        signed_up_at=signed_up_at,
+    )
+
+
+async def _leave_address(work: Work, user: ProductUser) -> None:
+    """The user has this address no more."""
+    contact = users.Contact(user.id, user.email, user.username, user.email_verified_at, user.suspended_at)
+    await end_links(work.conn, contact)
+    await remember(work, contact, lives_on=True)
+    former_key = optional_email_key(user.email)
+    if former_key is not None:
+        await audit.adopt_events(work.conn, user.id, former_key)
+    await work.record("email-changed", user=user.id)
+
+
+async def _begin_address(work: Work, user: ProductUser) -> ProductUser:
+    """The user has another address now, or none."""
+    if user.email is None:
+        return user
+    if user.email_verified_at is not None or not work.request.app[CONFIG].limits_unverified:
+        await look_profile_up(work, user.id)
+    is_free = user.referrer_id is None and user.unattributable_at is None
+    if is_free and await is_known(work, user.email, user.id):
+        await users.refuse_attribution(work.conn, user.id, work.moment)
+        return replace(user, unattributable_at=work.moment)
+    return user

@@ -1,0 +1,39 @@
+"""Suspension: an account signs in nowhere, its sessions and links end, and its code is not active."""
+
+from referral.contract.problems import Problem
+from referral.database import Connection
+from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.texts import optional_email_key
+
+# Characters of a reason.
+LONGEST_REASON = 500
+
+
+def suspended() -> Problem:
+    """For what is asked for a user who is suspended."""
+    return Problem("user-suspended", "The user is suspended.")
+
+
+async def suspend(conn: Connection, contact: users.Contact, reason: str, moment: int) -> list[str] | None:
+    """Suspend the account, which is locked, at `moment` (ms), and return the ids of the sessions that end. None for one that
+    is suspended already: the first time and reason stay."""
+    if not await users.suspend_user(conn, contact.user_id, reason, moment):
+        return None
+    ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
+    await _end_links(conn, contact)
+    return ended
+
+
+async def unsuspend(conn: Connection, contact: users.Contact, moment: int) -> bool:
+    """End the account's suspension; its tokens do not come back. False when it is not suspended."""
+    if not await users.unsuspend_user(conn, contact.user_id, moment):
+        return False
+    # A mail that was on its way when the account was suspended has a link, too.
+    await _end_links(conn, contact)
+    return True
+
+
+async def _end_links(conn: Connection, contact: users.Contact) -> None:
+    await users.begin_account_generation(conn, contact.user_id)
+    await one_time_tokens.delete_one_time_tokens_of_user(conn, contact.user_id)
+    await outbox.delete_mail_of_user(conn, contact.user_id, optional_email_key(contact.email))

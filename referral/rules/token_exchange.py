@@ -1,0 +1,64 @@
+"""Token exchange (RFC 8693): a token of the product's identity provider for a session here, so that "Sign in with …" works
+for accounts of the service's own."""
+
+from typing import Any
+
+from aiohttp import web
+
+from referral.auth.issuers import ISSUERS, IssuerUnavailable
+from referral.auth.tokens import InvalidToken
+from referral.clock import SECOND
+from referral.config import CONFIG
+from referral.contract.oauth import OAuthError
+from referral.ids import new_id
+from referral.queries import locks, sessions, users
+from referral.rules.attributing import Attribution, Refused, attribute
+from referral.rules.identities import find_or_enrol, issuer_unavailable
+from referral.rules.product_users import lock_known
+from referral.rules.signing_in import issue_tokens, origin_of
+from referral.rules.work import work_on
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+# RFC 8693 section 3.
+SUBJECT_TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
+
+
+async def exchange(request: web.Request, given: dict[str, str]) -> dict[str, Any]:
+    """The answer to a token request of this grant. Raises OAuthError, and a problem when the issuer is out."""
+    token, kind = given.get("subject_token"), given.get("subject_token_type")
+    if not token or kind not in SUBJECT_TOKEN_TYPES:
+        raise OAuthError("invalid_request", f"subject_token is required, and subject_token_type: {SUBJECT_TOKEN_TYPES[0]}.")
+    try:
+        claims = await request.app[ISSUERS].verify(token)
+    except InvalidToken:
+        # RFC 8693 section 2.2.2.
+        raise OAuthError("invalid_request", "The subject_token is malformed, has expired or is of no issuer here.") from None
+    except IssuerUnavailable:
+        raise issuer_unavailable() from None
+    user = await find_or_enrol(request, claims)
+    if user is None:
+        raise OAuthError("invalid_request", "The subject is suspended, or nobody here.")
+    try:
+        return await _open_session(request, user.user_id, given.get("referral_code"), None)
+    except Refused as refused:
+        return await _open_session(request, user.user_id, None, refused.attribution)
+
+
+async def _open_session(request: web.Request, user_id: str, code: str | None, verdict: Attribution | None) -> dict[str, Any]:
+    auth = request.app[CONFIG].auth
+    async with work_on(request) as work:
+        if code is not None:
+            await locks.lock_referrers(work.conn)
+        user = await lock_known(work, user_id)
+        if verdict is None:
+            verdict, _ = await attribute(work, user, code, None, work.moment, is_new=False)
+        session_id, expires_at = new_id(), work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
+        account = await users.find_credentials_by_id(work.conn, user_id)
+        if account is None or not await sessions.insert_session_of_user(
+            work.conn, session_id, user_id, work.moment, expires_at, origin_of(request)
+        ):
+            raise OAuthError("invalid_request", "The subject has just been suspended or erased.")
+        tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
+        await work.record("signed-in", actor=user_id)
+    return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": verdict._asdict()}

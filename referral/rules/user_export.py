@@ -1,0 +1,150 @@
+"""The export of a user: everything that is kept about the person, as one JSON document, written piece by piece.
+
+Each list is read in pages, each by itself, so that neither a long history nor a slow client holds the database or the
+memory.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from referral.clock import NEVER, now, rfc_3339
+from referral.contract.schemas.codes import code_view
+from referral.contract.schemas.events import event_view
+from referral.contract.schemas.sessions import session_view
+from referral.contract.schemas.users import user_view
+from referral.database import Connection, Database
+from referral.queries import (
+    audit,
+    codes,
+    event_contexts,
+    events,
+    identities,
+    one_time_tokens,
+    outbox,
+    referrals,
+    sessions,
+    users,
+)
+
+# Rows read at a time.
+ROWS = 500
+BEGINNING = (NEVER, "\U0010ffff")
+
+Key = tuple[Any, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list of the document: what reads a page of it behind a key, the key of a row, and the view of one."""
+
+    name: str
+    read: Callable[[Connection, str, Key], Awaitable[list[Any]]]
+    key: Callable[[Any], Key]
+    view: Callable[[Any], dict[str, Any]]
+    beginning: Key = BEGINNING
+
+
+async def export_user(database: Database, account: users.Account) -> AsyncIterator[bytes]:
+    """The document, in pieces."""
+    moment = now()
+    async with database.reader() as conn:
+        small = {
+            "exported_at": rfc_3339(moment),
+            "user": user_view(account, moment),
+            "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
+            "mails": [_mail(found) for found in await outbox.list_mail_of_user(conn, account.id)],
+            "links": [_link(found) for found in await one_time_tokens.list_links(conn, account.id)],
+        }
+    yield orjson.dumps(small)[:-1]
+    for part in _lists(moment):
+        yield b"," + orjson.dumps(part.name) + b":["
+        key, separator = part.beginning, b""
+        while True:
+            async with database.reader() as conn:
+                rows = await part.read(conn, account.id, key)
+            if not rows:
+                break
+            yield separator + b",".join(orjson.dumps(part.view(row)) for row in rows)
+            key, separator = part.key(rows[-1]), b","
+        yield b"]"
+    yield b"}"
+
+
+def _lists(moment: int) -> tuple[_List, ...]:
+    return (
+        _List(
+            "codes",
+            lambda conn, user_id, key: codes.list_codes(conn, user_id, key, ROWS),
+            lambda code: (code.created_at, code.code),
+            lambda code: code_view(code, moment),
+        ),
+        _List(
+            "referrals",
+            lambda conn, user_id, key: referrals.list_referrals(conn, user_id, key, ROWS, with_email=False),
+            lambda referral: (referral.joined_at, referral.user_id),
+            _referral,
+        ),
+        _List(
+            "events",
+            lambda conn, user_id, key: events.list_events_of_user(conn, user_id, None, 0, key, ROWS),
+            lambda event: (event.received_at, event.id),
+            event_view,
+        ),
+        _List(
+            "event_contexts",
+            lambda conn, user_id, key: event_contexts.list_contexts(conn, user_id, key, ROWS),
+            lambda context: (context.event_id, context.kind),
+            lambda context: {"event_id": context.event_id, "kind": context.kind},
+            ("", ""),
+        ),
+        _List(
+            "sessions",
+            lambda conn, user_id, key: sessions.list_sessions(conn, user_id, moment, key, ROWS),
+            lambda session: (session.created_at, session.id),
+            lambda session: session_view(session, ""),
+        ),
+        _List(
+            "security_events",
+            lambda conn, user_id, key: audit.list_events_about_user(conn, user_id, key, ROWS),
+            lambda event: (event.at, event.id),
+            _security_event,
+        ),
+    )
+
+
+def _identity(identity: identities.Identity) -> dict[str, Any]:
+    return {"issuer": identity.issuer, "subject": identity.subject, "created_at": rfc_3339(identity.created_at)}
+
+
+def _mail(mail: outbox.MailOfUser) -> dict[str, Any]:
+    return {"kind": mail.kind, "recipient": mail.recipient, "created_at": rfc_3339(mail.created_at)}
+
+
+def _link(link: one_time_tokens.KeptLink) -> dict[str, Any]:
+    return {
+        "purpose": link.purpose,
+        "email": link.email,
+        "created_at": rfc_3339(link.created_at),
+        "expires_at": rfc_3339(link.expires_at),
+        "used_at": None if link.used_at is None else rfc_3339(link.used_at),
+    }
+
+
+def _referral(referral: referrals.Referral) -> dict[str, Any]:
+    """Whoever came by the user is somebody else: their names are theirs to export."""
+    return {"id": referral.user_id, "joined_at": rfc_3339(referral.joined_at), "code": referral.code}
+
+
+def _security_event(event: audit.Event) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "at": rfc_3339(event.at),
+        "event": event.event,
+        "actor_id": event.actor_id,
+        "user_id": event.user_id,
+        "address": event.address,
+        "detail": orjson.loads(event.detail),
+    }

@@ -1,0 +1,78 @@
+-- Events that were reported of users. Those of the audit are in audit.sql.
+
+-- name: insert_event_of_user(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash)^
+-- No row when the id is taken: of equal reports at once, one is recorded.
+INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution,
+    reason, ignored, body_hash)
+VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refunds, :code, :click_id, :metadata, :attribution,
+    :reason, :ignored, :body_hash)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: insert_own_event(id, type, user_id, now)!
+-- An account of the service's own reports itself, once. Deferred, and so a statement that breaks no rule: the account is there.
+INSERT INTO events (id, type, user_id, received_at, occurred_at, attribution) VALUES (:id, :type, :user_id, :now, :now, 'none')
+ON CONFLICT (id) DO NOTHING;
+
+-- name: find_reported_event(id)^
+SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
+       reason, ignored, body_hash
+FROM events WHERE id = :id;
+
+-- name: refund_event(id, amount)^
+-- Conditional on what is left: of two refunds at once of the same rest, one finds no row. With null, all that is left.
+UPDATE events SET refunded = refunded + coalesce(cast(:amount as bigint), amount - refunded)
+WHERE id = :id AND amount - refunded >= coalesce(cast(:amount as bigint), 1)
+RETURNING refunded;
+
+-- name: has_bought(user_id, before)^
+-- By when it happened: reports may come in another order.
+SELECT id FROM events WHERE user_id = :user_id AND type = 'purchase' AND occurred_at < :before LIMIT 1;
+
+-- name: list_events(since, before_time, before_id, page_size)
+-- Newest first, from the cursor on, of all types.
+SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
+       reason, ignored, body_hash
+FROM events
+WHERE received_at >= :since AND (received_at, id) < (:before_time, :before_id)
+ORDER BY received_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_events_of_type(type, since, before_time, before_id, page_size)
+SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
+       reason, ignored, body_hash
+FROM events
+WHERE type = :type AND received_at >= :since AND (received_at, id) < (:before_time, :before_id)
+ORDER BY received_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_events_of_user(user_id, type, since, before_time, before_id, page_size)
+SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
+       reason, ignored, body_hash
+FROM events
+WHERE user_id = :user_id AND (cast(:type as text) IS NULL OR type = cast(:type as text)) AND received_at >= :since
+  AND (received_at, id) < (:before_time, :before_id)
+ORDER BY received_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: count_events(since, sample_size)^
+-- No further than so many.
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM events WHERE received_at >= :since LIMIT :sample_size
+) AS found;
+
+-- name: count_events_of_type(type, since, sample_size)^
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM events WHERE type = :type AND received_at >= :since LIMIT :sample_size
+) AS found;
+
+-- name: count_events_of_user(user_id, type, since, sample_size)^
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM events
+    WHERE user_id = :user_id AND (cast(:type as text) IS NULL OR type = cast(:type as text)) AND received_at >= :since
+    LIMIT :sample_size
+) AS found;
+
+-- name: forget_events_of_user(user_id)!
+-- With the user, what is personal of the events. The id, the type, the times and the value stay.
+UPDATE events SET metadata = NULL, body_hash = NULL, click_id = NULL WHERE user_id = :user_id;

@@ -1,0 +1,26 @@
+-- name: insert_service_key(id, name, scope, key_hash, now)!
+INSERT INTO service_keys (id, name, scope, key_hash, created_at) VALUES (:id, :name, :scope, :key_hash, :now);
+
+-- name: find_live_key(key_hash)^
+-- On each request with a key.
+SELECT id, name, scope, key_hash, last_used_at FROM service_keys WHERE key_hash = :key_hash;
+
+-- name: hold_service_key(id)^
+-- Within the transaction of a change: whether the key is still there. Deferred, and so a statement that breaks no rule.
+SELECT id FROM service_keys WHERE id = :id;
+
+-- name: list_service_keys(before_time, before_id, page_size)
+SELECT id, name, scope, created_at, last_used_at FROM service_keys
+WHERE (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: count_service_keys()^
+SELECT count(*) AS total FROM service_keys;
+
+-- name: delete_service_key(id)^
+DELETE FROM service_keys WHERE id = :id
+RETURNING id, name, scope, created_at, last_used_at, key_hash;
+
+-- name: touch_service_key(id, now)!
+UPDATE service_keys SET last_used_at = :now WHERE id = :id AND (last_used_at IS NULL OR last_used_at < :now);
