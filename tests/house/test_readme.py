@@ -1,4 +1,4 @@
-"""The README and requests.http: the tour gives what it says, the settings are those of config.toml, no call is missing."""
+"""README and requests.http: what is typed gives what is shown, the settings are those of config.toml, no call is missing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -41,20 +42,26 @@ def masked(text: str) -> str:
     return re.sub(r"\b[0-9A-HJKMNP-TV-Z]{8}\b", "CODE", text).strip()
 
 
-def test_the_tour_typed_as_it_stands_gives_what_it_says(tmp_path: Path) -> None:
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", section("A two-minute tour"), re.MULTILINE | re.DOTALL)
-    # (commands, answer shown); a block without an answer prints nothing.
+def steps_of(title: str) -> list[tuple[str, str]]:
+    """The commands of a section, each block with the answer that is shown below it; a block without one prints nothing."""
     steps: list[tuple[str, str]] = []
-    for kind, text in fences:
+    for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL):
         if kind == "bash":
             steps.append((text, ""))
-        else:
+        elif kind in ("", "json"):
             assert steps[-1][1] == ""
             assert text.strip(), "an empty answer is shown"
             steps[-1] = (steps[-1][0], text)
-    assert len(steps) == 6
+    return steps
+
+
+@pytest.mark.parametrize(("title", "count"), [("A two-minute tour", 6), ("Beside your own users", 1)])
+def test_what_is_typed_as_it_stands_gives_what_is_shown(title: str, count: int, tmp_path: Path) -> None:
+    steps = steps_of(title)
+    assert len(steps) == count
     with serving(tmp_path) as address:
         script = f"echo '{SEPARATOR}'\n".join(commands for commands, _ in steps).replace("http://127.0.0.1:8000", address)
+        script = script.replace(".venv/bin/python", sys.executable)
         assert address in script
         done = subprocess.run(
             ["bash", "-c", script],
@@ -105,7 +112,7 @@ def test_what_the_readme_points_at_is_there() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
     tree = re.findall(r"^(\S+/?) {2,}", section("How it is built"), re.MULTILINE)
-    assert len(tree) == 6
+    assert len(tree) == 7
     for target in tree:
         assert (ROOT / target).exists(), target
     for folder in re.findall(r"^  (\w+/) ", section("How it is built"), re.MULTILINE):
