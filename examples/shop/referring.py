@@ -69,7 +69,7 @@ def _tell_for_ever() -> None:
 
 
 def _tell_what_is_new() -> None:
-    """Tell each event that has no answer, in order: by whom somebody came has to be known before what they buy. If the shop
+    """Tell each event that has no answer, the oldest first. If the shop
     ends before it has kept an answer, the event is told again, and the service answers as the first time."""
     with database() as db:
         waiting = db.execute("SELECT id, event FROM reports WHERE answer IS NULL ORDER BY number").fetchall()

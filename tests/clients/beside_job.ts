@@ -33,7 +33,7 @@ async function myReferrals(token: string) {
   const headers = { Authorization: `Bearer ${token}` };
   const { data, error } = await client.GET("/api/v1/users/me/referrals", { headers });
   if (!data) throw new Error(error.detail);
-  return data.items.map(({ username, joined_at }) => `${username ?? "Somebody"}, since ${joined_at}`);
+  return data.items.map(({ name, joined_at }) => `${name ?? "Somebody"}, since ${joined_at}`);
 }
 // README ends
 
