@@ -11,6 +11,8 @@ ALPHABET = string.digits + string.ascii_letters
 # 62^43 is more than 2^256.
 RANDOM, CHECKSUM = 43, 6
 SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{RANDOM + CHECKSUM}}}")
+# What has as much of a key as nobody writes by chance; a cursor of a page may well have the prefix in it.
+_MOST_OF_ONE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{20}}")
 
 
 def new_key() -> str:
@@ -22,6 +24,11 @@ def new_key() -> str:
 def is_whole(text: str) -> bool:
     """Whether this can be a key: it has the length of one, and its checksum is right."""
     return SHAPE.fullmatch(text) is not None and text[-CHECKSUM:] == _checksum(text[:-CHECKSUM])
+
+
+def holds_key(text: str) -> bool:
+    """Whether a text has a key in it, or most of one."""
+    return PREFIX in text and _MOST_OF_ONE.search(text) is not None
 
 
 def _checksum(text: str) -> str:

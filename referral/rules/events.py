@@ -100,7 +100,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, list):
         return [_plain(member) for member in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    # A whole number beyond 64 bits is left as it is: orjson writes none.
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Recorded:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from referral.auth.identity import ACCESS_TOKEN, IDENTITY, KEY, token_name
 from referral.auth.issuers import ISSUERS, Claims, IssuerUnavailable
-from referral.auth.service_keys import PREFIX, is_whole
+from referral.auth.service_keys import PREFIX, holds_key, is_whole
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import SECOND, now
@@ -31,7 +31,7 @@ KEY_LIMIT = "events_by_key"
 
 def refuse_secrets_in_address(request: web.Request) -> None:
     """Raises a problem for a service key in the query string: proxies and browsers keep addresses."""
-    if request.rel_url.raw_query_string and PREFIX in request.query_string:
+    if request.rel_url.raw_query_string and holds_key(request.query_string):
         raise Problem(
             "bad-request",
             "A service key belongs in the header Authorization and never in an address, which is kept in many logs. Revoke "

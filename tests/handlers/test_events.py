@@ -548,6 +548,10 @@ async def test_the_largest_that_is_allowed_is_taken(product: Product) -> None:
     assert (await product.post("/events", longest)).status == 201
     metadata["filler"] += "x"
     assert (await product.post("/events", {**longest, "id": "e2"})).pointers == ["/metadata"]
+    for number, extreme in enumerate((1e300, -1e300, 2**63 - 1, -(2**63), 1e18, 5e-324, 0.1)):
+        report = {"id": f"n{number}", "type": "seen", "user": {"external_id": "42"}, "metadata": {"x": extreme}}
+        assert (await product.post("/events", report)).status == 201, extreme
+        assert (await product.post("/events", report)).body["event"]["metadata"] == {"x": extreme}
     most = {"unit": "POINTS", "amount": 2**53 - 1}
     assert (await product.report("most", value=most)).body["event"]["value"] == most
     assert (await product.post("/events", {"id": "r", "type": "refund", "refunds": "most"})).status == 201
