@@ -63,7 +63,7 @@ class Killed:
                 process.kill()
 
 
-@pytest.fixture(params=[("sqlite", 1), ("sqlite", 2), ("postgres", 2)], ids=lambda param: f"{param[0]}-{param[1]}")
+@pytest.fixture(params=[("sqlite", 1), ("postgres", 2)], ids=lambda param: f"{param[0]}-{param[1]}")
 def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
     engine, workers = request.param
     if engine == "sqlite":
