@@ -85,7 +85,8 @@ CATALOGUE: dict[str, Kind] = {
             "email-taken",
             409,
             "The e-mail address is taken",
-            "There is an account with this address. Sign in instead. To a service key, `user_id` says who has it.",
+            "There is an account with this address. Sign in instead. To a service key, `user_id` says who has it: whoever "
+            "made that account may be a stranger, as long as its address is not verified.",
         ),
         Kind("username-taken", 409, "The username is taken", "Somebody has this username; letter case does not matter."),
         Kind(

@@ -73,7 +73,10 @@ async def enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
     try:
         return await _enrol(request, claims, email)
     except Taken:
-        # Somebody else has this address: the product's word for who the user is counts, and not that for the address.
+        if not claims.is_external_id:
+            # Whoever has just got the address is found by it, and joined, when this is made again.
+            raise TransactionConflict("another request has just taken the address") from None
+        # Somebody else has this address: the product says itself who the user is, and needs none for that.
         return await _enrol(request, claims, None)
 
 
@@ -91,10 +94,7 @@ async def _enrol(request: web.Request, claims: Claims, email: str | None) -> Liv
             user = await _external_user(work, claims, email)
         else:
             user = await _identified_user(work, claims, email)
-        if user is None or user.suspended_at is not None:
-            return None
-        found = await users.find_credentials_by_id(work.conn, user.id)
-        return LiveIdentity(user.id, None) if found else None
+        return await find_live(work.conn, claims) if user else None
 
 
 def _email_of(claims: Claims) -> str | None:

@@ -101,6 +101,25 @@ async def test_of_32_first_calls_at_once_one_makes_the_user(
     assert provider.fetches == 2
 
 
+async def test_two_identities_with_one_address_at_once_are_one_user(
+    make_client: MakeClient, provider: IdentityProvider, database_url: str
+) -> None:
+    async with running_provider() as other:
+        issuers = [
+            {"issuer": one.issuer, "audience": AUDIENCE, "subject_is_external_id": False} for one in (provider, other)
+        ]
+        client = await make_client(identity_issuers=json.dumps(issuers))
+        tokens = [
+            one.token(sub=f"{number}", email="bob@example.com", email_verified=True)
+            for number in range(8)
+            for one in (provider, other)
+        ]
+        answers = await asyncio.gather(*(bearer(client, token).get("/users/me") for token in tokens))
+        assert Counter(answer.status for answer in answers) == {200: 16}
+        assert len({answer.body["id"] for answer in answers}) == 1
+    assert await count(database_url, "identities") == 16
+
+
 async def test_an_address_that_somebody_has_is_left_to_them(service: MakeService, provider: IdentityProvider) -> None:
     client = await service()
     alice = await Person.register(client, "alice")
