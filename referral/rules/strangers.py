@@ -21,6 +21,8 @@ MOST_EVENTS = 100
 # latter are kept.
 MOST_EVENTS_IN_ALL = 1_000
 HOUR = DAY // 24
+# By so much (ms) one transaction may be counted before another one that began earlier.
+OVERTAKEN = HOUR // 60
 # Networks and accounts that are counted, the least recently used dropped first.
 WINDOWS = 10_000
 
@@ -50,8 +52,8 @@ class StrangersEvents:
     def count(self, key: str, most: int, moment: int) -> LeftOut | None:
         """Count an event at this time (ms). None if it may be written, else what is to be written instead."""
         window = self._windows.get(key)
-        # The clock may have been set back.
-        if window is None or not window.ends_at - HOUR <= moment < window.ends_at:
+        # The clock may have been set back; transactions that began before the first one are none of that.
+        if window is None or not window.ends_at - HOUR - OVERTAKEN <= moment < window.ends_at:
             window = self._windows[key] = _Window(moment + HOUR)
         if window.written < most:
             window.written += 1
