@@ -26,6 +26,15 @@ def key_of(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
+# Characters of a folded name that are compared: of some single characters the form without look-alikes has 18.
+LONGEST_NAME_KEY = 200
+
+
+def name_key(name: str) -> str:
+    """The form in which names are looked for, by their beginnings."""
+    return key_of(name)[:LONGEST_NAME_KEY]
+
+
 def email_key(address: str) -> str:
     """The form in which addresses are compared, of one in its normal form (`contract/schemas/fields.py`): the local part in
     lower case, the domain as its A-label (RFC 5890), which is where mail goes.

@@ -1,9 +1,11 @@
 -- name: find_context_key()^
--- The one in use.
-SELECT id, secret, created_at FROM context_keys WHERE secret IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT 1;
+-- The latest one, whether it is thrown away or not.
+SELECT id, secret, created_at FROM context_keys ORDER BY created_at DESC, id DESC LIMIT 1;
 
 -- name: insert_context_key(id, secret, now)!
-INSERT INTO context_keys (id, secret, created_at) VALUES (:id, :secret, :now);
+-- Of many events at once that find no key to use, one makes the next.
+INSERT INTO context_keys (id, secret, created_at) VALUES (:id, :secret, :now)
+ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_event_context(event_id, kind, user_id, key_id, hash)!
 INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash) VALUES (:event_id, :kind, :user_id, :key_id, :hash);
@@ -14,8 +16,12 @@ WHERE user_id = :user_id AND (event_id, kind) > (:after_event, :after_kind)
 ORDER BY event_id, kind
 LIMIT :page_size;
 
--- name: delete_contexts_of_user(user_id)!
-DELETE FROM event_contexts WHERE user_id = :user_id;
+-- name: delete_contexts_of_user(user_id, batch_size)
+-- So many at a time.
+DELETE FROM event_contexts WHERE (event_id, kind) IN (
+    SELECT c.event_id, c.kind FROM event_contexts c WHERE c.user_id = :user_id LIMIT :batch_size
+)
+RETURNING event_id;
 
 -- name: forget_context_secrets(before)!
 UPDATE context_keys SET secret = NULL WHERE created_at < :before AND secret IS NOT NULL;

@@ -9,9 +9,10 @@ VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refun
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
--- name: insert_own_event(id, type, user_id, now)!
+-- name: insert_own_event(id, type, user_id, now, code, attribution, reason)!
 -- An account of the service's own reports itself, once. Deferred, and so a statement that breaks no rule: the account is there.
-INSERT INTO events (id, type, user_id, received_at, occurred_at, attribution) VALUES (:id, :type, :user_id, :now, :now, 'none')
+INSERT INTO events (id, type, user_id, received_at, occurred_at, code, attribution, reason)
+VALUES (:id, :type, :user_id, :now, :now, :code, :attribution, :reason)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: find_reported_event(id)^
@@ -26,8 +27,8 @@ WHERE id = :id AND amount - refunded >= coalesce(cast(:amount as bigint), 1)
 RETURNING refunded;
 
 -- name: has_bought(user_id, before)^
--- By when it happened: reports may come in another order.
-SELECT id FROM events WHERE user_id = :user_id AND type = 'purchase' AND occurred_at < :before LIMIT 1;
+-- By when it happened: reports may come in another order. Of two at the same time, the one reported first counts as the first.
+SELECT id FROM events WHERE user_id = :user_id AND type = 'purchase' AND occurred_at <= :before LIMIT 1;
 
 -- name: list_events(since, before_time, before_id, page_size)
 -- Newest first, from the cursor on, of all types.
@@ -42,8 +43,11 @@ LIMIT :page_size;
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
        reason, ignored, body_hash
 FROM events
-WHERE type = :type AND received_at >= :since AND (received_at, id) < (:before_time, :before_id)
-ORDER BY received_at DESC, id DESC
+-- PostgreSQL would read all types by time for a rare one, but for the comparison that begins with the type. SQLite bounds what it
+-- reads by the other one.
+WHERE type = :type AND received_at >= :since AND received_at <= :before_time
+  AND (type, received_at, id) < (:type, :before_time, :before_id)
+ORDER BY type DESC, received_at DESC, id DESC
 LIMIT :page_size;
 
 -- name: list_events_of_user(user_id, type, since, before_time, before_id, page_size)
@@ -62,8 +66,9 @@ SELECT count(*) AS total FROM (
 ) AS found;
 
 -- name: count_events_of_type(type, since, sample_size)^
+-- In the order of the index: else PostgreSQL would read all of the table for a rare type.
 SELECT count(*) AS total FROM (
-    SELECT 1 AS one FROM events WHERE type = :type AND received_at >= :since LIMIT :sample_size
+    SELECT 1 AS one FROM events WHERE type = :type AND received_at >= :since ORDER BY type, received_at LIMIT :sample_size
 ) AS found;
 
 -- name: count_events_of_user(user_id, type, since, sample_size)^
@@ -73,6 +78,15 @@ SELECT count(*) AS total FROM (
     LIMIT :sample_size
 ) AS found;
 
--- name: forget_events_of_user(user_id)!
--- With the user, what is personal of the events. The id, the type, the times and the value stay.
-UPDATE events SET metadata = NULL, body_hash = NULL, click_id = NULL WHERE user_id = :user_id;
+-- name: forget_events_of_user(user_id, before_time, before_id, batch_size)
+-- With the user, what is personal of the events, so many at a time. The id, the type, the times and the value stay, and a code by
+-- which the user came, which is the referrer's.
+UPDATE events SET metadata = NULL, body_hash = NULL, click_id = NULL,
+    code = CASE WHEN attribution = 'attributed' THEN code END
+WHERE id IN (
+    SELECT e.id FROM events e
+    WHERE e.user_id = :user_id AND (e.received_at, e.id) < (:before_time, :before_id)
+    ORDER BY e.received_at DESC, e.id DESC
+    LIMIT :batch_size
+)
+RETURNING received_at, id;

@@ -61,55 +61,65 @@ SELECT count(*) AS total FROM (
     SELECT 1 AS one FROM users WHERE suspended_at IS NOT NULL AND created_at < :before_time LIMIT :sample_size
 ) AS found;
 
+-- name: search_suspended(email_low, email_high, name_low, name_high, external_low, external_high, before_time, before_id, page_size)
+-- Suspended users one of whose texts begins so, newest first: all of them are few enough to look at each.
+SELECT id, created_at FROM users
+WHERE suspended_at IS NOT NULL AND (created_at, id) < (:before_time, :before_id)
+  AND ((email_key >= :email_low AND email_key < :email_high) OR (username_key >= :name_low AND username_key < :name_high)
+    OR (external_id >= :external_low AND external_id < :external_high) OR (name_key >= :name_low AND name_key < :name_high))
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
 -- name: search_by_email(low, low_id, high, status, page_size)
 -- Users whose address begins with a text, from a place on: addresses from `low` to `high`, behind the user of `low_id`.
 SELECT id, email_key, username_key, external_id, name_key FROM users
 WHERE (email_key, id) > (:low, :low_id) AND email_key < :high
-  AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active'))
+  AND (cast(:status as text) IS NULL OR suspended_at IS NULL)
 ORDER BY email_key, id
 LIMIT :page_size;
 
 -- name: search_by_username(low, low_id, high, status, page_size)
 SELECT id, email_key, username_key, external_id, name_key FROM users
 WHERE (username_key, id) > (:low, :low_id) AND username_key < :high
-  AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active'))
+  AND (cast(:status as text) IS NULL OR suspended_at IS NULL)
 ORDER BY username_key, id
 LIMIT :page_size;
 
 -- name: search_by_external_id(low, low_id, high, status, page_size)
 SELECT id, email_key, username_key, external_id, name_key FROM users
 WHERE (external_id, id) > (:low, :low_id) AND external_id < :high
-  AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active'))
+  AND (cast(:status as text) IS NULL OR suspended_at IS NULL)
 ORDER BY external_id, id
 LIMIT :page_size;
 
 -- name: search_by_name(low, low_id, high, status, page_size)
 SELECT id, email_key, username_key, external_id, name_key FROM users
 WHERE name_key IS NOT NULL AND (name_key, id) > (:low, :low_id) AND name_key < :high
-  AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active'))
+  AND (cast(:status as text) IS NULL OR suspended_at IS NULL)
 ORDER BY name_key, id
 LIMIT :page_size;
 
 -- name: count_matches(email_low, email_high, name_low, name_high, external_low, external_high, status, sample_size)^
--- No further than so many of each sort. UNION counts a user once who is found in several ways.
+-- No further than so many of each sort, in the order of its index: else PostgreSQL collects all of them first. UNION counts a
+-- user once who is found in several ways.
 SELECT count(*) AS total FROM (
     SELECT id FROM (
         SELECT id FROM users WHERE email_key >= :email_low AND email_key < :email_high
-          AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active')) LIMIT :sample_size
+          AND (cast(:status as text) IS NULL OR suspended_at IS NULL) ORDER BY email_key LIMIT :sample_size
     ) AS by_email
     UNION
     SELECT id FROM (
         SELECT id FROM users WHERE username_key >= :name_low AND username_key < :name_high
-          AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active')) LIMIT :sample_size
+          AND (cast(:status as text) IS NULL OR suspended_at IS NULL) ORDER BY username_key LIMIT :sample_size
     ) AS by_username
     UNION
     SELECT id FROM (
         SELECT id FROM users WHERE external_id >= :external_low AND external_id < :external_high
-          AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active')) LIMIT :sample_size
+          AND (cast(:status as text) IS NULL OR suspended_at IS NULL) ORDER BY external_id LIMIT :sample_size
     ) AS by_external_id
     UNION
     SELECT id FROM (
         SELECT id FROM users WHERE name_key IS NOT NULL AND name_key >= :name_low AND name_key < :name_high
-          AND (cast(:status as text) IS NULL OR (suspended_at IS NULL) = (cast(:status as text) = 'active')) LIMIT :sample_size
+          AND (cast(:status as text) IS NULL OR suspended_at IS NULL) ORDER BY name_key LIMIT :sample_size
     ) AS by_name
 ) AS found;

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.problems import invalid
+from referral.contract.problems import Problem, invalid
 
 T = TypeVar("T")
 Key = tuple[int, str]
@@ -29,7 +29,12 @@ def read_cursor(query: dict[str, Any]) -> Key:
             return time, text
     except (ValueError, TypeError):
         pass
-    raise invalid("/cursor", "Must be the next_cursor of a page before, unchanged.")
+    raise cursor_refused()
+
+
+def cursor_refused() -> Problem:
+    """For a cursor that this list did not make."""
+    return invalid("/cursor", "Must be the next_cursor of a page before, unchanged.")
 
 
 def encode_cursor(key: Key) -> str:

@@ -30,6 +30,7 @@ from referral.queries import events
 from referral.queries.events import ReportedEvent
 from referral.rules.events import Recorded, record_event
 from referral.rules.named_user import id_of_named
+from referral.texts import is_external_id
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, load, read_json
 from referral.web.callers import KEY_LIMIT
@@ -54,7 +55,8 @@ REPORT = EventReportSchema()
     description="Recorded once for each `id`, for ever: the same report again is answered as the first time, with 200 "
     "and `Idempotency-Replayed: true`; another one with the same id is refused. The user is made or changed by it as by "
     "`PUT /users/{user}`. A `code` or `click_id` that cannot be used fails nothing: `attribution` says what became of it. "
-    "Nor does an e-mail address or a username that another user has: `ignored` names it.",
+    "Nor does an e-mail address or a username that another user has: `ignored` names it. A repetition is answered with the "
+    "referral as it is now. A member that is null and one that is left out are two reports.",
     problems=(
         "not-found",
         "event-mismatch",
@@ -102,6 +104,8 @@ async def report_events(request: web.Request) -> web.Response:
 
 
 async def _result(request: web.Request, report: Any) -> dict[str, Any]:
+    # A report that is refused waits for nothing; others must not wait for hundreds of them.
+    await asyncio.sleep(0)
     try:
         recorded = await _record_again(request, load(REPORT, report), report)
     except Problem as problem:
@@ -131,8 +135,10 @@ async def _record_again(request: web.Request, body: dict[str, Any], report: Any)
 )
 @response_schema(EventSchema, 200, description="The event")
 async def get_event(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].reader() as conn:
-        found = await events.find_reported_event(conn, request.match_info["event_id"])
+    event_id, found = request.match_info["event_id"], None
+    if is_external_id(event_id):
+        async with request.app[DATABASE].reader() as conn:
+            found = await events.find_reported_event(conn, event_id)
     if found is None:
         raise Problem("not-found", "There is no such event.")
     return answer(event_view(found))

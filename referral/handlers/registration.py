@@ -115,13 +115,21 @@ async def _make_account(
         known = await is_known(work, email, user.id)
         if known:
             await users.refuse_attribution(work.conn, user.id, work.moment)
-        await events.insert_own_event(work.conn, "signup", user.id, work.moment)
+        attribution = attribution_view(has_code=code is not None, is_known=known)
+        await events.insert_own_event(
+            work.conn,
+            "signup",
+            user.id,
+            work.moment,
+            code=code,
+            attribution=attribution["status"],
+            reason=attribution["reason"],
+        )
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
-        attribution = attribution_view(has_code=code is not None, is_known=known)
         await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
         if code and not known:
             # This comes last: everybody who registers by this code waits for its owner's row meanwhile.

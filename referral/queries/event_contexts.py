@@ -7,10 +7,10 @@ from referral.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class ContextKey:
-    """A key of the HMACs: `secret` in hexadecimal digits, `created_at` in ms."""
+    """A key of the HMACs: `secret` in hexadecimal digits, None once it is thrown away; `created_at` in ms."""
 
     id: str
-    secret: str
+    secret: str | None
     created_at: int
 
 
@@ -27,8 +27,9 @@ async def find_context_key(conn: Connection) -> ContextKey | None:
     return await conn.one("find_context_key", ContextKey)
 
 
-async def insert_context_key(conn: Connection, key: ContextKey) -> None:
-    await conn.run("insert_context_key", id=key.id, secret=key.secret, now=key.created_at)
+async def insert_context_key(conn: Connection, key_id: str, secret: str, now: int) -> None:
+    """Keep the key, unless there is one of its id."""
+    await conn.run("insert_context_key", id=key_id, secret=secret, now=now)
 
 
 async def insert_event_context(
@@ -44,8 +45,9 @@ async def list_contexts(conn: Connection, user_id: str, after: tuple[str, str], 
     )
 
 
-async def delete_contexts_of_user(conn: Connection, user_id: str) -> None:
-    await conn.run("delete_contexts_of_user", user_id=user_id)
+async def delete_contexts_of_user(conn: Connection, user_id: str, batch_size: int) -> int:
+    """Delete so many contexts of the user's at most, and return how many there were."""
+    return len(await conn.values("delete_contexts_of_user", str, user_id=user_id, batch_size=batch_size))
 
 
 async def forget_context_secrets(conn: Connection, before: int) -> None:

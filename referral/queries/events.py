@@ -36,6 +36,14 @@ class ReportedEvent(NewEvent):
     refunded: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """An event's place in the list of a user's."""
+
+    received_at: int
+    id: str
+
+
 async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:
     """False when the id is taken. Violates a foreign key when there is no such user."""
     inserted = await conn.value(
@@ -60,9 +68,27 @@ async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:
     return inserted is not None
 
 
-async def insert_own_event(conn: Connection, event_type: str, user_id: str, now: int) -> None:
+async def insert_own_event(
+    conn: Connection,
+    event_type: str,
+    user_id: str,
+    now: int,
+    *,
+    code: str | None = None,
+    attribution: str = NONE,
+    reason: str | None = None,
+) -> None:
     """An account of the service's own reports itself, once for each type. This is deferred."""
-    conn.defer("insert_own_event", id=f"{event_type}:{user_id}", type=event_type, user_id=user_id, now=now)
+    conn.defer(
+        "insert_own_event",
+        id=f"{event_type}:{user_id}",
+        type=event_type,
+        user_id=user_id,
+        now=now,
+        code=code,
+        attribution=attribution,
+        reason=reason,
+    )
 
 
 async def find_reported_event(conn: Connection, event_id: str) -> ReportedEvent | None:
@@ -132,6 +158,14 @@ async def count_events_of_user(conn: Connection, user_id: str, event_type: str |
     return found or 0
 
 
-async def forget_events_of_user(conn: Connection, user_id: str) -> None:
-    """Take what is personal from the events of a user who is erased."""
-    await conn.run("forget_events_of_user", user_id=user_id)
+async def forget_events_of_user(conn: Connection, user_id: str, before: tuple[int, str], batch_size: int) -> list[Reported]:
+    """Take what is personal from so many events, at most, of a user who is erased: those before the cursor (time in ms, id),
+    newest first. Returns which they were, in any order."""
+    return await conn.page(
+        "forget_events_of_user",
+        Reported,
+        user_id=user_id,
+        before_time=before[0],
+        before_id=before[1],
+        batch_size=batch_size,
+    )

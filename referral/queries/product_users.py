@@ -124,6 +124,30 @@ async def count_suspended_users(conn: Connection, most: int) -> int:
     return await conn.value("count_suspended_users", int, before_time=NEVER, sample_size=most) or 0
 
 
+async def search_suspended(
+    conn: Connection,
+    email: tuple[str, str],
+    name: tuple[str, str],
+    external_id: tuple[str, str],
+    before: tuple[int, str],
+    limit: int,
+) -> list[Listed]:
+    """Suspended users who have a text in one of these ranges, made before the cursor (time in ms, id), newest first."""
+    return await conn.page(
+        "search_suspended",
+        Listed,
+        email_low=email[0],
+        email_high=email[1],
+        name_low=name[0],
+        name_high=name[1],
+        external_low=external_id[0],
+        external_high=external_id[1],
+        before_time=before[0],
+        before_id=before[1],
+        page_size=limit,
+    )
+
+
 async def search_by_email(conn: Connection, low: str, low_id: str, high: str, status: str | None, limit: int) -> list[Match]:
     """Users whose folded address lies between `low` and `high`, behind the user of `low_id` at `low`, in its order."""
     return await conn.page("search_by_email", Match, low=low, low_id=low_id, high=high, status=status, page_size=limit)

@@ -85,8 +85,13 @@ async def check_own_password(request: web.Request, password: str, refusal: Event
 
 def check_not_reserved(username: str, config: Config, pointer: str = "/username") -> None:
     """Raises a problem for a username that is reserved, in any case, or with '.', '_' or '-' anywhere in it."""
-    if _bare(username) in map(_bare, config.auth.reserved_usernames):
+    if is_reserved(username, config):
         raise invalid(pointer, "This name is reserved.")
+
+
+def is_reserved(username: str, config: Config) -> bool:
+    """Whether nobody may have this username."""
+    return _bare(username) in map(_bare, config.auth.reserved_usernames)
 
 
 def _bare(username: str) -> str:

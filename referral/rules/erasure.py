@@ -4,8 +4,9 @@ import logging
 
 from aiohttp import web
 
+from referral import clock
 from referral.background.mailer import MAILER
-from referral.database import DATABASE, DatabaseUnavailable
+from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.queries import (
     audit,
     codes,
@@ -29,6 +30,9 @@ from referral.rules.work import Work
 from referral.texts import optional_email_key
 
 log = logging.getLogger(__name__)
+
+# Of a user with very many, all at once would outlast the time that a statement has.
+EVENTS_AT_A_TIME = 5_000
 
 
 async def erase(work: Work, user_id: str, password_hash: str | None) -> bool:
@@ -75,9 +79,16 @@ async def _end_product_data(work: Work, user_id: str) -> bool:
     for identity in await identities.list_identities(work.conn, user_id):
         await remember_id(work, identity_key(identity.issuer, identity.subject))
     await identities.delete_identities(work.conn, user_id)
-    await events.forget_events_of_user(work.conn, user_id)
-    await event_contexts.delete_contexts_of_user(work.conn, user_id)
+    await _forget_events(work.conn, user_id)
     return user.external_id is not None
+
+
+async def _forget_events(conn: Connection, user_id: str) -> None:
+    before: tuple[int, str] = (clock.NEVER, "")
+    while forgotten := await events.forget_events_of_user(conn, user_id, before, EVENTS_AT_A_TIME):
+        before = min((event.received_at, event.id) for event in forgotten)
+    while await event_contexts.delete_contexts_of_user(conn, user_id, EVENTS_AT_A_TIME) == EVENTS_AT_A_TIME:
+        pass
 
 
 async def _begin(work: Work, user_id: str) -> users.Contact | None:

@@ -5,12 +5,12 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+import uuid
 
 from referral.clock import DAY
 from referral.config import CONFIG
-from referral.ids import new_id
+from referral.database import TransactionConflict
 from referral.queries import event_contexts
-from referral.queries.event_contexts import ContextKey
 from referral.rules.work import Work
 
 # A key is used for a third of the time that it is kept, so that what it made can be compared for two thirds at least.
@@ -22,21 +22,27 @@ async def keep_context(work: Work, event_id: str, user_id: str, context: dict[st
     given = {kind: text for kind, text in context.items() if text}
     if not given:
         return
-    key = await _key(work)
+    key_id, secret = await _key(work)
     for kind, text in given.items():
         spelled = _network(text) if kind == "ip" else text
-        digest = hmac.digest(bytes.fromhex(key.secret), f"{kind}\n{spelled}".encode(), hashlib.sha256).hex()
-        await event_contexts.insert_event_context(work.conn, event_id, kind, user_id, key.id, digest)
+        digest = hmac.digest(bytes.fromhex(secret), f"{kind}\n{spelled}".encode(), hashlib.sha256).hex()
+        await event_contexts.insert_event_context(work.conn, event_id, kind, user_id, key_id, digest)
 
 
-async def _key(work: Work) -> ContextKey:
+async def _key(work: Work) -> tuple[str, str]:
+    """The id and the secret of the key to use."""
     key = await event_contexts.find_context_key(work.conn)
-    kept = work.request.app[CONFIG].context.keep_days * DAY
+    used_for = work.request.app[CONFIG].context.keep_days * DAY // USED_FOR
     # A clock that is set back makes no difference: the key is younger than it seems.
-    if key is None or work.moment - key.created_at >= kept // USED_FOR:
-        key = ContextKey(new_id(), secrets.token_hex(32), work.moment)
-        await event_contexts.insert_context_key(work.conn, key)
-    return key
+    if key is not None and key.secret is not None and work.moment - key.created_at < used_for:
+        return key.id, key.secret
+    # Of many events at once each makes the successor, which has one id, and one of these is kept.
+    successor = str(uuid.uuid5(uuid.NAMESPACE_OID, key.id if key else ""))
+    await event_contexts.insert_context_key(work.conn, successor, secrets.token_hex(32), work.moment)
+    made = await event_contexts.find_context_key(work.conn)
+    if made is None or made.id != successor or made.secret is None:
+        raise TransactionConflict("another transaction has just made a key, which this one does not see")
+    return made.id, made.secret
 
 
 def _network(text: str) -> str:

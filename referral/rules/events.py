@@ -21,6 +21,7 @@ from referral.queries import events, locks, product_users
 from referral.queries.events import NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral
+from referral.rules.accounts import is_reserved
 from referral.rules.attributing import Attribution, Came, Refused, attribute
 from referral.rules.event_contexts import keep_context
 from referral.rules.named_user import no_such_user
@@ -29,9 +30,11 @@ from referral.rules.work import Work, work_on
 
 # What of a user may be another's, by the rule of the schema that says so.
 MEMBERS = {
-    "users_email_key": {"pointer": "/user/email", "reason": "email-taken"},
-    "users_username_key": {"pointer": "/user/username", "reason": "username-taken"},
+    "users_email_key": ("/user/email", "email-taken"),
+    "users_username_key": ("/user/username", "username-taken"),
 }
+# What is kept of a refund whose user was erased.
+NAMELESS = ("id", "type", "refunds")
 # Characters of a code or a click that are kept: a longer one is none of ours.
 KEPT_TEXT = 64
 
@@ -49,6 +52,10 @@ class Tried(NamedTuple):
 
     verdict: Attribution | None = None
     ignored: tuple[dict[str, Any], ...] = ()
+
+    def without(self, pointer: str, reason: str, user_id: str | None) -> "Tried":
+        """What lies there is left out, for this reason; the user is who has it."""
+        return self._replace(ignored=(*self.ignored, {"pointer": pointer, "reason": reason, "user_id": user_id}))
 
 
 class _Known(Exception):
@@ -69,15 +76,14 @@ async def record_event(request: web.Request, body: dict[str, Any], report: Any) 
     while True:
         try:
             if body["type"] == REFUND:
-                return await _record_refund(request, body, body_hash)
+                return await _record_refund(request, body, body_hash, tried)
             return await _record(request, body, body_hash, tried)
         except Refused as refused:
             # Once more, without the attempt.
             tried = tried._replace(verdict=refused.attribution)
         except Taken as taken:
             # What happened is recorded, whatever else is wrong with the user.
-            left_out = {**MEMBERS[taken.constraint], "user_id": await holder_of(request, taken)}
-            tried = tried._replace(ignored=(*tried.ignored, left_out))
+            tried = tried.without(*MEMBERS[taken.constraint], await holder_of(request, taken))
         except _Known:
             known = await _find(request, body["id"])
             assert known is not None
@@ -106,22 +112,30 @@ def _plain(value: Any) -> Any:
 
 async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Recorded:
     """The first answer again. Raises `event-mismatch` for another body."""
-    value = body.get("value")
-    # Of a user who was erased, nothing is left that tells personal data from others.
-    is_same = (
-        known.body_hash == body_hash
-        if known.body_hash is not None
-        else (known.type, known.refunds) == (body["type"], body.get("refunds"))
-        and (value is None or (known.unit, known.amount) == (value["unit"], value["amount"]))
-    )
-    if not is_same:
-        raise Problem("event-mismatch", "Another event was reported with this id before.")
     async with request.app[DATABASE].reader() as conn:
         user = await product_users.find_product_user(conn, known.user_id)
+    is_same = known.body_hash == body_hash if known.body_hash is not None else _is_alike(known, user, body)
+    if not is_same:
+        raise Problem("event-mismatch", "Another event was reported with this id before.")
     came = None
     if user and user.referral_code and user.joined_at is not None and known.attribution in (events.ATTRIBUTED, events.KEPT):
         came = Came(user.referral_code, user.joined_at)
     return Recorded(_document(replace(known, refunded=0), user, came), True)
+
+
+def _is_alike(known: ReportedEvent, user: ProductUser | None, body: dict[str, Any]) -> bool:
+    """Whether a report may be the same, of an event without a hash: the service's own, and one whose user was erased, of
+    which nothing personal is left to compare."""
+    value, named = body.get("value"), body.get("user")
+    if (known.type, known.refunds) != (body["type"], body.get("refunds")):
+        return False
+    if value is None:
+        # A refund that names no value has taken what was left.
+        if known.unit is not None and known.type != REFUND:
+            return False
+    elif (known.unit, known.amount) != (value["unit"], value["amount"]):
+        return False
+    return user is None or named is None or named.get("id") == user.id or named.get("external_id", "") == user.external_id
 
 
 def _document(event: ReportedEvent, user: ProductUser | None, came: Came | None) -> dict[str, Any]:
@@ -145,8 +159,9 @@ def _document(event: ReportedEvent, user: ProductUser | None, came: Came | None)
 
 def _check(body: dict[str, Any], config: Config) -> None:
     value = body.get("value")
-    if value is not None and value["unit"] not in {unit.partition(":")[0] for unit in config.rewards.units}:
-        raise Problem("unit-unknown", f"The unit is none of {', '.join(config.rewards.units)}.")
+    known = [unit.partition(":")[0] for unit in config.rewards.units]
+    if value is not None and value["unit"] not in known:
+        raise Problem("unit-unknown", f"The unit is none of {', '.join(known)}: the setting rewards.units lists them.")
 
 
 def _occurred_at(body: dict[str, Any], moment: int) -> int:
@@ -169,15 +184,12 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         user, is_new = await _user_of(work, body["user"])
         if is_tried and not (may_refer or is_new) and user.referrer_id is None:
             raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
-        user = await describe(work, user, _description(body["user"], tried), "/user")
+        user, tried = await _describe(work, user, body["user"], tried)
         if verdict is None:
             attribution, came = await attribute(work, user, code, click_id, occurred_at, is_new=is_new)
         else:
             attribution, came = verdict, None
-        event = _event(body, work.moment, occurred_at, user.id, attribution, body_hash)
-        if tried.ignored:
-            ignored = sorted(tried.ignored, key=lambda found: found["pointer"])
-            event = replace(event, ignored=orjson.dumps(ignored).decode())
+        event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash)
         await _insert(work, event, body)
     return Recorded(_document(_as_kept(event), user, came), False)
 
@@ -207,6 +219,22 @@ def _id(user: dict[str, Any]) -> str:
         raise no_such_user() from None
 
 
+async def _describe(work: Work, user: ProductUser, given: dict[str, Any], tried: Tried) -> tuple[ProductUser, Tried]:
+    """Change what the event says of the user. Nothing of it is taken where the caller may not change this user, and no
+    reserved name: the event is recorded without."""
+    members = _description(given, tried)
+    username = members.get("username")
+    if username is not None and username != user.username and is_reserved(username, work.request.app[CONFIG]):
+        del members["username"]
+        tried = tried.without("/user/username", "username-reserved", None)
+    try:
+        return await describe(work, user, members, "/user"), tried
+    except Problem as problem:
+        if problem.kind.name != "forbidden":
+            raise
+    return user, tried.without("/user", "forbidden", user.id)
+
+
 def _description(user: dict[str, Any], tried: Tried) -> dict[str, Any]:
     """What is said of the user, but for what is another's."""
     left_out = {"id", "external_id", *(found["pointer"].removeprefix("/user/") for found in tried.ignored)}
@@ -216,9 +244,16 @@ def _description(user: dict[str, Any], tried: Tried) -> dict[str, Any]:
 
 
 def _event(
-    body: dict[str, Any], moment: int, occurred_at: int, user_id: str, attribution: Attribution, body_hash: str
+    body: dict[str, Any],
+    moment: int,
+    occurred_at: int,
+    user_id: str,
+    attribution: Attribution,
+    tried: Tried,
+    body_hash: str | None,
 ) -> NewEvent:
     value, metadata = body.get("value") or {}, body.get("metadata")
+    ignored = sorted(tried.ignored, key=lambda found: str(found["pointer"]))
     return NewEvent(
         id=body["id"],
         type=body["type"],
@@ -233,7 +268,7 @@ def _event(
         metadata=orjson.dumps(metadata).decode() if metadata else None,
         attribution=attribution.status,
         reason=attribution.reason,
-        ignored=None,
+        ignored=orjson.dumps(ignored).decode() if ignored else None,
         body_hash=body_hash,
     )
 
@@ -252,8 +287,8 @@ async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:
     await keep_context(work, event.id, event.user_id, body.get("context") or {})
 
 
-async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str) -> Recorded:
-    """Raises _Known, after which nothing is left of it."""
+async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str | None, tried: Tried) -> Recorded:
+    """Raises Taken and _Known, after which nothing is left of it."""
     value = body.get("value")
     async with work_on(request) as work:
         await work.hold_caller()
@@ -270,10 +305,16 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
         taken = {"unit": refunded.unit, "amount": total - refunded.refunded}
         user = await product_users.find_product_user(work.conn, refunded.user_id)
         came = None
+        if user is None:
+            # The user was erased: what would be personal again is not kept.
+            body, body_hash = {name: body[name] for name in NAMELESS if name in body}, None
+        elif "user" in body:
+            user, tried = await _describe(work, user, body["user"], tried)
         if user and user.referral_code and user.joined_at is not None:
             came = Came(user.referral_code, user.joined_at)
         attribution = Attribution(events.KEPT if came else events.NONE)
-        event = _event({**body, "value": taken}, work.moment, occurred_at, refunded.user_id, attribution, body_hash)
+        refund = {**body, "value": taken}
+        event = _event(refund, work.moment, occurred_at, refunded.user_id, attribution, tried, body_hash)
         await _insert(work, event, body)
     return Recorded(_document(_as_kept(event), user, came), False)
 
@@ -286,9 +327,11 @@ async def _lock_refunded(work: Work, body: dict[str, Any]) -> ReportedEvent:
         raise Problem("event-unknown", "No event with the id of `refunds` was reported.")
     if refunded.type == REFUND or refunded.amount is None:
         raise invalid("/refunds", "Must be the id of an event that has a value, and is no refund.")
-    if "user" in body and await _id_of(conn, body["user"]) != refunded.user_id:
-        raise invalid("/user", "Must be the user of the refunded event.")
     await locks.lock_user(conn, refunded.user_id)
+    # Of a user who was erased nobody knows any more what the product calls them.
+    is_alive = await product_users.find_product_user(conn, refunded.user_id) is not None
+    if is_alive and "user" in body and await _id_of(conn, body["user"]) != refunded.user_id:
+        raise invalid("/user", "Must be the user of the refunded event.")
     again = await events.find_reported_event(conn, refunded.id)
     assert again is not None
     return again

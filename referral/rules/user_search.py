@@ -2,13 +2,15 @@
 
 import unicodedata
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from referral.clock import NEVER
+from referral.contract.paging import cursor_refused
 from referral.database import Connection
 from referral.queries import product_users, users
 from referral.queries.product_users import Match
-from referral.texts import email_key, key_of
+from referral.texts import email_key, key_of, name_key
 
 # A list's total counts no further: of all users, and of those that are looked for, of whom each is counted once however many
 # ways they are found in.
@@ -16,6 +18,7 @@ MOST_COUNTED, MOST_MATCHES = 10_000, 1_000
 # Sorts behind every text that goes on.
 LAST = "\U0010ffff"
 
+Range = tuple[str, str]
 Search = Callable[[Connection, str, str, str, str | None, int], Awaitable[list[Match]]]
 
 
@@ -46,15 +49,22 @@ async def find_users(
     conn: Connection, query: dict[str, Any], cursor: tuple[int, str] | None, limit: int
 ) -> tuple[list[Place], int]:
     """So many users behind the cursor, and how many there are in all, as far as it is counted; `query` is what
-    UserQuerySchema made."""
+    UserQuerySchema made. Raises a problem for the cursor of another list."""
     status = query.get("status")
-    if "q" in query:
-        return await _search(conn, query["q"], status, cursor, limit), await _count(conn, query["q"], status)
     if "email" in query or "external_id" in query:
         found = await _find_one(conn, query)
         return ([Place(found, (0, found))], 1) if found else ([], 0)
+    if "q" in query and status != "suspended":
+        return await _search(conn, query["q"], status, cursor, limit), await _count(conn, query["q"], status)
+    if cursor is not None and cursor[0] < len(WAYS) and cursor[1]:
+        # Nobody was made in the first few milliseconds of all times.
+        raise cursor_refused()
     before = cursor or (NEVER, LAST)
-    if status == "suspended":
+    if "q" in query:
+        ranges = _ranges(query["q"])
+        listed = await product_users.search_suspended(conn, *ranges, before, limit)
+        total = len(await product_users.search_suspended(conn, *ranges, (NEVER, LAST), MOST_MATCHES))
+    elif status == "suspended":
         listed = await product_users.list_suspended_users(conn, before, limit)
         total = await product_users.count_suspended_users(conn, MOST_COUNTED)
     else:
@@ -78,7 +88,17 @@ async def _find_one(conn: Connection, query: dict[str, Any]) -> str | None:
 def _beginnings(text: str) -> tuple[str, str, str, str]:
     """What the texts of each way begin with, folded as they are."""
     address = unicodedata.normalize("NFC", text.lower())
-    return address, key_of(text), text, key_of(text)
+    if "@" in text and not text.isascii():
+        # The domain of another script is kept as its A-label, of which a part says nothing.
+        with suppress(ValueError):
+            address = email_key(text.lower())
+    return address, key_of(text), text, name_key(text)
+
+
+def _ranges(text: str) -> tuple[Range, Range, Range]:
+    """From where to where the addresses, the names and usernames, and the external ids lie that begin so."""
+    address, name, external_id, _ = _beginnings(text)
+    return (address, address + LAST), (name, name + LAST), (external_id, external_id + LAST)
 
 
 async def _search(
@@ -86,6 +106,8 @@ async def _search(
 ) -> list[Place]:
     beginnings, found = _beginnings(text), list[Place]()
     first, behind = cursor or (0, "")
+    if first >= len(WAYS):
+        raise cursor_refused()
     for number, (way, beginning) in enumerate(zip(WAYS, beginnings, strict=True)):
         if number < first:
             continue
@@ -110,8 +132,4 @@ def _is_found_before(match: Match, number: int, beginnings: tuple[str, ...]) -> 
 
 
 async def _count(conn: Connection, text: str, status: str | None) -> int:
-    address, name, external_id, _ = _beginnings(text)
-    total = await product_users.count_matches(
-        conn, (address, address + LAST), (name, name + LAST), (external_id, external_id + LAST), status, MOST_MATCHES
-    )
-    return min(total, MOST_MATCHES)
+    return min(await product_users.count_matches(conn, *_ranges(text), status, MOST_MATCHES), MOST_MATCHES)

@@ -12,6 +12,7 @@ import pytest
 from orjson import dumps
 
 from referral.clock import DAY, now, rfc_3339
+from referral.rules import erasure
 from tests.conftest import Client, MakeClient
 from tests.support.people import Answer, Person, Product
 from tests.support.rows import count, expire, sql
@@ -112,6 +113,15 @@ async def test_what_another_user_has_does_not_keep_an_event_from_being_recorded(
     assert (made["email"], made["email_verified"], made["username"], made["name"]) == (None, False, None, "Bob")
     again = await product.report("e1", "signup", user=user, code=code)
     assert (again.status, again.body) == (200, answer.body)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_a_reserved_username_does_not_keep_an_event_from_being_recorded(make_client: MakeClient) -> None:
+    product = await Product.with_key(await make_client(auth_reserved_usernames="admin"))
+    reserved = await product.report("e2", user={"external_id": "44", "username": "Admin", "name": "Ann"})
+    assert reserved.body["ignored"] == [{"pointer": "/user/username", "reason": "username-reserved", "user_id": None}]
+    made = (await product.get("/users/ext:44")).body
+    assert (made["username"], made["name"]) == (None, "Ann")
 
 
 # Repeated
@@ -308,7 +318,64 @@ async def test_events_of_an_erased_user_are_remembered_without_what_is_personal(
     assert await count(database_url, "events", "body_hash IS NOT NULL") == 0
 
 
+async def test_a_user_with_many_events_is_erased_part_by_part(
+    product: Product, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "EVENTS_AT_A_TIME", 3)
+    for number in range(8):
+        members: dict[str, Any] = {
+            "metadata": {"plan": "pro"},
+            "context": {"device": "d", "ip": "192.0.2.1"},
+            "code": "BOBS-OWN",
+        }
+        assert (await product.report(f"e{number}", **members)).status == 201
+    assert (await product.report("other", external_id="43", metadata={"plan": "pro"})).status == 201
+    # Received at the same moment: the parts are told by the id, too.
+    await sql(database_url, "UPDATE events SET received_at = 7 WHERE id <> 'e0'")
+    assert (await product.delete("/users/ext:42")).status == 204
+    left = "SELECT count(*) FROM events WHERE metadata IS NOT NULL OR body_hash IS NOT NULL OR code IS NOT NULL"
+    assert await sql(database_url, left) == [(1,)]
+    assert await count(database_url, "event_contexts") == 0
+
+
+async def test_an_erased_users_purchase_is_refunded_and_nothing_personal_comes_back(
+    product: Product, database_url: str
+) -> None:
+    bought = await product.report("buy", value=USD)
+    assert (await product.delete("/users/ext:42")).status == 204
+    refund = {
+        "id": "r1",
+        "type": "refund",
+        "refunds": "buy",
+        "user": {"external_id": "42", "email": "bob@example.com"},
+        "value": {"unit": "USD", "amount": 900},
+        "metadata": {"card": "Bob Archer 4242"},
+        "click_id": "clk",
+        "code": "BOBS-OWN",
+        "context": {"device": "bobs"},
+    }
+    first = await product.post("/events", refund)
+    assert (first.status, first.body["user_id"]) == (201, bought.body["user_id"])
+    event = (await product.get("/events/r1")).body
+    assert (event["metadata"], event["click_id"], event["code"], event["value"]) == (None, None, None, refund["value"])
+    assert (await product.get("/events/buy")).body["refunded"] == refund["value"]
+    assert await count(database_url, "event_contexts") + await count(database_url, "users", "erased_at IS NULL") == 0
+    again = await product.post("/events", refund)
+    assert (again.status, again.body) == (200, first.body)
+    assert (await product.post("/events", {**refund, "value": USD})).problem == "event-mismatch"
+
+
 # Refunds
+
+
+async def test_a_refund_changes_what_it_says_of_its_user(product: Product) -> None:
+    await product.user("43", email="taken@example.com")
+    assert (await product.report("buy", value=USD)).status == 201
+    user = {"external_id": "42", "name": "Robert", "email": "taken@example.com"}
+    answer = await product.post("/events", {"id": "r1", "type": "refund", "refunds": "buy", "user": user})
+    assert [found["pointer"] for found in answer.body["ignored"]] == ["/user/email"]
+    assert (await product.get("/users/ext:42")).body["name"] == "Robert"
+    assert (await product.get("/events/buy")).body["refunded"] == USD
 
 
 async def test_refunds_take_at_most_the_value_and_without_one_all_that_is_left(product: Product) -> None:
@@ -458,7 +525,10 @@ async def test_events_are_listed_by_user_type_and_time(product: Product, databas
     assert await ids("type=purchase") == ["e4", "e2", "e0"]
     assert await ids(f"since={rfc_3339(now() - 50_000)}") == ["e5", "e4", "e3"]
     assert await ids(f"type=seen&since={rfc_3339(now() - 50_000)}") == ["e5", "e3"]
+    assert await ids("type=see") == []
     assert (await product.get("/events?user=ext:nobody")).problem == "not-found"
+    for unknown in ("%00", "a%00b", "e9", "x" * 129):
+        assert (await product.get(f"/events/{unknown}")).problem == "not-found"
     for wrong in ("since=yesterday", "type=NO", "user="):
         assert (await product.get(f"/events?{wrong}")).status == 422
 
@@ -472,12 +542,23 @@ async def test_accounts_of_our_own_report_their_sign_up_and_their_address(
     alice = await person("alice")
     event = (await product.get(f"/events/signup:{alice.id}")).body
     assert (event["type"], event["user_id"], event["value"]) == ("signup", alice.id, None)
+    assert (event["attribution"], event["code"]) == ({"status": "none", "reason": None}, None)
     assert await count(database_url, "events") == 1
+    # Another's report of the same id is another event.
+    for user, value in (({"external_id": "foreign"}, None), ({"id": alice.id}, USD)):
+        report = {"id": f"signup:{alice.id}", "type": "signup", "user": user, "value": value}
+        assert (await product.post("/events", report)).problem == "event-mismatch"
+    repeated = await product.post("/events", {"id": f"signup:{alice.id}", "type": "signup", "user": {"id": alice.id}})
+    assert repeated.status == 200
     token = await mailed(alice.email)
     for _ in range(2):
         assert (await alice.post("/auth/email/verify", {"token": token})).status == 204
     assert (await product.get(f"/events/email-verified:{alice.id}")).body["type"] == "email-verified"
     assert await count(database_url, "events") == 2
+    code = await alice.make_code()
+    bob = await person("bob", referral_code=code)
+    event = (await product.get(f"/events/signup:{bob.id}")).body
+    assert (event["attribution"], event["code"]) == ({"status": "attributed", "reason": None}, code)
 
 
 # Bad input
@@ -493,6 +574,9 @@ async def test_bad_input_is_refused_by_member_and_leaves_nothing(product: Produc
         ("/id", {"id": "a\nb"}),
         ("/id", {"id": "a\0"}),
         ("/id", {"id": 7}),
+        ("/id", {"id": "."}),
+        ("/id", {"id": ".."}),
+        ("/id", {"id": "batch"}),
         ("/type", {"type": "Purchase"}),
         ("/type", {"type": "x" * 65}),
         ("/type", {"type": "1st"}),

@@ -56,6 +56,12 @@ def event_id(description: str, **kwargs: Any) -> fields.Field[str]:
     return line(description, EXAMPLE_EVENT, LONGEST_EXTERNAL_ID, **kwargs)
 
 
+def _can_be_in_a_path(text: str) -> None:
+    # RFC 3986 section 5.2.4: clients take dots away; the last one is an address of its own.
+    if text in (".", "..", "batch"):
+        raise ValidationError("Must not be '.', '..' or 'batch', which no address can name.")
+
+
 def _given_text(description: str, example: str) -> fields.String:
     return fields.String(
         allow_none=True,
@@ -65,7 +71,12 @@ def _given_text(description: str, example: str) -> fields.String:
 
 
 class ValueSchema(InputSchema):
-    unit = line("An ISO 4217 code, or a unit of the setting `rewards.units`", "USD", LONGEST_UNIT, required=True)
+    unit = line(
+        "One of the setting `rewards.units`: a code of ISO 4217, or a unit of the installation's own",
+        "USD",
+        LONGEST_UNIT,
+        required=True,
+    )
     amount = integer(0, MOST_AMOUNT, required=True, metadata=about("In the unit's smallest part", 4900))
 
 
@@ -89,7 +100,7 @@ class ContextSchema(InputSchema):
 
 
 class EventReportSchema(InputSchema):
-    id = event_id("The caller's own id of the event, remembered for ever", required=True)
+    id = event_id("The caller's own id of the event, remembered for ever", required=True, validate=_can_be_in_a_path)
     type = event_type("`signup`, `purchase`, `refund`, or a word of the product's", required=True)
     user = fields.Nested(EventUserSchema, metadata={"description": "Whom it is about; a refund may leave it out"})
     occurred_at = Timestamp(
@@ -98,7 +109,10 @@ class EventReportSchema(InputSchema):
     value = fields.Nested(ValueSchema, metadata={"description": "What it was worth"}, allow_none=True)
     refunds = event_id("Of a refund: the id of the event that is refunded")
     code = _given_text("By which code the user came, if the product knows", EXAMPLE_CODE)
-    click_id = _given_text("By which click, if the product knows", "0AbCdEfGhIjKlMnOpQrStU")
+    click_id = _given_text(
+        "By which click, if the product knows; there are no share links yet, so that each is `unknown`",
+        "0AbCdEfGhIjKlMnOpQrStU",
+    )
     context = fields.Nested(ContextSchema, allow_none=True, metadata={"description": "From where it was caused"})
     metadata = metadata("Kept with the event", allow_none=True)
 
@@ -155,9 +169,13 @@ class EventSchema(Schema):
 
 class IgnoredSchema(Schema):
     pointer = fields.String(metadata=about("Where it was said (RFC 6901)", "/user/email"))
-    reason = fields.String(metadata=about("Why it was not taken: `email-taken` or `username-taken`", "email-taken"))
+    reason = fields.String(
+        metadata=about(
+            "Why it was not taken: `email-taken`, `username-taken`, `username-reserved` or `forbidden`", "email-taken"
+        )
+    )
     user_id = fields.String(
-        allow_none=True, metadata={**about("Who has it; null if nobody has it any more", EXAMPLE_ID), "format": "uuid"}
+        allow_none=True, metadata={**about("Who has it; null if nobody has it", EXAMPLE_ID), "format": "uuid"}
     )
 
 
@@ -168,8 +186,10 @@ class RecordedEventSchema(Schema):
     referral = fields.Nested(
         ReferralSchema, allow_none=True, metadata={"description": "That the user came by somebody; null if by nobody"}
     )
-    rewards = fields.List(fields.Dict(), metadata={"description": "What the event earned"})
-    skipped = fields.List(fields.Dict(), metadata={"description": "Which rules gave nothing, and why"})
+    rewards = fields.List(
+        fields.Dict(), metadata={"description": "What the event earned: nothing yet, there are no rules of rewards"}
+    )
+    skipped = fields.List(fields.Dict(), metadata={"description": "Which rules gave nothing, and why: none yet"})
     ignored = fields.List(
         fields.Nested(IgnoredSchema),
         metadata={"description": "What was said of the user and is another's: the event is recorded without it"},

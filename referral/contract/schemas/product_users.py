@@ -7,8 +7,11 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 from referral.contract.schemas.codes import CodeCreationSchema
 from referral.contract.schemas.fields import (
     LONGEST_EMAIL,
+    SHORTEST_EMAIL,
     Boolean,
+    Email,
     InputSchema,
+    Line,
     NewEmail,
     Words,
     about,
@@ -56,11 +59,20 @@ class UserPutSchema(UserDescriptionSchema):
     )
 
 
+def _limits(description: str, low: int, high: int) -> dict[str, Any]:
+    return {"description": description, "minLength": low, "maxLength": high}
+
+
 class UserQuerySchema(PageQuerySchema):
-    external_id = external_id("Whoever has this id of the product's")
-    email = email()
+    # Without examples: documents with a form send all of them at once, and one is admitted.
+    external_id = Line(
+        1, LONGEST_EXTERNAL_ID, metadata=_limits("Whoever has this id of the product's", 1, LONGEST_EXTERNAL_ID)
+    )
+    email = Email(metadata={**_limits("Whoever has this address", SHORTEST_EMAIL, LONGEST_EMAIL), "format": "email"})
     status = Words("UserStatus", USER_STATUSES, metadata=about("Only those", "active"))
-    q = line("Whose e-mail address, name, username or external id begins so", "bob", LONGEST_EMAIL)
+    q = Line(
+        1, LONGEST_EMAIL, metadata=_limits("Whose e-mail address, name, username or external id begins so", 1, LONGEST_EMAIL)
+    )
     cursor = cursor_field(LONGEST_SEARCH_KEY)
 
     @validates_schema
