@@ -90,6 +90,10 @@ def code_of(user: sqlite3.Row) -> str | None:
     described = {"name": user["name"], "email": user["email"], "code": {"ttl_days": 365}}
     try:
         answer = service.put(f"/users/ext:{user['id']}", json=described)
+        if answer.status_code == 409:
+            # Somebody else there has the address, whom the service knows without the shop.
+            del described["email"]
+            answer = service.put(f"/users/ext:{user['id']}", json=described)
         return str(answer.raise_for_status().json()["code"]["code"])
     except (httpx.HTTPError, ValueError) as error:
         log.warning("There is no code for the user %s now: %s", user["id"], error)

@@ -288,3 +288,11 @@ def test_the_shop_is_tested_with_the_versions_that_it_names() -> None:
     ours = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-dev.txt").read_text()
     assert len(named) > 10
     assert named <= set(ours.splitlines())
+
+
+def test_a_user_whose_address_somebody_else_has_at_the_service_gets_a_code(street: Street, customer: MakeCustomer) -> None:
+    taken = {"email": "twin@example.com", "password": PASSWORD}
+    assert httpx.post(f"{street.service.address}{API}/auth/register", json=taken).status_code == 201
+    twin = customer("twin")
+    twin.sign_up()
+    assert twin.code()
