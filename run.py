@@ -157,8 +157,8 @@ def parser() -> argparse.ArgumentParser:
     demotion.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
     signed_in = group("sessions", "end somebody's sessions")
     ending = member(signed_in, "end", "accounts.end_sessions", "end all sessions of an account, also while they are used")
-    ending.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
     named = "the user's e-mail address, id, or ext: and external id"
+    ending.add_argument("user", metavar="USER", help=named)
     accounts = group("users", "suspend an account, or end its suspension")
     suspension = member(
         accounts,
@@ -206,7 +206,9 @@ def parser() -> argparse.ArgumentParser:
         "--event", choices=get_args(EventName), metavar="EVENT", help=f"only {', '.join(get_args(EventName))}"
     )
     events.add_argument(
-        "--user", metavar="ID|EMAIL", help="what the user did, and what befell their account or was tried with their address"
+        "--user",
+        metavar="USER",
+        help=f"what the user did, and what befell their account or was tried with their address; {named}",
     )
     events.add_argument(
         "--since", type=moment, default=0, metavar="TIME", help="a date or a time, in UTC: 2027-01-31T12:00:00Z"

@@ -9,8 +9,7 @@ ALTER TABLE users ADD COLUMN name_key TEXT CONSTRAINT users_name_pair CHECK ((na
 ALTER TABLE users ADD COLUMN metadata TEXT;
 ALTER TABLE users ADD COLUMN signed_up_at BIGINT;
 ALTER TABLE users ADD COLUMN suspension_ended_at BIGINT CONSTRAINT users_product_data CHECK (
-    erased_at IS NULL
-    OR (external_id IS NULL AND name IS NULL AND metadata IS NULL AND signed_up_at IS NULL AND suspension_ended_at IS NULL)
+    erased_at IS NULL OR (external_id IS NULL AND name IS NULL AND metadata IS NULL)
 );
 
 -- One user an id of the product's.

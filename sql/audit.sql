@@ -41,8 +41,10 @@ LIMIT :page_size;
 -- name: erase_addresses(user_id)!
 -- With the account, from where it was used and tried, and why it was suspended, which is an operator's own words. The events
 -- stay, and so does the address of an admin who had to do with it.
-UPDATE audit_events SET address = NULL, detail = CASE WHEN event = 'account-suspended' THEN '{}' ELSE detail END
-WHERE actor_id = :user_id OR (user_id = :user_id AND actor_id IS NULL);
+UPDATE audit_events SET
+    address = CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN NULL ELSE address END,
+    detail = CASE WHEN event = 'account-suspended' AND user_id = :user_id THEN '{}' ELSE detail END
+WHERE actor_id = :user_id OR (user_id = :user_id AND (actor_id IS NULL OR event = 'account-suspended'));
 
 -- name: adopt_events(user_id, email_key)!
 -- The account gets another address: what was tried with the former one is found by the account from now on, and goes with it.

@@ -23,4 +23,6 @@ DELETE FROM service_keys WHERE id = :id
 RETURNING id, name, scope, created_at, last_used_at, key_hash;
 
 -- name: touch_service_key(id, now)!
-UPDATE service_keys SET last_used_at = :now WHERE id = :id AND (last_used_at IS NULL OR last_used_at < :now);
+-- To the minute, but not before the key was there.
+UPDATE service_keys SET last_used_at = CASE WHEN created_at > :now THEN created_at ELSE :now END
+WHERE id = :id AND (last_used_at IS NULL OR last_used_at < :now);

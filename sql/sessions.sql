@@ -9,16 +9,17 @@ FROM users u WHERE u.id = :user_id AND u.password_hash = :password_hash AND u.er
 RETURNING id;
 
 -- name: insert_session_of_user(id, user_id, now, expires_at, address, client)^
--- By whoever speaks for the user without a password: a key, or a token of the product's own.
-INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client)
+-- By whoever speaks for the user without a password: a key, or a token of the product's own. No admin acts by it.
+INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client, delegated)
 SELECT :id, u.id, cast(:now as bigint), cast(:now as bigint), cast(:expires_at as bigint), cast(:address as text),
-       cast(:client as text)
+       cast(:client as text), 1
 FROM users u WHERE u.id = :user_id AND u.erased_at IS NULL AND u.suspended_at IS NULL
 RETURNING id;
 
 -- name: find_live_session(session_id, now)^
 -- On every authenticated request: a session that ended, or an account that did, ends its access tokens.
-SELECT s.user_id, u.role, s.id AS session_id, s.expires_at, s.generation, s.kept_refresh
+SELECT s.user_id, CASE WHEN s.delegated = 0 THEN u.role ELSE 'user' END AS role, s.id AS session_id, s.expires_at,
+       s.generation, s.kept_refresh
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = :session_id AND s.expires_at > :now AND u.erased_at IS NULL AND u.suspended_at IS NULL;
 
@@ -30,8 +31,8 @@ UPDATE sessions SET last_used_at = :now, address = :address, client = :client,
         THEN cast(:now as bigint) + cast(:idle_ttl as bigint) ELSE created_at + cast(:session_ttl as bigint) END
 WHERE id = (SELECT t.session_id FROM refresh_tokens t WHERE t.token_hash = :token_hash)
     AND expires_at > :now AND created_at + cast(:session_ttl as bigint) > :now
-RETURNING user_id, (SELECT u.role FROM users u WHERE u.id = sessions.user_id) AS role, id AS session_id, expires_at,
-    generation, kept_refresh;
+RETURNING user_id, CASE WHEN delegated = 0 THEN (SELECT u.role FROM users u WHERE u.id = sessions.user_id) ELSE 'user' END AS role,
+    id AS session_id, expires_at, generation, kept_refresh;
 
 -- name: list_sessions(user_id, now, before_time, before_id, page_size)
 -- Newest first, from the cursor on.

@@ -35,10 +35,10 @@ SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users W
 
 -- name: find_contact(user_id)^
 -- Where to write to a user.
-SELECT id AS user_id, email, username, email_verified_at, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, email, username, email_verified_at, suspended_at, external_id FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact_by_email(email_key)^
-SELECT id AS user_id, email, username, email_verified_at, suspended_at FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, email, username, email_verified_at, suspended_at, external_id FROM users WHERE email_key = :email_key;
 
 -- name: find_referral_count(user_id)^
 -- The total of a list of referrals, without counting.
@@ -67,6 +67,11 @@ RETURNING id;
 UPDATE users SET email_verified_at = coalesce(email_verified_at, :now)
 WHERE id = :user_id AND (cast(:email_key as text) IS NULL OR email_key = cast(:email_key as text)) AND erased_at IS NULL
   AND suspended_at IS NULL
+RETURNING id;
+
+-- name: take_address(user_id)^
+-- Of an account that another one's owner was named as. Conditional: it may have been verified meanwhile.
+UPDATE users SET email = NULL, email_key = NULL WHERE id = :user_id AND email_verified_at IS NULL AND erased_at IS NULL
 RETURNING id;
 
 -- name: take_password(user_id)!

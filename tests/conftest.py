@@ -28,6 +28,7 @@ from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from tests.support.people import PASSWORD, SECRETS, Person, Product, read_mails, text_of, token_in
+from tests.support.rows import sql
 from tests.support.servers import PostgresServer, RedisServer, SpareDatabases
 from tests.support.serving import client_of
 
@@ -186,6 +187,18 @@ def person(client: Client) -> Callable[..., Awaitable[Person]]:
     async def make(name: str | None = None, **registration: Any) -> Person:
         name = name or f"person{next(numbers)}"
         return await Person.register(client, name, **registration)
+
+    return make
+
+
+@pytest.fixture
+def verified_person(person: Callable[..., Awaitable[Person]], database_url: str) -> Callable[..., Awaitable[Person]]:
+    """As `person`, somebody whose address is verified."""
+
+    async def make(name: str | None = None, **registration: Any) -> Person:
+        made = await person(name, **registration)
+        await sql(database_url, f"UPDATE users SET email_verified_at = created_at WHERE id = '{made.id}'")
+        return made
 
     return make
 

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from referral.auth.issuers import Claims
 from referral.auth.tokens import Verified
 from referral.queries.identities import LiveIdentity
 from referral.queries.service_keys import LiveKey
@@ -12,6 +13,8 @@ from referral.queries.sessions import LiveSession
 IDENTITY: web.RequestKey[LiveSession | LiveIdentity] = web.RequestKey("identity", object)  # type: ignore[arg-type]
 # What our own access token says of itself: its session, and the pair of tokens that it came with.
 ACCESS_TOKEN = web.RequestKey("access_token", Verified)
+# What a token of the product's own says, where such a one names the user.
+CLAIMS = web.RequestKey("claims", Claims)
 # The key that makes the request; absent where a user makes it, or nobody in particular.
 KEY = web.RequestKey("key", LiveKey)
 

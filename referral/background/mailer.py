@@ -165,6 +165,9 @@ class Mailer(QueueWorker[outbox.Mail]):
             return None
         if mail.kind == outbox.VERIFY_EMAIL and contact.email_verified_at is not None:
             return None
+        if mail.kind == outbox.RESET_PASSWORD and contact.external_id is not None and contact.email_verified_at is None:
+            # Nobody but the product has ever said that this address is the user's: whoever reads it is not let in.
+            return None
         # Where the account's address is about to change, or just has, the mail says to whom it goes.
         recipient = mail.recipient if mail.kind in (outbox.CHANGE_EMAIL, outbox.EMAIL_CHANGED) else contact.email
         if recipient is None:

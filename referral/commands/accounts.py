@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import getpass
 import sys
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -194,15 +195,15 @@ def demote_admin(config: Config, arguments: argparse.Namespace) -> None:
 
 def end_sessions(config: Config, arguments: argparse.Namespace) -> None:
     """End all sessions of an account, and the links that would open another or give it another address. Raises ConfigError
-    for an unknown address."""
+    for an unknown user."""
 
     async def end(conn: Connection) -> str:
-        contact = await _account(conn, arguments.email)
+        contact = await _user(conn, arguments.user)
         await end_links(conn, contact)
         ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
         if ended:
             await _record(conn, "sessions-ended", contact.user_id, sessions=len(ended))
-        return f"{len(ended)} {'session' if len(ended) == 1 else 'sessions'} of {contact.email} ended."
+        return f"{len(ended)} {'session' if len(ended) == 1 else 'sessions'} of {_name(contact)} ended."
 
     print(asyncio.run(changed(config, end)))
 
@@ -249,14 +250,15 @@ async def _account(conn: Connection, email: str) -> users.Contact:
 
 async def _user(conn: Connection, text: str) -> users.Contact:
     """The user of this address, id, or `ext:` and external id, locked. Raises ConfigError."""
+    found = None
     if "@" in text and not text.startswith(EXTERNAL):
-        return await _account(conn, text)
-    try:
-        user_id = await id_of_named(conn, text)
-        await locks.lock_user(conn, user_id)
-        found = await users.find_contact(conn, user_id)
-    except Problem:
-        found = None
+        key = _key(text)
+        found = await _locked(conn, key) if key is not None else None
+    else:
+        with suppress(Problem):
+            user_id = await id_of_named(conn, text)
+            await locks.lock_user(conn, user_id)
+            found = await users.find_contact(conn, user_id)
     if found is None:
         raise ConfigError("USER", "there is no such user", SOURCE)
     return found

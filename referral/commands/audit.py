@@ -12,8 +12,8 @@ from marshmallow import ValidationError
 from referral.commands import opened
 from referral.config import Config, ConfigError
 from referral.contract.schemas.fields import Email
-from referral.queries import audit, users
-from referral.texts import email_key, optional_email_key
+from referral.queries import audit, product_users, users
+from referral.texts import EXTERNAL, email_key, optional_email_key
 
 
 def print_audit(config: Config, arguments: argparse.Namespace) -> None:
@@ -39,21 +39,29 @@ def print_audit(config: Config, arguments: argparse.Namespace) -> None:
 
 
 async def list_events(config: Config, event: str | None, user: str | None, since: int, limit: int) -> list[audit.Event]:
-    """The latest security events since a time (ms), newest first: of one kind, or of one user by id or e-mail address.
+    """The latest security events since a time (ms), newest first: of one kind, or of one user by id, e-mail address, or
+    `ext:` and external id.
 
-    Raises ConfigError for a user that is neither.
+    Raises ConfigError for a user that is none of these.
     """
-    by_email, key = user is not None and "@" in user, None
+    by_external_id = user is not None and user.startswith(EXTERNAL)
+    by_email, key = user is not None and not by_external_id and "@" in user, None
     try:
         if by_email:
             key = email_key(Email().deserialize(user))
-        elif user is not None:
+        elif user is not None and not by_external_id:
             user = str(uuid.UUID(user))
     except (ValueError, ValidationError):
-        raise ConfigError("--user", "must be an id or an e-mail address", "the command line") from None
+        raise ConfigError(
+            "--user", "must be an id, an e-mail address, or ext: and an external id", "the command line"
+        ) from None
     async with opened(config) as database, database.reader() as conn:
         if user is None:
             return await audit.find_events(conn, event, since, limit)
+        if by_external_id:
+            user = await product_users.find_user_id_by_external_id(conn, user.removeprefix(EXTERNAL))
+            if user is None:
+                raise ConfigError("--user", "nobody has this external id", "the command line")
         find = users.find_contact_by_email if by_email else users.find_contact
         contact = await find(conn, key or user)
         user_id = contact.user_id if contact else None if by_email else user

@@ -21,7 +21,7 @@ from referral.queries import audit, service_keys
 def create_key(config: Config, arguments: argparse.Namespace) -> None:
     """Make a key of this name and scope, and print it alone: a script reads it. Raises ConfigError for a name that is
     none."""
-    name = str(arguments.name)
+    name = str(arguments.name).strip()
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise ConfigError("NAME", f"must be a line of 1 to {LONGEST_NAME} characters", "the command line")
     migrate(config.database.url)

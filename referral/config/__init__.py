@@ -67,6 +67,12 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
         raise ConfigError(
             "enrichment.api_key", "must be set with enrichment.provider", values["enrichment", "api_key"].source
         )
+    if any(entry.issuer == sections["server"].public_url for entry in sections["identity"].issuers):
+        raise ConfigError(
+            "identity.issuers",
+            "must not list this service itself, which server.public_url names",
+            values["identity", "issuers"].source,
+        )
     if sections["server"].workers > 1 and sections["cache"].url.startswith("memory:"):
         # Nobody tells a memory cache what other workers change.
         raise ConfigError(

@@ -36,6 +36,8 @@ def parse_issuers(value: Any) -> tuple[Issuer, ...]:
         raise ValueError("must list each issuer once for an audience")
     if len({(entry.issuer, entry.jwks_url) for entry in found}) > len({entry.issuer for entry in found}):
         raise ValueError("must have the same jwks_url wherever it lists the same issuer")
+    if len({(entry.issuer, entry.subject_is_external_id) for entry in found}) > len({entry.issuer for entry in found}):
+        raise ValueError("must have the same subject_is_external_id wherever it lists the same issuer")
     return found
 
 

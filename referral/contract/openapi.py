@@ -52,11 +52,15 @@ A referral programme as a service: users make a code, share it, and see who came
 
 Register, press **Authorize** with the e-mail (or username) and password, and try the calls.
 
-- Bodies are JSON in UTF-8 of at most 64 KiB; an unknown member is refused. Times are RFC 3339 in UTC, ids are UUIDs.
+- A product's back end calls by a service key, `python run.py keys create NAME --scope write`, and names its users by
+  `ext:` and its own ids. What a call takes, stands at its end.
+- Bodies are JSON in UTF-8 of at most 64 KiB, a batch of events of 2 MiB; an unknown member is refused. Times are RFC 3339 in
+  UTC, ids are UUIDs; users and events have ids of the product's own, too.
 - Every error but those of the two OAuth endpoints is a [problem document](https://www.rfc-editor.org/rfc/rfc9457), whose
   `type` leads to a page that explains it. Beside what is listed at a call, any address can answer
   {transport_problems}, and one that does not exist {not_found}.
-- A list comes in pages, newest first: the next one by `next_cursor`, until it is null, or by the `Link` header.
+- A list comes in pages, newest first but for users that are searched: the next one by `next_cursor`, until it is null, or
+by the `Link` header.
 - Mails are written in the language of the `Accept-Language` of the request that causes them: English or Russian.
 - A new member may appear in any answer; a client ignores those it does not know.
 """

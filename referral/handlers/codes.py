@@ -33,6 +33,7 @@ from referral.queries import codes, locks, outbox, users
 from referral.rules.accounts import own_contact
 from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, loading, make_code
 from referral.rules.named_user import named_user, no_such_user
+from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.answers import answer
@@ -111,6 +112,7 @@ async def create_code_of_user(request: web.Request) -> web.Response:
         await locks.lock_user(work.conn, user_id)
         if await users.find_contact(work.conn, user_id) is None:
             raise no_such_user()
+        await check_not_admins(work, user_id)
         code = await make_code(work, user_id, request[BODY])
     return await _made(request, code, work.moment)
 
@@ -352,6 +354,7 @@ async def update_code(request: web.Request) -> web.Response:
             edited = await codes.update_code(work.conn, text, owner_id, change)
         if edited is None:
             raise await _refusal(work.conn, text, owner_id)
+        await check_not_admins(work, edited.referrer_id)
         work.invalidates_code(edited.code)
         await work.record("code-edited", user=edited.referrer_id, **facts_of(edited))
     return answer(code_view(edited, work.moment))
@@ -374,6 +377,7 @@ async def delete_code(request: web.Request) -> web.Response:
         ended = await codes.revoke_code(work.conn, text, owner_id, work.moment)
         if ended is None:
             raise await _refusal(work.conn, text, owner_id)
+        await check_not_admins(work, ended.referrer_id)
         work.invalidates_code(ended.code)
         if ended.revoked_at == work.moment:
             await work.record("code-ended", user=ended.referrer_id, code=ended.code)

@@ -38,7 +38,7 @@ RESET_DELAY = (0.02, 0.2)
     operationId="changePassword",
     summary="Change the password",
     description="Every other session ends, and so does every token of this session but the access token that is sent and "
-    "the refresh token that came with it.",
+    "the refresh token that came with it. An account without a password sets its first one by a reset.",
     responses={204: {"description": "The password is changed"}},
     problems=("wrong-password", "overloaded"),
 )

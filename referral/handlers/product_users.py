@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.tokens import SIGNER
-from referral.clock import SECOND, now
+from referral.clock import SECOND, now, rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
@@ -32,7 +32,7 @@ from referral.rules.codes import check_new_code, keep_new_code, make_code
 from referral.rules.erasure import erase, leave_nothing
 from referral.rules.named_user import external_id_in, named_user, no_such_user
 from referral.rules.product_tokens import end_product_tokens
-from referral.rules.product_users import check_role, describe, lock_known, lock_or_make, naming_holders
+from referral.rules.product_users import check_not_admins, check_role, describe, lock_known, lock_or_make, naming_holders
 from referral.rules.user_export import export_user
 from referral.rules.user_search import find_users
 from referral.rules.work import Work, work_on
@@ -54,6 +54,8 @@ OTHER_PATH = f"{API}/users/{{user:(?!me$)[^/]+}}"
     summary="Make or change a user",
     description="By `ext:` and the product's own id, the user is made if there is none; by our id, it has to be there. The "
     "members that are given are changed, null takes one away, and those that are left out stay. Nobody gets a mail by it. "
+    "An account of the service's own that is given its `external_id`, or a verified address, for the first time is the "
+    "product's user from here on: if it had not verified its address, its password, sessions and code end. "
     "Changing an admin takes a key of the scope admin; admins change themselves by `/users/me`.",
     problems=(
         "not-found",
@@ -84,6 +86,8 @@ async def put_user(request: web.Request) -> web.Response:
         else:
             user, is_new = await lock_known(work, await named_user(request, work.conn)), False
         user = await describe(work, user, body)
+        if wanted_code is not None:
+            await check_not_admins(work, user.id)
         if wanted_code is not None and await codes.find_current_code(work.conn, user.id, work.moment) is None:
             code = await make_code(work, user.id, wanted_code, "/code")
         document = await _view(work.conn, user.id, work.moment)
@@ -131,10 +135,13 @@ async def get_user(request: web.Request) -> web.Response:
 @response_schema(UserExportSchema, 200, description="The document")
 async def export(request: web.Request) -> web.StreamResponse:
     database = request.app[DATABASE]
-    async with database.reader() as conn:
-        account = await users.find_account(conn, await named_user(request, conn), now())
-    if account is None:
-        raise no_such_user()
+    async with work_on(request) as work:
+        await work.hold_caller()
+        account = await users.find_account(work.conn, await named_user(request, work.conn), work.moment)
+        if account is None:
+            raise no_such_user()
+        await check_not_admins(work, account.id)
+        await work.record("user-exported", user=account.id)
     response = web.StreamResponse(headers={**JSON_HEADERS, "Content-Disposition": 'attachment; filename="user.json"'})
     await response.prepare(request)
     async for piece in export_user(database, account):
@@ -149,8 +156,9 @@ async def export(request: web.Request) -> web.StreamResponse:
     tags=["Users"],
     operationId="listUsers",
     summary="All users, or those that are looked for",
-    description="Newest first. With `q`, those whose e-mail address begins so, then those whose username, external id and "
-    "name do, each in their own order. `total` counts no further than 10,000, and with `q` than 1,000.",
+    description="Those that the service got last come first. With `q`, those whose e-mail address begins so, then those "
+    "whose username, external id and name do, each in their own order; suspended ones, last made first. Of a domain of "
+    "another script, `q` takes the whole. `total` counts no further than 10,000, and with `q` than 1,000.",
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
 @querystring_schema(UserQuerySchema)
@@ -259,8 +267,9 @@ async def _locked(request: web.Request, work: Work) -> tuple[users.Contact, str 
     tags=["Users"],
     operationId="createUserToken",
     summary="Make a token for a user's browser",
-    description="An access token by which a page of the product shows the user what is theirs. It ends with the user's "
-    "suspension or erasure, and cannot be refreshed. Admins sign in themselves.",
+    description="An access token by which a page of the product shows the user what is theirs. It may all that the user "
+    "may: erase the account, too, for which an account without a password asks for none. It ends with the user's suspension "
+    "or erasure, and cannot be refreshed. Admins sign in themselves.",
     problems=("not-found", "user-suspended"),
 )
 @json_schema(UserTokenRequestSchema, example={"ttl_seconds": 3600})
@@ -279,5 +288,6 @@ async def create_user_token(request: web.Request) -> web.Response:
             if await users.find_contact(work.conn, user_id) is None:
                 raise no_such_user()
             raise suspension.suspended()
+        await work.record("user-token-made", user=user_id, expires_at=rfc_3339(expires_at))
     token = request.app[SIGNER].sign(user_id, session_id, "user", work.moment, ttl)
     return answer({"access_token": token, "token_type": "Bearer", "expires_in": ttl}, 200, NO_STORE)

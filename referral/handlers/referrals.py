@@ -69,7 +69,7 @@ async def list_my_referrals(request: web.Request) -> web.Response:
 @routes.get(f"{USER_PATH}/referrals")
 @allow(Access.USER_OR_READ)
 @docs(
-    tags=["Me"],
+    tags=["Users"],
     operationId="listReferrals",
     summary="Who came by a user",
     description="Newest first. Addresses are shown to the user in question, to an admin and to a service key only. Where "

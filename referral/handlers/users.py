@@ -100,9 +100,7 @@ async def delete_me(request: web.Request) -> web.Response:
     me = request[IDENTITY]
     known_hash = await _own_password(request)
     async with work_on(request) as work:
-        if known_hash is None:
-            await work.hold_caller()
-        if not await erase(work, me.user_id, known_hash):
+        if not await erase(work, me.user_id, known_hash, by_oneself=True):
             # Since the check, the password was changed, or a second click erased the account.
             raise wrong_password() if await users.find_contact(work.conn, me.user_id) else erased()
     await leave_nothing(request.app, me.user_id)

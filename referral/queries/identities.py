@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from referral.clock import NEVER
+from referral.clock import NEVER, SECOND
 from referral.database import Connection
 
 
@@ -17,6 +17,12 @@ class LiveIdentity:
     @property
     def expires_at(self) -> int:
         return NEVER
+
+    def takes(self, issued_at: int | None) -> bool:
+        """Whether a token that was issued then (s) is still good: after the latest suspension had ended, to the second. One
+        that does not say when it was issued may be as old as that."""
+        ended_at = self.suspension_ended_at
+        return ended_at is None or (issued_at is not None and (issued_at + 1) * SECOND > ended_at)
 
     @property
     def session_id(self) -> str:

@@ -84,6 +84,7 @@ class Contact:
     username: str | None
     email_verified_at: int | None
     suspended_at: int | None
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,11 @@ async def reset_password(conn: Connection, user_id: str, email_key: str | None, 
 async def verify_email(conn: Connection, user_id: str, email_key: str | None, now: int) -> bool:
     """Take the address for verified. False as `reset_password`."""
     return await conn.value("verify_email", str, user_id=user_id, email_key=email_key, now=now) is not None
+
+
+async def take_address(conn: Connection, user_id: str) -> bool:
+    """The account has no address from here on. False when it is verified, or the account is no more."""
+    return await conn.value("take_address", str, user_id=user_id) is not None
 
 
 async def take_password(conn: Connection, user_id: str) -> None:

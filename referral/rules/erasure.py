@@ -23,7 +23,7 @@ from referral.queries import (
     sessions,
     users,
 )
-from referral.rules.former_addresses import identity_key, remember, remember_id, speaks_for_address
+from referral.rules.former_addresses import identity_key, is_vouched_for, remember, remember_id, speaks_for_address
 from referral.rules.product_tokens import end_product_tokens
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work
@@ -35,15 +35,15 @@ log = logging.getLogger(__name__)
 EVENTS_AT_A_TIME = 5_000
 
 
-async def erase(work: Work, user_id: str, password_hash: str | None) -> bool:
+async def erase(work: Work, user_id: str, password_hash: str | None, *, by_oneself: bool = False) -> bool:
     """Erase the account, whose password has this hash, if one was asked for. If it does not speak for its address, and the
     product does not speak for it, the referral that it came by is taken back. False when it is no more, or has no such
     password any more: then the transaction must be rolled back."""
-    contact = await _begin(work, user_id)
+    contact = await _begin(work, user_id, by_oneself=by_oneself)
     if contact is None:
         return False
-    is_named = await _end_product_data(work, user_id)
-    if contact.email is not None and not is_named and not speaks_for_address(work, contact):
+    await _end_product_data(work, user_id)
+    if contact.email is not None and not is_vouched_for(work, contact):
         await take_referral_back(work, user_id)
     if not await users.erase_user(work.conn, user_id, password_hash, work.moment):
         return False
@@ -67,12 +67,12 @@ async def erase_unverified(work: Work, user_id: str) -> bool:
     return True
 
 
-async def _end_product_data(work: Work, user_id: str) -> bool:
+async def _end_product_data(work: Work, user_id: str) -> None:
     """What the product said of the user goes, and the tokens by which it speaks for them end. Comes before the account's own
-    data goes. Returns whether the product knew the user."""
+    data goes."""
     user = await product_users.find_product_user(work.conn, user_id)
     if user is None:
-        return False
+        return
     await end_product_tokens(work, user_id, user.external_id)
     if user.external_id is not None:
         await remember_id(work, user.external_id)
@@ -80,7 +80,6 @@ async def _end_product_data(work: Work, user_id: str) -> bool:
         await remember_id(work, identity_key(identity.issuer, identity.subject))
     await identities.delete_identities(work.conn, user_id)
     await _forget_events(work.conn, user_id)
-    return user.external_id is not None
 
 
 async def _forget_events(conn: Connection, user_id: str) -> None:
@@ -91,9 +90,12 @@ async def _forget_events(conn: Connection, user_id: str) -> None:
         pass
 
 
-async def _begin(work: Work, user_id: str) -> users.Contact | None:
+async def _begin(work: Work, user_id: str, *, by_oneself: bool = False) -> users.Contact | None:
     # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
     await profiles.delete_lookup(work.conn, user_id)
+    if by_oneself:
+        # Whoever was suspended meanwhile erases nothing.
+        await work.hold_caller()
     # Whoever uses a code for this user takes the same lock, so that no referral comes behind what is taken back.
     await locks.lock_user(work.conn, user_id)
     contact = await users.find_contact(work.conn, user_id)

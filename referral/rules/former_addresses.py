@@ -27,6 +27,11 @@ def speaks_for_address(work: Work, contact: users.Contact) -> bool:
     return contact.email_verified_at is not None or not work.request.app[CONFIG].limits_unverified
 
 
+def is_vouched_for(work: Work, contact: users.Contact) -> bool:
+    """Whether the account is taken for a person's own: by its address, or because the product calls somebody so."""
+    return contact.external_id is not None or speaks_for_address(work, contact)
+
+
 async def is_known(work: Work, email: str, user_id: str) -> bool:
     """Whether an account but this user's had this address not too long ago. Ask after the address was inserted: until then,
     another transaction may be taking it away from an account."""

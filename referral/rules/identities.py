@@ -12,20 +12,19 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from referral.auth.issuers import Claims
-from referral.clock import SECOND
 from referral.config import CONFIG
 from referral.contract.problems import Problem
 from referral.contract.schemas.fields import NewEmail
 from referral.contract.schemas.product_users import LONGEST_NAME
 from referral.database import DATABASE, Connection, TransactionConflict
 from referral.ids import new_id
-from referral.queries import codes, events, identities, product_users, sessions, users
+from referral.queries import events, identities, locks, product_users, users
 from referral.queries.identities import LiveIdentity
 from referral.queries.product_users import ProductUser
-from referral.rules.erasure import take_referral_back
-from referral.rules.former_addresses import identity_key, is_known_id, speaks_for_address
+from referral.rules.former_addresses import identity_key, is_known_id
 from referral.rules.mailed_links import end_links
 from referral.rules.product_users import Taken, describe, lock_known, lock_or_make
+from referral.rules.strangers_out import put_stranger_out
 from referral.rules.work import Work, work_on
 from referral.texts import email_key
 
@@ -47,19 +46,12 @@ async def find_live(conn: Connection, claims: Claims) -> LiveIdentity | None:
     return await identities.find_live_identity(conn, claims.issuer, claims.subject)
 
 
-def is_after_suspension(claims: Claims, user: LiveIdentity) -> bool:
-    """Whether the token was issued after the user's latest suspension had ended, to the second. One that does not say when
-    it was issued is taken for a later one."""
-    ended_at = user.suspension_ended_at
-    return ended_at is None or claims.issued_at is None or (claims.issued_at + 1) * SECOND > ended_at
-
-
 async def find_or_enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
     """The user whom the claims name; None as of `enrol`, and for a token issued before a suspension ended."""
     async with request.app[DATABASE].reader() as conn:
         found = await find_live(conn, claims)
     found = found or await enrol(request, claims)
-    return found if found and is_after_suspension(claims, found) else None
+    return found if found and found.takes(claims.issued_at) else None
 
 
 async def enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
@@ -118,7 +110,8 @@ async def _external_user(work: Work, claims: Claims, email: str | None) -> Produ
 
 def _description(claims: Claims, email: str | None) -> dict[str, Any]:
     members: dict[str, Any] = {"email": email, "email_verified": True} if email else {}
-    if claims.name and claims.name.isprintable():
+    # Everybody who knows a user's code sees the name, which is the product's to choose.
+    if claims.name and claims.is_external_id:
         members["name"] = claims.name[:LONGEST_NAME]
     return members
 
@@ -130,6 +123,10 @@ async def _identified_user(work: Work, claims: Claims, email: str | None) -> Pro
     if known is not None:
         return await product_users.find_product_user(conn, known)
     holder = await users.find_contact_by_email(conn, email_key(email)) if email else None
+    if holder is not None and holder.external_id is not None and holder.email_verified_at is None:
+        # The product calls somebody else so, and nobody has verified that the address is theirs.
+        await _take_address_of(work, holder)
+        holder = None
     if holder is not None:
         user = await _join(work, holder.user_id, email_key(email or ""))
     elif work.request.app[CONFIG].identity.enrol:
@@ -157,28 +154,24 @@ async def _make(work: Work, claims: Claims, email: str | None) -> ProductUser:
     return user
 
 
+async def _take_address_of(work: Work, holder: users.Contact) -> None:
+    """The address is known to be another person's than the one whom the product named with it."""
+    await locks.lock_user(work.conn, holder.user_id)
+    await end_links(work.conn, holder)
+    if not await users.take_address(work.conn, holder.user_id):
+        raise TransactionConflict("the address has just been verified, or left")
+    await work.record("email-disowned", user=holder.user_id)
+    await work.invalidate_code_of(holder.user_id)
+
+
 async def _join(work: Work, user_id: str, key: str) -> ProductUser:
     """The account that has the verified address. If it has not verified it itself, what a stranger may have left ends."""
-    await lock_known(work, user_id)
+    await locks.lock_user(work.conn, user_id)
     contact = await users.find_contact(work.conn, user_id)
     if contact is None or contact.email is None or email_key(contact.email) != key:
         raise TransactionConflict("the account has just left the address")
     if contact.suspended_at is None and contact.email_verified_at is None:
-        await _put_stranger_out(work, contact)
+        await put_stranger_out(work, contact)
+        await users.verify_email(work.conn, user_id, None, work.moment)
+        await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
     return await lock_known(work, user_id)
-
-
-async def _put_stranger_out(work: Work, contact: users.Contact) -> None:
-    conn, user_id = work.conn, contact.user_id
-    await end_links(conn, contact)
-    if not speaks_for_address(work, contact):
-        # The stranger may have said, too, by whom the account comes.
-        await take_referral_back(work, user_id)
-    await users.take_password(conn, user_id)
-    await users.verify_email(conn, user_id, None, work.moment)
-    work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
-    ended = await codes.revoke_any_code(conn, user_id, work.moment)
-    if ended:
-        work.invalidates_code(ended)
-    await events.insert_own_event(conn, "email-verified", user_id, work.moment)
-    await work.record("account-joined-unverified", actor=user_id, code=ended)

@@ -18,7 +18,7 @@ from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIF
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
 from referral.rules.erasure import erase_unverified, leave_nothing, take_referral_back
-from referral.rules.former_addresses import is_known, remember, speaks_for_address
+from referral.rules.former_addresses import is_known, is_vouched_for, remember, speaks_for_address
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, optional_email_key
@@ -121,6 +121,10 @@ async def _end_disowned(request: web.Request, name: str) -> str | None:
         if link and contact and key is not None and key == (_key_of(link) or key):
             # It outlives the account without the address, for the sake of a second press.
             await one_time_tokens.forget_address_of_token(work.conn, name)
+            if contact.external_id is not None:
+                # The product knows somebody by this account, and has the wrong address of them.
+                await _take_address(work, contact)
+                return None
             if await erase_unverified(work, contact.user_id):
                 return contact.user_id
         elif link is None:
@@ -128,6 +132,15 @@ async def _end_disowned(request: web.Request, name: str) -> str | None:
             if used and await users.find_contact(work.conn, used.user_id) is None:
                 return None
         raise _refused()
+
+
+async def _take_address(work: Work, contact: users.Contact) -> None:
+    """The user of the product has no address any more. Raises a problem where it is verified."""
+    await end_links(work.conn, contact)
+    if contact.email_verified_at is not None or not await users.take_address(work.conn, contact.user_id):
+        raise _refused()
+    await work.record("email-disowned", user=contact.user_id)
+    await work.invalidate_code_of(contact.user_id)
 
 
 async def end_links(conn: Connection, contact: users.Contact) -> None:
@@ -197,7 +210,7 @@ async def _set_password(request: web.Request, name: str, new_password: str) -> b
         # From here on the answer depends on the account: only the holder of a valid link comes this far.
         check_not_personal(new_password, "/new_password", contact.email, contact.username)
         if contact.email_verified_at is None:
-            if not speaks_for_address(work, contact):
+            if not is_vouched_for(work, contact):
                 # A stranger may have made the account, and said by whom it comes.
                 await take_referral_back(work, link.user_id)
             await _speak_for_address(work, link.user_id)

@@ -37,7 +37,9 @@ async def id_of_named(conn: Connection, text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise no_such_user() from None
+        raise Problem(
+            "not-found", "There is no such user: an id of the product's own is named by ext: and the id."
+        ) from None
 
 
 async def named_user(request: web.Request, conn: Connection) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from referral.auth.identity import IDENTITY, KEY
+from referral.auth.identity import IDENTITY, KEY, caller_of
 from referral.clock import SECOND
 from referral.config import CONFIG
 from referral.contract.problems import Problem, invalid
 from referral.database import DATABASE, ConstraintViolation, TransactionConflict
 from referral.ids import new_id
-from referral.queries import audit, locks, product_users, users
+from referral.queries import audit, locks, outbox, product_users, users
 from referral.queries.product_users import ProductUser
 from referral.rules.accounts import check_not_reserved
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
@@ -25,8 +25,9 @@ from referral.rules.former_addresses import is_known, is_known_id, remember
 from referral.rules.mailed_links import end_links
 from referral.rules.named_user import no_such_user
 from referral.rules.product_tokens import end_product_tokens
+from referral.rules.strangers_out import put_stranger_out
 from referral.rules.work import Work
-from referral.texts import key_of, optional_email_key
+from referral.texts import key_of, name_key, optional_email_key
 
 # How far in the future a time may lie that another machine's clock says (ms).
 CLOCK_LEEWAY = 300 * SECOND
@@ -90,6 +91,8 @@ async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]
     if found is None:
         made = ProductUser(new_id(), external_id, work.moment)
         if await product_users.insert_product_user(work.conn, made.id, external_id, work.moment):
+            if caller_of(work.request):
+                await work.record("registered", user=made.id)
             if await is_known_id(work, external_id):
                 await users.refuse_attribution(work.conn, made.id, work.moment)
                 made = replace(made, unattributable_at=work.moment)
@@ -117,6 +120,11 @@ async def check_role(work: Work, user_id: str) -> None:
     identity = work.request.get(IDENTITY)
     if identity is not None and identity.user_id == user_id:
         raise Problem("forbidden", "This is your own account: /users/me and /auth have its calls.")
+    await check_not_admins(work, user_id)
+
+
+async def check_not_admins(work: Work, user_id: str) -> None:
+    """Raises as `refuse_admin`, for the user of this id."""
     found = await users.find_credentials_by_id(work.conn, user_id)
     if found is not None:
         refuse_admin(work.request, found.role)
@@ -138,13 +146,20 @@ async def describe(work: Work, user: ProductUser, members: dict[str, Any], point
     if key != former_key and user.email is not None:
         # Links first, as wherever an account's address goes (`mailed_links.py`).
         await _leave_address(work, user)
+    elif await _is_spoken_for(work, user, wanted):
+        await put_stranger_out(work, _contact(user))
+        left = await product_users.find_product_user(work.conn, user.id)
+        if left is not None:
+            wanted = replace(
+                wanted, referrer_id=left.referrer_id, referral_code=left.referral_code, joined_at=left.joined_at
+            )
     try:
         await product_users.update_product_user(
             work.conn,
             wanted,
             key,
             key_of(wanted.username) if wanted.username is not None else None,
-            key_of(wanted.name) if wanted.name is not None else None,
+            name_key(wanted.name) if wanted.name is not None else None,
         )
     except ConstraintViolation as violation:
         if violation.constraint in UNIQUE:
@@ -152,6 +167,7 @@ async def describe(work: Work, user: ProductUser, members: dict[str, Any], point
         raise
     if wanted.external_id != user.external_id:
         await end_product_tokens(work, user.id, user.external_id)
+    await _record_changes(work, user, wanted)
     if key != former_key:
         wanted = await _begin_address(work, wanted)
     elif wanted.email_verified_at is not None and user.email_verified_at is None:
@@ -159,6 +175,31 @@ async def describe(work: Work, user: ProductUser, members: dict[str, Any], point
     if _shown(wanted) != _shown(user):
         await work.invalidate_code_of(user.id)
     return wanted
+
+
+async def _is_spoken_for(work: Work, user: ProductUser, wanted: ProductUser) -> bool:
+    """Whether the product says for the first time whose account this is. Whoever has the password of an account may have
+    made it with an address that is not theirs, until the address is verified."""
+    if user.email_verified_at is not None:
+        return False
+    is_named = user.external_id is None and wanted.external_id is not None
+    if not is_named and wanted.email_verified_at is None:
+        return False
+    account = await users.find_credentials_by_id(work.conn, user.id)
+    return account is not None and account.password_hash is not None
+
+
+async def _record_changes(work: Work, former: ProductUser, user: ProductUser) -> None:
+    if user.external_id != former.external_id:
+        await work.record("external-id-changed", user=user.id)
+    if former.username is not None and user.username != former.username:
+        await work.record("username-changed", user=user.id)
+    if former.email is not None and former.email_verified_at is None and user.email_verified_at is not None:
+        await work.record("email-verified", user=user.id)
+
+
+def _contact(user: ProductUser) -> users.Contact:
+    return users.Contact(user.id, user.email, user.username, user.email_verified_at, user.suspended_at, user.external_id)
 
 
 def _shown(user: ProductUser) -> tuple[str | int | None, ...]:
@@ -194,7 +235,9 @@ def _described(work: Work, user: ProductUser, members: dict[str, Any], pointer: 
 
 async def _leave_address(work: Work, user: ProductUser) -> None:
     """The user has this address no more."""
-    contact = users.Contact(user.id, user.email, user.username, user.email_verified_at, user.suspended_at)
+    contact = _contact(user)
+    # What waits to be mailed there is not for the user any more.
+    await outbox.delete_mail_of_kind(work.conn, user.id, outbox.VERIFY_EMAIL)
     await end_links(work.conn, contact)
     await remember(work, contact, lives_on=True)
     former_key = optional_email_key(user.email)

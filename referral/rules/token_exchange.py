@@ -10,6 +10,7 @@ from referral.auth.tokens import InvalidToken
 from referral.clock import SECOND
 from referral.config import CONFIG
 from referral.contract.oauth import OAuthError
+from referral.contract.problems import Problem
 from referral.ids import new_id
 from referral.queries import locks, sessions, users
 from referral.rules.attributing import Attribution, Refused, attribute
@@ -45,12 +46,19 @@ async def exchange(request: web.Request, given: dict[str, str]) -> dict[str, Any
         return await _open_session(request, user.user_id, None, refused.attribution)
 
 
+def _just_ended() -> OAuthError:
+    return OAuthError("invalid_request", "The subject has just been suspended or erased.")
+
+
 async def _open_session(request: web.Request, user_id: str, code: str | None, verdict: Attribution | None) -> dict[str, Any]:
     auth = request.app[CONFIG].auth
     async with work_on(request) as work:
         if code is not None:
             await locks.lock_referrers(work.conn)
-        user = await lock_known(work, user_id)
+        try:
+            user = await lock_known(work, user_id)
+        except Problem:
+            raise _just_ended() from None
         if verdict is None:
             verdict, _ = await attribute(work, user, code, None, work.moment, is_new=False)
         session_id, expires_at = new_id(), work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
@@ -58,7 +66,7 @@ async def _open_session(request: web.Request, user_id: str, code: str | None, ve
         if account is None or not await sessions.insert_session_of_user(
             work.conn, session_id, user_id, work.moment, expires_at, origin_of(request)
         ):
-            raise OAuthError("invalid_request", "The subject has just been suspended or erased.")
+            raise _just_ended()
         tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
         await work.record("signed-in", actor=user_id)
     return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": verdict._asdict()}

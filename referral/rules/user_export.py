@@ -59,7 +59,7 @@ async def export_user(database: Database, account: users.Account) -> AsyncIterat
             "links": [_link(found) for found in await one_time_tokens.list_links(conn, account.id)],
         }
     yield orjson.dumps(small)[:-1]
-    for part in _lists(moment):
+    for part in _lists(account.id, moment):
         yield b"," + orjson.dumps(part.name) + b":["
         key, separator = part.beginning, b""
         while True:
@@ -73,7 +73,7 @@ async def export_user(database: Database, account: users.Account) -> AsyncIterat
     yield b"}"
 
 
-def _lists(moment: int) -> tuple[_List, ...]:
+def _lists(user_id: str, moment: int) -> tuple[_List, ...]:
     return (
         _List(
             "codes",
@@ -110,7 +110,7 @@ def _lists(moment: int) -> tuple[_List, ...]:
             "security_events",
             lambda conn, user_id, key: audit.list_events_about_user(conn, user_id, key, ROWS),
             lambda event: (event.at, event.id),
-            _security_event,
+            lambda event: _security_event(event, user_id),
         ),
     )
 
@@ -138,13 +138,15 @@ def _referral(referral: referrals.Referral) -> dict[str, Any]:
     return {"id": referral.user_id, "joined_at": rfc_3339(referral.joined_at), "code": referral.code}
 
 
-def _security_event(event: audit.Event) -> dict[str, Any]:
+def _security_event(event: audit.Event, user_id: str) -> dict[str, Any]:
+    """Whoever else did something, or had something done to them, is somebody else: who, and from where, is theirs."""
+    is_own = event.actor_id in (None, user_id)
     return {
         "id": event.id,
         "at": rfc_3339(event.at),
         "event": event.event,
-        "actor_id": event.actor_id,
-        "user_id": event.user_id,
-        "address": event.address,
+        "actor_id": event.actor_id if is_own else None,
+        "user_id": event.user_id if event.user_id == user_id else None,
+        "address": event.address if is_own else None,
         "detail": orjson.loads(event.detail),
     }

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from referral.auth.identity import ACCESS_TOKEN, IDENTITY, KEY, caller_of
+from referral.auth.identity import ACCESS_TOKEN, CLAIMS, IDENTITY, KEY, caller_of
 from referral.background.mailer import MAILER
 from referral.cache.codes import CODE_CACHE
 from referral.cache.invalidation import Invalidation, invalidating
@@ -24,17 +24,20 @@ from referral.database import DATABASE, Connection, Deferred
 from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
-from referral.queries import audit, codes, locks, outbox, product_users, service_keys, sessions
+from referral.queries import audit, codes, identities, locks, outbox, service_keys, sessions
 from referral.queries.identities import LiveIdentity
 from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
-# What one can do to one's own account without end, and what nobody asks for one by one.
+# What one can do to an account without end, and what nobody asks for one by one.
 REPEATED: frozenset[audit.EventName] = frozenset(
     (
         "signed-in",
         "signed-out",
         "session-ended",
         "username-changed",
+        "external-id-changed",
+        "user-token-made",
+        "user-exported",
         "password-changed",
         "email-change-requested",
         "code-edited",
@@ -85,11 +88,16 @@ class Work:
 
     async def _is_live(self, me: sessions.LiveSession | LiveIdentity) -> bool:
         if isinstance(me, LiveIdentity):
-            user = await product_users.find_product_user(self.conn, me.user_id)
-            return user is not None and user.suspended_at is None
+            claims = self.request[CLAIMS]
+            if claims.is_external_id:
+                user = await identities.find_live_external_user(self.conn, claims.subject)
+            else:
+                user = await identities.find_live_identity(self.conn, claims.issuer, claims.subject)
+            return user is not None and user.user_id == me.user_id and user.takes(claims.issued_at)
         token = self.request[ACCESS_TOKEN]
         session = await sessions.find_live_session(self.conn, me.session_id, self.moment)
-        return session is not None and session.takes(token.generation, token.refresh)
+        # Whoever was an admin then may have been demoted.
+        return session is not None and session.role == me.role and session.takes(token.generation, token.refresh)
 
     def check_key(self) -> None:
         """Raises `unauthorized` if the key was held and is no more."""
@@ -137,7 +145,8 @@ class Work:
             detail = {"key": key.name, **detail}
         if actor_id is None and await self._left_out(user):
             return
-        if event in REPEATED and await self._left_out(actor_id, f"{actor_id} {event}"):
+        whose = user or actor_id
+        if event in REPEATED and await self._left_out(whose, f"{whose} {event}"):
             return
         event_id, facts = new_id(), {name: value for name, value in detail.items() if value is not None}
         found = audit.Event(

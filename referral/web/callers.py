@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from referral.auth.identity import ACCESS_TOKEN, IDENTITY, KEY, token_name
+from referral.auth.identity import ACCESS_TOKEN, CLAIMS, IDENTITY, KEY, token_name
 from referral.auth.issuers import ISSUERS, Claims, IssuerUnavailable
 from referral.auth.service_keys import PREFIX, holds_key, is_whole
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token
@@ -20,7 +20,7 @@ from referral.database import DATABASE, DatabaseUnavailable
 from referral.limits import ADDRESS, LIMITER
 from referral.queries import product_users, service_keys, sessions
 from referral.queries.identities import LiveIdentity
-from referral.rules.identities import enrol, find_live, is_after_suspension, issuer_unavailable
+from referral.rules.identities import enrol, find_live, issuer_unavailable
 from referral.texts import EXTERNAL
 
 REALM = 'Bearer realm="referral"'
@@ -44,7 +44,11 @@ async def identify(request: web.Request, declared: Declaration, limit: str | Non
 
     Raises a problem for whoever cannot say it, and for whoever may not call what is declared so.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = request.headers.getall("Authorization", ())
+    if len(given) > 1:
+        # Who calls would depend on which of them a proxy and this service read.
+        raise Problem("bad-request", "Send one header Authorization.")
+    scheme, _, token = "".join(given).partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer":
         # RFC 6750 section 3.1: a request that did not try gets no error code.
@@ -96,7 +100,7 @@ async def _names(request: web.Request, user_id: str) -> bool:
 async def _key_of(request: web.Request, text: str, limit: str | None) -> service_keys.LiveKey:
     app = request.app
     if not is_whole(text):
-        raise await _refused(request, "The service key is mistyped or cut short")
+        raise await _refused(request, "The service key is mistyped or cut short", advice="")
     key_hash = hash_token(text)
     known, asked = app[SESSION_CACHE].look(key_hash, service_keys.LiveKey)
     if known and limit:
@@ -111,7 +115,7 @@ async def _key_of(request: web.Request, text: str, limit: str | None) -> service
 
         key = await app[SESSION_CACHE].find(key_hash, load, asked)
     if key is None:
-        raise await _refused(request, "The service key is unknown or revoked")
+        raise await _refused(request, "The service key is unknown or revoked", advice="")
     if limit and not known:
         await app[LIMITER].hit(KEY_LIMIT, key.id)
     await app[KEY_USES].used(app, key)
@@ -174,7 +178,7 @@ async def _session_of(request: web.Request, token: str, limit: str | None) -> se
 async def _product_user_of(request: web.Request, token: str, limit: str | None) -> LiveIdentity:
     """The user whom a token of the product's own identity provider names, made at their first call."""
     app = request.app
-    claims = app[ISSUERS].known(token) or await _verified(request, token)
+    claims = request[CLAIMS] = app[ISSUERS].known(token) or await _verified(request, token)
     name = token_name(claims.issuer, claims.subject)
     known, asked = app[SESSION_CACHE].look(name, LiveIdentity)
     if known and limit:
@@ -188,7 +192,7 @@ async def _product_user_of(request: web.Request, token: str, limit: str | None) 
                 return await find_live(conn, claims)
 
         user = await app[SESSION_CACHE].find(name, load, asked) or await enrol(request, claims)
-    if user is None or not is_after_suspension(claims, user):
+    if user is None or not user.takes(claims.issued_at):
         raise await _refused(request, "The token names nobody here, or somebody who is or was suspended")
     if limit and not known:
         await app[LIMITER].hit(limit, user.user_id)
@@ -204,11 +208,12 @@ async def _verified(request: web.Request, token: str) -> Claims:
         raise issuer_unavailable() from None
 
 
-async def _refused(request: web.Request, reason: str, challenge: str | None = None) -> Problem:
+async def _refused(
+    request: web.Request, reason: str, challenge: str | None = None, advice: str = " Refresh it, or sign in again."
+) -> Problem:
     # A request without a valid token is counted, too: it may have cost a look-up of its session.
     await request.app[LIMITER].hit("request_by_address", request[ADDRESS])
     if challenge:
         return Problem("unauthorized", reason, headers={"WWW-Authenticate": challenge})
     challenge = f'{REALM}, error="invalid_token", error_description="{reason}"'
-    advice = "" if "key" in reason else " Refresh it, or sign in again."
     return Problem("unauthorized", f"{reason}.{advice}", headers={"WWW-Authenticate": challenge})

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from referral.auth.fair_queue import Overloaded
 from referral.auth.identity import callers_of
+from referral.auth.service_keys import holds_key
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, Limit, declaration_of
@@ -70,7 +71,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, count it, time it and log it."""
     app, given = request.app, request.headers.get("X-Request-ID")
     own_id = request[OWN_REQUEST_ID] = new_id()
-    request_id = request[REQUEST_ID] = given if given and SANE_REQUEST_ID.fullmatch(given) else own_id
+    is_sane = given and SANE_REQUEST_ID.fullmatch(given) and not holds_key(given)
+    request_id = request[REQUEST_ID] = given if given and is_sane else own_id
     request[ADDRESS] = client_address(request, app[PROXIES])
     metrics = app[METRICS]
     started = time.perf_counter()

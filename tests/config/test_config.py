@@ -486,9 +486,19 @@ def test_issuers_are_listed_in_a_file_in_either_form_of_toml_and_in_the_environm
 
 
 def test_an_issuer_for_two_audiences_is_listed_twice() -> None:
-    twice = issuers(GOOD_ISSUER, GOOD_ISSUER | {"audience": "others", "subject_is_external_id": False})
+    twice = issuers(GOOD_ISSUER, GOOD_ISSUER | {"audience": "others"})
     found = load_config(environ={"REFERRAL_IDENTITY_ISSUERS": twice}).identity.issuers
-    assert [(entry.audience, entry.subject_is_external_id) for entry in found] == [("referral", True), ("others", False)]
+    assert [entry.audience for entry in found] == ["referral", "others"]
+    # What a subject means depends on who issues it alone.
+    other = issuers(GOOD_ISSUER, GOOD_ISSUER | {"audience": "others", "subject_is_external_id": False})
+    with pytest.raises(ConfigError, match="the same subject_is_external_id"):
+        load_config(environ={"REFERRAL_IDENTITY_ISSUERS": other})
+
+
+def test_the_service_is_no_issuer_beside_itself() -> None:
+    environ = {"REFERRAL_IDENTITY_ISSUERS": issuers(GOOD_ISSUER), "REFERRAL_SERVER_PUBLIC_URL": GOOD_ISSUER["issuer"]}
+    with pytest.raises(ConfigError, match="must not list this service itself"):
+        load_config(environ=environ)
 
 
 def test_what_is_wrong_with_an_issuer_is_told_with_the_entry(tmp_path: Path) -> None:

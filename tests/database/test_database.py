@@ -184,8 +184,6 @@ RULES: list[tuple[str, str | None]] = [
             "external_id = 'x'",
             "name = 'x', name_key = 'x'",
             "metadata = '{}'",
-            "signed_up_at = 1",
-            "suspension_ended_at = 1",
         )
     ),
     *(

@@ -436,7 +436,7 @@ INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('s', 'alice',
 
 def rows_of_accounts(backend: Any) -> list[list[tuple[Any, ...]]]:
     columns = "id, email, email_key, username, password_hash, role, referral_count, created_at, erased_at, suspended_reason"
-    tables = {"users": columns, "codes": "*", "referrals": "*", "sessions": "*"}
+    tables = {"users": columns, "codes": "*", "referrals": "*", "sessions": "id, user_id, created_at, expires_at"}
     return [
         [tuple(row) for row in backend.execute(f"SELECT {wanted} FROM {table} ORDER BY 1")]
         for table, wanted in tables.items()

@@ -156,8 +156,8 @@ async def test_a_products_token_ends_with_suspension_and_former_ones_stay_ended(
         assert (await exchanged(client, fresh.tokens["access_token"])).oauth_error == "invalid_request"
         assert (await admin.post(f"/users/{me['id']}/unsuspend")).status == 200
         assert not await works(old)
-        # One that does not say when it was issued is taken for a later one.
-        assert await works(unsaid)
+        # Nobody knows of one that does not say when it was issued whether it is a later one.
+        assert not await works(unsaid)
         again = bearer(client, provider.token(sub=f"s{external}", iat=int(time.time()) + 1))
         assert (await again.me())["id"] == me["id"]
 
@@ -190,9 +190,35 @@ async def test_a_products_token_makes_nobody_an_admin(
 ) -> None:
     client = await service()
     bob = bearer(client, provider.token(sub="42", role="admin", scope="admin"))
+    product = await Product.with_key(client)
+    assert await works(bob)
+    made = (await product.post("/users/ext:42/token")).body["access_token"]
+    signed_in = (await exchanged(client, bob.tokens["access_token"])).body
     await make_admin(database_url, (await bob.me())["id"])
-    assert (await bob.get("/keys")).problem == "forbidden"
-    assert (await bob.get("/users")).problem == "forbidden"
+    refreshed = (await Person(client, "", tokens=signed_in).refresh()).body["access_token"]
+    # Nor does a session that a key or the provider opened, before the user was an admin or after.
+    later = (await exchanged(client, bob.tokens["access_token"])).body["access_token"]
+    for caller in (bob, *(bearer(client, token) for token in (made, refreshed, later))):
+        assert (await caller.me())["id"] == (await bob.me())["id"]
+        assert (await caller.get("/keys")).problem == "forbidden"
+        assert (await caller.get("/users")).problem == "forbidden"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_nobody_is_joined_to_a_user_of_the_product_by_an_address_that_nobody_has_verified(
+    service: MakeService, provider: IdentityProvider
+) -> None:
+    client = await service(external=False)
+    product = await Product.with_key(client)
+    named = await product.user("42", email="alice@example.com")
+    alice = await bearer(client, provider.token(sub="s", email="alice@example.com", email_verified=True)).me()
+    assert alice["id"] != named["id"]
+    assert (alice["email"], alice["email_verified"]) == ("alice@example.com", True)
+    # The product had the wrong address of its user, who stays without one.
+    assert (await product.get("/users/ext:42")).body["email"] is None
+    verified = await product.user("43", email="bob@example.com", email_verified=True)
+    bob = await bearer(client, provider.token(sub="t", email="bob@example.com", email_verified=True)).me()
+    assert bob["id"] == verified["id"]
 
 
 # Refused

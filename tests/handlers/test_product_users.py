@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -104,13 +105,48 @@ async def test_of_32_users_who_want_one_address_at_once_one_gets_it(product: Pro
     assert (await product.get("/users")).body["total"] == 1
 
 
-async def test_an_account_of_our_own_gets_an_external_id(product: Product, person: MakePerson) -> None:
-    alice = await person("alice")
+async def test_an_account_of_our_own_gets_an_external_id(product: Product, verified_person: MakePerson) -> None:
+    alice = await verified_person("alice")
     user = (await product.put(f"/users/{alice.id}", {"external_id": "A 1"})).body
     assert (user["external_id"], user["email"]) == ("A 1", "alice@example.com")
     assert (await product.get("/users/ext:A%201")).body == user
     assert (await alice.me())["external_id"] == "A 1"
     assert (await alice.sign_in()).status == 200
+
+
+@pytest.mark.parametrize("said", [{"external_id": "42"}, {"email_verified": True}])
+async def test_whoever_made_an_account_with_an_address_that_is_not_theirs_is_put_out_when_the_product_names_it(
+    make_client: MakeClient, said: dict[str, Any], database_url: str
+) -> None:
+    client = await make_client(auth_unverified="limited")
+    product = await Product.with_key(client)
+    mallory = await Person.register(client, "mallory")
+    stranger = await Person.register(client, "bob", referral_code=await mallory.make_code())
+    code = await stranger.make_code()
+    user = (await product.put(f"/users/{stranger.id}", said)).body
+    assert (user["code"], user["referrer"]) == (None, None)
+    assert not await works(stranger)
+    assert (await stranger.sign_in()).oauth_error == "invalid_grant"
+    assert (await product.get(f"/codes/{code}")).problem == "not-found"
+    assert (await mallory.me())["referral_count"] == 0
+    events = [row[0] for row in await sql(database_url, "SELECT event FROM audit_events ORDER BY at, id")]
+    assert "stranger-put-out" in events
+    # Once: what the user does from here on stays.
+    assert (await product.put(f"/users/{user['id']}", {**said, "code": {"ttl_days": 3}})).body["code"] is not None
+    assert (await product.put(f"/users/{user['id']}", {"external_id": "43"})).body["code"] is not None
+
+
+async def test_whoever_reads_a_wrong_address_takes_it_from_the_products_user_and_nothing_else(
+    product: Product, person: MakePerson, mailed: Mailed
+) -> None:
+    bob = await person("bob")
+    token = await mailed(bob.email)
+    user = (await product.put(f"/users/{bob.id}", {"external_id": "42", "code": {"ttl_days": 3}})).body
+    for _ in range(2):
+        answer = await Person(product.client, "").post("/auth/email/disown", {"token": token})
+    left = (await product.get("/users/ext:42")).body
+    assert (left["id"], left["email"], left["code"]) == (user["id"], None, user["code"])
+    assert answer.status in (204, 422)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
@@ -158,10 +194,17 @@ async def test_a_change_of_address_by_a_key_ends_links_and_is_found_by_the_new_a
     assert (await alice.sign_in(name="a@example.com")).status == 200
 
 
-async def test_somebody_without_a_password_gets_one_by_a_mailed_link_alone(product: Product, mailed: Mailed) -> None:
+async def test_somebody_without_a_password_gets_one_by_a_mailed_link_alone(
+    product: Product, mailed: Mailed, mail_folder: Path
+) -> None:
     await product.user("42", email="bob@example.com")
     bob = Person(product.client, "bob@example.com")
     assert (await bob.sign_in()).oauth_error == "invalid_grant"
+    # Nobody has said that the address is the user's: whoever reads its mails may be somebody else.
+    assert (await bob.post("/auth/password/reset", {"email": bob.email})).status == 202
+    await asyncio.sleep(0.3)
+    assert read_mails(mail_folder) == []
+    await product.user("42", email_verified=True)
     assert (await bob.post("/auth/password/reset", {"email": bob.email})).status == 202
     body = {"token": await mailed(bob.email, "reset"), "new_password": bob.password}
     assert (await bob.post("/auth/password/reset/confirm", body)).status == 204
@@ -289,7 +332,12 @@ async def test_users_are_listed_by_time_status_and_name(product: Product, operat
         assert await found("q=u", limit) == [f"u{number}" for number in range(7)]
         assert await found("q=bob+a", limit) == ["u1", "u3", "u5"]
         assert await found("q=ann", limit) == sorted(["u0", "u2", "u4", "u6"])
-        assert await found("q=bob&status=suspended", limit) == ["u1", "u3"]
+        # Suspended ones are few, and come newest first.
+        assert await found("q=bob&status=suspended", limit) == ["u3", "u1"]
+        assert await found("q=bob+a&status=suspended", limit) == ["u3", "u1"]
+        assert await found("q=bob1&status=suspended", limit) == ["u1"]
+        assert await found("q=u4&status=suspended", limit) == []
+        assert await found("q=bob&status=active", limit) == ["u0", "u2", "u4", "u5", "u6", "bobby"]
     assert await found("q=bob3@example.com") == ["u3"]
     assert await found("q=ob") == []
     assert await found("q=U") == []
@@ -298,6 +346,35 @@ async def test_users_are_listed_by_time_status_and_name(product: Product, operat
     assert await found("email=bob3@example.com&status=active") == []
     assert await found("external_id=bobby") == ["bobby"]
     assert await found("external_id=BOBBY") == []
+
+
+async def test_names_that_grow_when_they_are_folded_do_not_stop_the_list(product: Product) -> None:
+    for external_id in ("1", "2", "3"):
+        await product.user(external_id, name="\ufdfa" * 200)
+    found, path = [], f"/users?limit=1&q={quote(chr(0xFDFA) * 3)}"
+    while path:
+        answer = await product.get(path)
+        assert answer.status == 200, answer.body
+        found += [user["external_id"] for user in answer.body["items"]]
+        path = answer.headers.get("Link", "").partition("<")[2].partition(">")[0]
+    assert sorted(found) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_an_address_of_an_international_domain_is_found_by_the_whole(product: Product) -> None:
+    await product.user("42", email="anna@müller.de")
+    for text in ("anna@", "anna@müller.de", "ANNA@MÜLLER.DE", "anna@xn--"):
+        assert (await product.get(f"/users?q={quote(text)}")).body["total"] == 1, text
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_the_cursor_of_another_list_is_refused(product: Product) -> None:
+    for external_id in ("1", "2"):
+        await product.user(external_id, name="Bob")
+    by_time = (await product.get("/users?limit=1")).body["next_cursor"]
+    by_name = (await product.get("/users?limit=1&q=bob")).body["next_cursor"]
+    for query in (f"q=bob&cursor={by_time}", f"cursor={by_name}", f"status=suspended&q=bob&cursor={by_name}"):
+        assert (await product.get(f"/users?{query}")).pointers == ["/cursor"], query
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from referral.auth.service_keys import PREFIX, is_whole, new_key
 from referral.auth.tokens import hash_token
 from referral.queries.service_keys import Scope
+from referral.rules.strangers import MOST_EVENTS
 from tests.conftest import Client, Command, MakeClient
 from tests.support.people import SECRETS, Answer, Person, Product
 from tests.support.rows import count, make_admin, sql
@@ -71,7 +73,8 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(client: Client, admin: Per
     assert await sql(database_url, "SELECT key_hash FROM service_keys") == [(hash_token(key),)]
     assert (await with_key(client, key).user("42"))["external_id"] == "42"
     (listed,) = (await admin.get("/keys")).body["items"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z", listed["last_used_at"])
+    # To the minute, and not before it was made.
+    assert listed["last_used_at"] == listed["created_at"]
 
 
 async def test_a_revoked_key_is_refused_at_its_next_request(client: Client, admin: Person) -> None:
@@ -194,9 +197,9 @@ async def test_each_scope_comprises_the_ones_before_it_and_a_key_is_no_user(clie
 
 @pytest.mark.parametrize("engine", ["sqlite"])
 async def test_a_user_may_what_is_their_own_and_an_admin_what_a_key_may(
-    client: Client, admin: Person, person: MakePerson
+    client: Client, admin: Person, verified_person: MakePerson
 ) -> None:
-    bob = await person("bob")
+    bob = await verified_person("bob")
     product = await Product.with_key(client)
     await product.user("43")
     assert (await product.put(f"/users/{bob.id}", {"external_id": "b/b"})).status == 200
@@ -228,12 +231,24 @@ async def test_a_key_of_a_lesser_scope_does_not_get_hold_of_an_admin(
     client: Client, admin: Person, person: MakePerson
 ) -> None:
     product, operator = await Product.with_key(client), await Product.with_key(client, "admin")
+    code = await admin.make_code()
     tries = [
         ("PUT", f"/users/{admin.id}", {"email": "mallory@example.com"}),
+        ("PUT", f"/users/{admin.id}", {"code": {"ttl_days": 3}}),
+        ("PATCH", f"/codes/{code}", {"ttl_days": 3}),
+        ("POST", f"/users/{admin.id}/codes", {"ttl_days": 3, "replace": True}),
+        ("DELETE", f"/codes/{code}", None),
+        ("GET", f"/users/{admin.id}/export", None),
         ("POST", f"/users/{admin.id}/token", {}),
-        ("POST", "/events", {"id": "e1", "type": "seen", "user": {"id": admin.id, "email": "mallory@example.com"}}),
         ("DELETE", f"/users/{admin.id}", None),
     ]
+    # What happened is recorded, and nothing of what it says of the admin is taken.
+    event = {"id": "e1", "type": "seen", "user": {"id": admin.id, "email": "mallory@example.com"}}
+    recorded = await product.post("/events", event)
+    assert (recorded.status, recorded.body["ignored"]) == (
+        201,
+        [{"pointer": "/user", "reason": "forbidden", "user_id": admin.id}],
+    )
     for method, path, body in tries:
         answer = await product.call(method, path, body)
         assert answer.problem == "forbidden", (method, path)
@@ -264,6 +279,11 @@ async def test_a_key_in_an_address_is_refused_and_what_is_no_key_is_no_key(clien
         answer = await nobody.get("/users", headers={"Authorization": header})
         assert answer.problem == "unauthorized", header
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+    # Which of two is read would depend on who reads them.
+    twice = await nobody.get("/users", headers=CIMultiDict([("Authorization", f"Bearer {k}") for k in (key, wrong)]))
+    assert twice.problem == "bad-request"
+    # Nor is one kept as the request's id, which logs hold.
+    assert key not in (await nobody.get("/users", headers={"X-Request-ID": key})).headers["X-Request-ID"]
     for header in (key, f"Basic {key}", f"Token {key}"):
         answer = await nobody.get("/users", headers={"Authorization": header})
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="referral"'
@@ -303,9 +323,37 @@ async def test_keys_are_made_listed_and_revoked_by_commands(client: Client, comm
     assert await command("keys", "revoke", key_id) == "The key shop is revoked.\n"
     assert (await product.get("/users")).problem == "unauthorized"
     assert await command("keys", "list") == "There is no service key.\n"
-    events = await sql(database_url, "SELECT event, actor_id, detail FROM audit_events ORDER BY at, id")
+    events = await sql(
+        database_url, "SELECT event, actor_id, detail FROM audit_events WHERE event LIKE 'key-%' ORDER BY at, id"
+    )
     assert [(event, actor) for event, actor, _ in events] == [("key-made", None), ("key-revoked", None)]
     assert all(key_id in detail and key not in detail for _, _, detail in events)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_what_becomes_of_a_user_by_keys_is_recorded(product: Product, command: Command, database_url: str) -> None:
+    user = await product.user("42", email="bob@example.com", username="bob")
+    await product.user("42", email_verified=True, username="robert")
+    assert (await product.put(f"/users/{user['id']}", {"external_id": "43"})).status == 200
+    assert (await product.post("/users/ext:43/token")).status == 200
+    assert (await product.get("/users/ext:43/export")).status == 200
+    recorded = await sql(database_url, f"SELECT event FROM audit_events WHERE user_id = '{user['id']}' ORDER BY at, id")
+    assert {event for (event,) in recorded} == {
+        "registered",
+        "username-changed",
+        "email-verified",
+        "external-id-changed",
+        "user-token-made",
+        "user-exported",
+    }
+    printed = await command("audit", "--user", "ext:43")
+    assert len(printed.splitlines()) == len(recorded)
+    assert "key=a write key" in printed
+    # What a key does again and again fills no disk: so much an hour is kept of each user.
+    for _ in range(MOST_EVENTS + 5):
+        assert (await product.post("/users/ext:43/token")).status == 200
+    assert await count(database_url, "audit_events", "event = 'user-token-made'") == MOST_EVENTS
+    assert await command("sessions", "end", "ext:43") == f"{MOST_EVENTS + 6} sessions of bob@example.com ended.\n"
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])

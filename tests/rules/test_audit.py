@@ -467,7 +467,7 @@ async def test_the_command_finds_by_user_by_kind_and_by_time(person: MakePerson,
 
 
 async def test_the_command_refuses_a_user_who_is_neither_an_id_nor_an_address(make_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"^--user: must be an id or an e-mail address"):
+    with pytest.raises(ConfigError, match=r"^--user: must be an id, an e-mail address, or ext: and an external id"):
         await list_events(make_config(), None, "alice", 0, 10)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
+from multidict import CIMultiDict
 
 from referral.auth.service_keys import new_key
 from referral.auth.tokens import hash_token
@@ -91,7 +92,7 @@ class Person:
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
         """Call the API, signed in if the person is; `path` is below /api/v1 unless it is a path of the service itself."""
-        headers = {**options.pop("headers", {})}
+        headers = CIMultiDict(options.pop("headers", {}))
         if self.tokens and "Authorization" not in headers:
             headers["Authorization"] = f"Bearer {self.tokens['access_token']}"
         url = path if path.startswith(("/api/", "/health", "/docs", "/account", "/.well")) else f"{API}{path}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, ValidationError, fields
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.fields import InputSchema, Words, about, identifier, line, time
@@ -17,8 +17,13 @@ def _scope(**kwargs: Any) -> Words:
     return Words("Scope", {f"scope-{scope}": scope for scope in SCOPES}, metadata=about(_SCOPE, "write"), **kwargs)
 
 
+def _is_visible(name: str) -> None:
+    if not name.strip():
+        raise ValidationError("Must not be blank.")
+
+
 class KeyCreationSchema(InputSchema):
-    name = line("What uses it, for people", "shop", LONGEST_NAME, required=True)
+    name = line("What uses it, for people", "shop", LONGEST_NAME, required=True, validate=_is_visible)
     scope = _scope(required=True)
 
 

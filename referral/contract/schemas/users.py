@@ -76,7 +76,7 @@ class UserSchema(Schema):
     url = fields.String(
         allow_none=True,
         metadata={
-            **about("The link of the current code; null without one, and where the service has no share links", None),
+            **about("The link of the current code; null, as there are no share links yet", None),
             "format": "uri",
         },
     )
