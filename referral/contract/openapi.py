@@ -60,7 +60,7 @@ Register, press **Authorize** with the e-mail (or username) and password, and tr
   `type` leads to a page that explains it. Beside what is listed at a call, any address can answer
   {transport_problems}, and one that does not exist {not_found}.
 - A list comes in pages, newest first but for users that are searched: the next one by `next_cursor`, until it is null, or
-by the `Link` header.
+  by the `Link` header.
 - Mails are written in the language of the `Accept-Language` of the request that causes them: English or Russian.
 - A new member may appear in any answer; a client ignores those it does not know.
 """
