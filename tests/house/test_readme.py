@@ -61,7 +61,7 @@ def test_what_is_typed_as_it_stands_gives_what_is_shown(title: str, count: int, 
     assert len(steps) == count
     with serving(tmp_path) as address:
         script = f"echo '{SEPARATOR}'\n".join(commands for commands, _ in steps).replace("http://127.0.0.1:8000", address)
-        script = script.replace(".venv/bin/python", sys.executable)
+        script = script.replace(".venv/bin/python", shlex.quote(sys.executable))
         assert address in script
         done = subprocess.run(
             ["bash", "-c", script],
