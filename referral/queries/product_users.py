@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from referral.clock import NEVER
 from referral.database import Connection
 
+# From a text to one that sorts behind it, which is not in it.
+Range = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class ProductUser:
@@ -124,11 +127,23 @@ async def count_suspended_users(conn: Connection, most: int) -> int:
     return await conn.value("count_suspended_users", int, before_time=NEVER, sample_size=most) or 0
 
 
+def _bounds(email: Range, name: Range, external_id: Range) -> dict[str, str]:
+    """From where to where each sort of text lies, as the statements name it."""
+    return {
+        "email_low": email[0],
+        "email_high": email[1],
+        "name_low": name[0],
+        "name_high": name[1],
+        "external_low": external_id[0],
+        "external_high": external_id[1],
+    }
+
+
 async def search_suspended(
     conn: Connection,
-    email: tuple[str, str],
-    name: tuple[str, str],
-    external_id: tuple[str, str],
+    email: Range,
+    name: Range,
+    external_id: Range,
     before: tuple[int, str],
     limit: int,
 ) -> list[Listed]:
@@ -136,12 +151,7 @@ async def search_suspended(
     return await conn.page(
         "search_suspended",
         Listed,
-        email_low=email[0],
-        email_high=email[1],
-        name_low=name[0],
-        name_high=name[1],
-        external_low=external_id[0],
-        external_high=external_id[1],
+        **_bounds(email, name, external_id),
         before_time=before[0],
         before_id=before[1],
         page_size=limit,
@@ -171,9 +181,9 @@ async def search_by_name(conn: Connection, low: str, low_id: str, high: str, sta
 
 async def count_matches(
     conn: Connection,
-    email: tuple[str, str],
-    name: tuple[str, str],
-    external_id: tuple[str, str],
+    email: Range,
+    name: Range,
+    external_id: Range,
     status: str | None,
     most: int,
 ) -> int:
@@ -181,12 +191,7 @@ async def count_matches(
     found = await conn.value(
         "count_matches",
         int,
-        email_low=email[0],
-        email_high=email[1],
-        name_low=name[0],
-        name_high=name[1],
-        external_low=external_id[0],
-        external_high=external_id[1],
+        **_bounds(email, name, external_id),
         status=status,
         sample_size=most,
     )

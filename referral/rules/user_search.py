@@ -9,7 +9,7 @@ from referral.clock import NEVER
 from referral.contract.paging import cursor_refused
 from referral.database import Connection
 from referral.queries import product_users, users
-from referral.queries.product_users import Match
+from referral.queries.product_users import Match, Range
 from referral.texts import email_key, key_of, name_key
 
 # A list's total counts no further: of all users, and of those that are looked for, of whom each is counted once however many
@@ -18,7 +18,6 @@ MOST_COUNTED, MOST_MATCHES = 10_000, 1_000
 # Sorts behind every text that goes on.
 LAST = "\U0010ffff"
 
-Range = tuple[str, str]
 Search = Callable[[Connection, str, str, str, str | None, int], Awaitable[list[Match]]]
 
 

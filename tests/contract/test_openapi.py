@@ -459,7 +459,7 @@ async def tour_of_a_product(tour: Tour, client: Client, bob: Person) -> None:
     await tour.call(product, "POST", "/events", 201, {**purchase, "code": code, "metadata": {"size": 1.5}})
     await tour.call(product, "POST", "/events", 200, {**purchase, "code": code, "metadata": {"size": 1.5}})
     await tour.call(product, "POST", "/events", 409, purchase)
-    await tour.call(product, "POST", "/events", 422, {**purchase, "id": "e2", "value": {"unit": "XXX", "amount": 5}})
+    await tour.call(product, "POST", "/events", 422, {**purchase, "id": "e2", "value": {"unit": "CHF", "amount": 5}})
     await tour.call(product, "POST", "/events/batch", 200, {"events": [purchase, {**purchase, "id": "e3"}, 7]})
     await tour.call(product, "POST", "/events/batch", 422, {"events": []})
     await tour.call(reader, "GET", "/events/e1", 200)
