@@ -88,8 +88,8 @@ async def put_user(request: web.Request) -> web.Response:
         user = await describe(work, user, body)
         if wanted_code is not None:
             await check_not_admins(work, user.id)
-        if wanted_code is not None and await codes.find_current_code(work.conn, user.id, work.moment) is None:
-            code = await make_code(work, user.id, wanted_code, "/code")
+            if await codes.find_current_code(work.conn, user.id, work.moment) is None:
+                code = await make_code(work, user.id, wanted_code, "/code")
         document = await _view(work.conn, user.id, work.moment)
     if code is not None:
         await keep_new_code(app, code.code)

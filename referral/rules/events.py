@@ -205,7 +205,7 @@ async def _may_refer(request: web.Request, user: dict[str, Any]) -> bool:
     return found is not None and found.referrer_id is None
 
 
-async def _user_of(work: Work, user: dict[str, Any], pointer: str = "/user") -> tuple[ProductUser, bool]:
+async def _user_of(work: Work, user: dict[str, Any]) -> tuple[ProductUser, bool]:
     """The user whom an event names, who is locked, and whether this transaction made them."""
     if "external_id" in user:
         return await lock_or_make(work, user["external_id"])

@@ -107,16 +107,9 @@ async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]
     return found, False
 
 
-def refuse_admin(request: web.Request, role_of: str) -> None:
-    """Raises `forbidden` where a key of a lesser scope would get hold of an admin's account, and so of more than it may."""
-    key = request.get(KEY)
-    if role_of == "admin" and key is not None and not key.may("admin"):
-        raise Problem("forbidden", "This user is an admin: that takes a key of the scope admin.")
-
-
 async def check_role(work: Work, user_id: str) -> None:
-    """Raises as `refuse_admin`, for the user of this id; and for an admin's own account, whose calls ask for the password: a
-    stolen token must not do without."""
+    """Raises as `check_not_admins`; and for an admin's own account, whose calls ask for the password: a stolen token must
+    not do without."""
     identity = work.request.get(IDENTITY)
     if identity is not None and identity.user_id == user_id:
         raise Problem("forbidden", "This is your own account: /users/me and /auth have its calls.")
@@ -124,10 +117,13 @@ async def check_role(work: Work, user_id: str) -> None:
 
 
 async def check_not_admins(work: Work, user_id: str) -> None:
-    """Raises as `refuse_admin`, for the user of this id."""
+    """Raises `forbidden` where a key of a lesser scope would get hold of an admin's account, and so of more than it may."""
+    key = work.request.get(KEY)
+    if key is None or key.may("admin"):
+        return
     found = await users.find_credentials_by_id(work.conn, user_id)
-    if found is not None:
-        refuse_admin(work.request, found.role)
+    if found is not None and found.role == "admin":
+        raise Problem("forbidden", "This user is an admin: that takes a key of the scope admin.")
 
 
 async def describe(work: Work, user: ProductUser, members: dict[str, Any], pointer: str = "") -> ProductUser:
