@@ -35,7 +35,6 @@ LONGEST_UNIT = 20
 LONGEST_TEXT = 1_000
 MOST_EVENTS = 500
 EXAMPLE_EVENT = "in_1QXyz"
-EXAMPLE_VALUE = {"unit": "USD", "amount": 4900}
 
 
 class EventType(fields.Field[str]):
