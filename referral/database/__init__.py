@@ -127,6 +127,10 @@ class Database(Protocol):
         """A connection for reads outside a transaction."""
         ...
 
+    def snapshot(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection for reads that all see one moment, whatever is committed meanwhile."""
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A connection in a write transaction.
 

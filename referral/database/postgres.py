@@ -42,6 +42,8 @@ IDLE_TRANSACTION_TIMEOUT = "30s"
 # would fail. In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL plan_cache_mode = auto"
 
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
 IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
 CONFLICTS = (
@@ -150,6 +152,16 @@ class PostgresDatabase:
     async def reader(self) -> AsyncIterator[PostgresConnection]:
         async with self._acquired() as raw:
             yield PostgresConnection(raw, self._statements)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresConnection]:
+        async with self._acquired() as raw:
+            try:
+                await settle(_ask(raw, "begin", lambda: raw.execute(SNAPSHOT), ConnectionLost))
+                yield PostgresConnection(raw, self._statements)
+            finally:
+                if not _is_closed(raw) and raw.is_in_transaction():
+                    await settle(_roll_back(raw))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresConnection]:

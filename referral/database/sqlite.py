@@ -15,7 +15,7 @@ import aiosqlite
 
 from referral.database import DatabaseUnavailable, settle
 from referral.database.sqlite_connections import SQLiteConnection, SQLiteReader, SQLiteWriter, StepFailed
-from referral.database.statements import load_statements
+from referral.database.statements import Statement, load_statements
 
 # Of each connection: the inner pages of the indexes of some million users, which the default of 2 MB does not hold.
 CACHE_KB = 8_000
@@ -40,8 +40,9 @@ GROUP BY m.name, i.name, i.origin
 class SQLiteDatabase:
     """Readers see the last commit (WAL). Transactions queue for the one writer."""
 
-    def __init__(self, path: Path, writer: SQLiteWriter, reader: SQLiteReader) -> None:
+    def __init__(self, path: Path, writer: SQLiteWriter, reader: SQLiteReader, statements: Mapping[str, Statement]) -> None:
         self._path = path
+        self._statements = statements
         self._inode = path.stat().st_ino
         self._writer = writer
         self._reader = reader
@@ -66,11 +67,24 @@ class SQLiteDatabase:
                 raise DatabaseUnavailable(f"{path}: {error}") from error
             raise
         writer, reader = opened
-        return cls(path, SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements))
+        return cls(path, SQLiteWriter(writer, statements, indexes), SQLiteReader(reader, statements), statements)
 
     def reader(self) -> AbstractAsyncContextManager[SQLiteConnection]:
         # Its statements run one by one in one thread: no lock is needed.
         return nullcontext(self._reader)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[SQLiteConnection]:
+        """A connection of its own: the reader's sees each commit."""
+        try:
+            raw = await _connect(self._path, "ro")
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"{self._path}: {error}") from error
+        try:
+            await raw.execute_fetchall("BEGIN")
+            yield SQLiteReader(raw, self._statements)
+        finally:
+            await settle(raw.close())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:

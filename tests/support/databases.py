@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from referral.database import Connection, Database
 
@@ -22,6 +22,9 @@ class AtCommit:
     @property
     def write_failed(self) -> bool:
         return self._database.write_failed
+
+    def snapshot(self) -> AbstractAsyncContextManager[Connection]:
+        return self._database.snapshot()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
