@@ -6,7 +6,7 @@ BIN := $(VENV)/bin/python
 CLIENTS := tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench scale profile openapi clean
+.PHONY: help run test soak lint bench scale profile openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ run: $(VENV)/run.stamp ## set up, migrate and serve on http://127.0.0.1:8000
 test: $(VENV)/dev.stamp $(CLIENTS)/.package-lock.json ## set up and run every test, real servers and a real browser included
 	@tests/install-servers
 	@$(BIN) -m pytest $(ARGS)
+
+soak: $(VENV)/dev.stamp ## the races of rewards twenty times in a row, and the machines on many more histories
+	@tests/install-servers
+	@for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
+		$(BIN) -m pytest tests/rules/test_rewards_at_once.py tests/rules/test_rewards_killed.py || exit 1; done
+	@STATE_MACHINE_EXAMPLES=500 $(BIN) -m pytest tests/rules/test_rewards_machine.py tests/rules/test_state_machine.py
 
 lint: $(VENV)/dev.stamp ## ruff and mypy --strict
 	@$(BIN) -m ruff check .

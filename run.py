@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from referral.commands import Stop
+from referral.commands import Failed, Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
 from referral.database.migrate import MigrationError, migrate
@@ -215,6 +215,13 @@ def parser() -> argparse.ArgumentParser:
     )
     events.add_argument("--limit", type=count, default=100, metavar="N", help="so many at most (100)")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
+    command(
+        "verify",
+        in_module("verify.verify_programme"),
+        "recompute balances, limits, counts and states from their rows, also while the service runs; name each difference",
+        "Recompute balances, limits, counts and states of the programme from their rows, as they are at one moment, also "
+        "while the service runs. Each difference is named, and makes the command end with 1.",
+    )
     copying = command(
         "copy",
         in_module("database.copy_database"),
@@ -261,6 +268,10 @@ def main() -> int:
         configure_logging(config.log)
         arguments.command(config, arguments)
         sys.stdout.flush()
+    except Failed as failure:
+        sys.stdout.flush()
+        print(f"{Path(sys.argv[0]).name}: {failure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -12,6 +12,7 @@ from referral import queries
 from referral.auth.issuers import ISSUERS, Issuers
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.tokens import SIGNER, open_signer
+from referral.background.holds import HoldWorker
 from referral.background.housekeeping import keep_house
 from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
@@ -25,6 +26,7 @@ from referral.contract.access import MAX_BODY, OAUTH_PATHS, Errors, paths_of, re
 from referral.database import DATABASE
 from referral.database.opening import open_database
 from referral.handlers import (
+    balances,
     codes,
     discovery,
     emails,
@@ -34,6 +36,8 @@ from referral.handlers import (
     product_users,
     referrals,
     registration,
+    rewards,
+    rules,
     service,
     service_keys,
     sessions,
@@ -66,6 +70,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     codes,
     product_users,
     events,
+    rules,
+    rewards,
+    balances,
     service_keys,
     pages,
 )
@@ -93,7 +100,7 @@ def create_app(config: Config) -> web.Application:
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))
-    app.cleanup_ctx.extend([_metrics, _passwords, _database, _cache, _mailer, _vendors, _housekeeping])
+    app.cleanup_ctx.extend([_metrics, _passwords, _database, _cache, _mailer, _vendors, _holds, _housekeeping])
     return app
 
 
@@ -140,6 +147,11 @@ async def _vendors(app: web.Application) -> AsyncIterator[None]:
             yield
         await app[EMAIL_VERIFIER].close()
         await app[ISSUERS].close()
+
+
+async def _holds(app: web.Application) -> AsyncIterator[None]:
+    async for _ in _running(HoldWorker(app[DATABASE]).run()):
+        yield
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:

@@ -1,23 +1,17 @@
 -- Events that were reported of users. Those of the audit are in audit.sql.
 
--- name: insert_event_of_user(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash)^
+-- name: insert_event_of_user(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)^
 -- No row when the id is taken: of equal reports at once, one is recorded.
 INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution,
-    reason, ignored, body_hash)
+    reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)
 VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refunds, :code, :click_id, :metadata, :attribution,
-    :reason, :ignored, :body_hash)
+    :reason, :ignored, :body_hash, :referrer_id, :joined_at, :tier, :barred, :converts, :outcome)
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
--- name: insert_own_event(id, type, user_id, now, code, attribution, reason)!
--- An account of the service's own reports itself, once. Deferred, and so a statement that breaks no rule: the account is there.
-INSERT INTO events (id, type, user_id, received_at, occurred_at, code, attribution, reason)
-VALUES (:id, :type, :user_id, :now, :now, :code, :attribution, :reason)
-ON CONFLICT (id) DO NOTHING;
-
 -- name: find_reported_event(id)^
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
-       reason, ignored, body_hash
+       reason, ignored, body_hash, converts, outcome
 FROM events WHERE id = :id;
 
 -- name: refund_event(id, amount)^
@@ -33,7 +27,7 @@ SELECT id FROM events WHERE user_id = :user_id AND type = 'purchase' AND occurre
 -- name: list_events(since, before_time, before_id, page_size)
 -- Newest first, from the cursor on, of all types.
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
-       reason, ignored, body_hash
+       reason, ignored, body_hash, converts, outcome
 FROM events
 WHERE received_at >= :since AND (received_at, id) < (:before_time, :before_id)
 ORDER BY received_at DESC, id DESC
@@ -41,7 +35,7 @@ LIMIT :page_size;
 
 -- name: list_events_of_type(type, since, before_time, before_id, page_size)
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
-       reason, ignored, body_hash
+       reason, ignored, body_hash, converts, outcome
 FROM events
 -- PostgreSQL would read all types by time for a rare one, but for the comparison that begins with the type. SQLite bounds what it
 -- reads by the other one.
@@ -52,7 +46,7 @@ LIMIT :page_size;
 
 -- name: list_events_of_user(user_id, type, since, before_time, before_id, page_size)
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
-       reason, ignored, body_hash
+       reason, ignored, body_hash, converts, outcome
 FROM events
 WHERE user_id = :user_id AND (cast(:type as text) IS NULL OR type = cast(:type as text)) AND received_at >= :since
   AND (received_at, id) < (:before_time, :before_id)
@@ -90,3 +84,15 @@ WHERE id IN (
     LIMIT :batch_size
 )
 RETURNING received_at, id;
+
+-- name: list_past_events(type, after_time, after_id, page_size)
+-- In the order of their reports, with what they met.
+SELECT id, user_id, received_at, occurred_at, type, unit, amount, refunds, metadata, referrer_id, joined_at, tier, barred
+FROM events
+WHERE type = :type AND received_at >= :after_time AND (type, received_at, id) > (:type, :after_time, :after_id)
+ORDER BY type, received_at, id
+LIMIT :page_size;
+
+-- name: forget_conversions(user_id)!
+-- The user came by nobody: none of their events converts a referral.
+UPDATE events SET converts = 0 WHERE user_id = :user_id AND converts = 1;

@@ -15,3 +15,30 @@ SELECT id FROM users WHERE id = :user_id FOR KEY SHARE;
 -- Before a referrer is set after registration. A cycle can be closed by links that several transactions make at once, each of
 -- which sees none of the others: they go one by one. The number is this lock's name.
 SELECT pg_advisory_xact_lock(7236251) AS locked;
+
+-- name: hold_rules()!
+-- Before a transaction reads rules by which it makes rewards, or gives back what void ones took of a rule's limits: no rule is
+-- changed until its end. It is the weakest lock of a table that keeps `change_rules` out, and writes nothing.
+LOCK TABLE rules IN ROW SHARE MODE;
+
+-- name: change_rules()!
+-- Before a rule is changed: every reward by the version before is there, and is counted in the new limits. Waiting for it, this
+-- lets no others pass, so that a busy service can be given other rules, too.
+LOCK TABLE rules IN EXCLUSIVE MODE;
+
+-- name: lock_reward(reward_id)^
+SELECT id FROM rewards WHERE id = :reward_id FOR NO KEY UPDATE;
+
+-- name: lock_rewards_of_event(event_id)
+-- In one order, before any account is moved.
+SELECT id FROM rewards WHERE event_id = :event_id ORDER BY id FOR NO KEY UPDATE;
+
+-- name: lock_rewards_of_referral(user_id)
+SELECT id FROM rewards WHERE referral_user_id = :user_id ORDER BY id FOR NO KEY UPDATE;
+
+-- name: lock_redemption(redemption_id)^
+SELECT id FROM redemptions WHERE id = :redemption_id FOR NO KEY UPDATE;
+
+-- name: lock_account(user_id, unit)^
+-- Before a balance is read that the same transaction changes.
+SELECT unit FROM accounts WHERE user_id = :user_id AND unit = :unit FOR NO KEY UPDATE;

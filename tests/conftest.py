@@ -28,6 +28,7 @@ from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from tests.support.people import PASSWORD, SECRETS, Person, Product, read_mails, text_of, token_in
+from tests.support.programme import Programme, differences
 from tests.support.rows import sql
 from tests.support.servers import PostgresServer, RedisServer, SpareDatabases
 from tests.support.serving import client_of
@@ -207,6 +208,19 @@ def verified_person(person: Callable[..., Awaitable[Person]], database_url: str)
 async def product(client: Client) -> Product:
     """The back end of a product, with a key that may write."""
     return await Product.with_key(client)
+
+
+@pytest.fixture
+async def programme(client: Client) -> Programme:
+    """A programme of rewards without rules yet."""
+    return Programme(await Product.with_key(client, "admin"))
+
+
+@pytest.fixture
+async def verified(database: Database) -> AsyncIterator[None]:
+    """Whatever the test did, every sum, count and state is what the rows say."""
+    yield
+    assert await differences(database) == []
 
 
 @pytest.fixture

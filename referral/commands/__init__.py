@@ -19,6 +19,10 @@ class Stop(Exception):
     """The command cannot go on; the message is one line for the person who called it."""
 
 
+class Failed(Exception):
+    """The command did its work, and what it was asked to check is not so; the message says in one line what was found."""
+
+
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Database]:
     """The database of these settings. Raises MigrationError unless it has this version's schema, DatabaseUnavailable."""

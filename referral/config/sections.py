@@ -13,6 +13,7 @@ from referral.config.checks import (
     database_url,
     each_of,
     empty_or,
+    event_types,
     ip_networks,
     mail_url,
     mailbox,
@@ -133,6 +134,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
+    converts_on: tuple[str, ...] = setting(event_types)
     after_signup_days: int = setting(between(0, 36_500))
     readdress_days: int = setting(between(0, 3_650))
 
@@ -145,6 +147,12 @@ class Privacy:
 @dataclass(frozen=True, slots=True)
 class Rewards:
     units: tuple[str, ...] = setting(units)
+    hold_days: float = setting(between(0, 365))
+
+
+@dataclass(frozen=True, slots=True)
+class Redemptions:
+    by_user: bool = setting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,7 @@ class Config:
     attribution: Attribution
     privacy: Privacy
     rewards: Rewards
+    redemptions: Redemptions
     context: Context
     audit: Audit
     log: Log

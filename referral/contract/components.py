@@ -9,6 +9,7 @@ from referral.config import Config
 from referral.contract.schemas import fields
 from referral.contract.schemas.events import REFUND
 from referral.contract.schemas.tokens import OAuthInputSchema
+from referral.queries.rewards import BALANCE
 
 
 def schema_name(schema: Any) -> str:
@@ -45,8 +46,8 @@ def _finish_answers(document: dict[str, Any]) -> None:
     What a client reads may grow: only bodies of requests are closed to unknown members.
     """
     optional = {
-        "Problem": {"errors", "reason", "user_id"},
-        "Referral": {"email", "external_id"},
+        "Problem": {"errors", "reason", "user_id", "available"},
+        "Referral": {"email", "external_id", "source", "status", "review", "converted_at"},
         "Tokens": {"issued_token_type", "attribution"},
         "OAuthError": {"error_description"},
         "JsonWebKey": {"crv", "x", "n", "e"},
@@ -81,6 +82,11 @@ def _tell_conditions(document: dict[str, Any]) -> None:
         "if": _of({"type": {"const": REFUND}}),
         "then": _having("refunds"),
         "else": {**_of({"user": True, "refunds": False}), "required": ["user"]},
+    }
+    bodies["RewardCreation"] |= {
+        "if": _of({"kind": {"const": BALANCE}}),
+        "then": _having("value"),
+        "else": _having("label"),
     }
     bodies["EventUser"] |= {"if": _having("id"), "then": _of({"external_id": False}), "else": _having("external_id")}
     bodies["TokenRequest"] |= {

@@ -42,6 +42,9 @@ TAGS = {
     "Me": "The user's own account, referrer and referrals.",
     "Users": "Users as the product's back end knows them, by our id or by its own.",
     "Events": "What the product reports of its users: sign-ups, purchases, refunds.",
+    "Rules": "What is given to whom, for what, and within which limits.",
+    "Rewards": "What was given: approve, reject, deliver it, and take it back.",
+    "Redemptions": "What users spend of their balances.",
     "Codes": "Make, edit, share and end codes; look one up.",
     "Keys": "Service keys, by which a product's back end calls.",
     "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
@@ -306,6 +309,21 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The key's id",
         "schema": {"type": "string", "format": "uuid"},
         "example": fields.EXAMPLE_ID,
+    },
+    "rule_id": {
+        "description": "The rule's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": fields.EXAMPLE_ID,
+    },
+    "reward_id": {
+        "description": "The reward's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": fields.EXAMPLE_ID,
+    },
+    "redemption_id": {
+        "description": "The caller's own id of the redemption, percent-encoded",
+        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
+        "example": "order-17",
     },
     "session_id": {
         "description": "The session's id",

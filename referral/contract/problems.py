@@ -115,6 +115,33 @@ CATALOGUE: dict[str, Kind] = {
             "`refunds` is the id of an event that was reported before. Report that first.",
         ),
         Kind(
+            "id-mismatch",
+            409,
+            "The id is taken",
+            "A reward, reversal or redemption with this id was asked for in other words. Ids are remembered for ever: "
+            "give each its own, and send a repeated call as it was sent first.",
+        ),
+        Kind(
+            "reward-state",
+            409,
+            "The reward's state does not allow this",
+            "Pending rewards are approved or rejected, approved coupons and custom ones fulfilled, and what was approved or "
+            "fulfilled is reversed. The reward is in another state, which may be final.",
+        ),
+        Kind(
+            "insufficient-balance",
+            409,
+            "The balance does not suffice",
+            "Less is available than was to be redeemed; `available` says how much. Nothing was done, and the id is free.",
+        ),
+        Kind(
+            "redemption-state",
+            409,
+            "The redemption's state does not allow this",
+            "Reserved redemptions are captured or released, and those that are done are cancelled. The redemption is in "
+            "another state.",
+        ),
+        Kind(
             "active-code-exists",
             409,
             "There is a current code",
@@ -184,6 +211,13 @@ CATALOGUE: dict[str, Kind] = {
             "There is no such unit",
             "Values are counted in the units of the setting `rewards.units`: ISO 4217 codes such as USD, or units of the "
             "installation's own.",
+        ),
+        Kind(
+            "sum-too-large",
+            422,
+            "The sum is too large",
+            "Sums are counted up to 2^62 of a unit's smallest part, and one of them would have been larger. Nothing was "
+            "done.",
         ),
         Kind(
             "referral-code-invalid",

@@ -13,15 +13,14 @@ from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas.events import (
-    EventBatchResultSchema,
     EventBatchSchema,
     EventPageSchema,
     EventQuerySchema,
     EventReportSchema,
     EventSchema,
-    RecordedEventSchema,
     event_view,
 )
+from referral.contract.schemas.recorded_events import EventBatchResultSchema, RecordedEventSchema
 from referral.database import ATTEMPTS, DATABASE, Connection, TransactionConflict
 from referral.handlers import API
 from referral.ids import REQUEST_ID
@@ -29,6 +28,7 @@ from referral.limits import LIMITER
 from referral.queries import events
 from referral.queries.events import ReportedEvent
 from referral.rules.events import Recorded, record_event
+from referral.rules.idempotency import REPLAYED
 from referral.rules.named_user import id_of_named
 from referral.texts import is_external_id
 from referral.web.answers import answer
@@ -41,8 +41,6 @@ routes = web.RouteTableDef()
 MOST_COUNTED = 10_000
 # Bytes of a batch.
 BATCH_BODY = 2 * 1024 * 1024
-# draft-ietf-httpapi-idempotency-key-header has no word for it; this one is Stripe's.
-REPLAYED = {"Idempotency-Replayed": "true"}
 REPORT = EventReportSchema()
 
 
@@ -52,16 +50,19 @@ REPORT = EventReportSchema()
     tags=["Events"],
     operationId="reportEvent",
     summary="Report an event",
-    description="Recorded once for each `id`, for ever: the same report again is answered as the first time, with 200 "
-    "and `Idempotency-Replayed: true`; another one with the same id is refused. The user is made or changed by it as by "
-    "`PUT /users/{user}`. A `code` or `click_id` that cannot be used fails nothing: `attribution` says what became of it. "
-    "Nor does an e-mail address or a username that another user has: `ignored` names it. A repetition is answered with the "
-    "referral as it is now. A member that is null and one that is left out are two reports.",
+    description="Recorded once for each `id`, for ever: the same report again is answered as the first time, with 200 and "
+    "`Idempotency-Replayed: true`; another one with the same id is refused. The user is made or changed by it as by `PUT "
+    "/users/{user}`. A `code` or `click_id` that cannot be used fails nothing: `attribution` says what became of it. Nor "
+    "does an e-mail address or a username that another user has: `ignored` names it. `rewards` are what rules give for "
+    "it, and `skipped` says why others give nothing; a refund takes back from the rewards of its event in proportion, and "
+    "those that it changed are its `rewards`. A repetition is answered with the referral as it is now. A member that is "
+    "null and one that is left out are two reports.",
     problems=(
         "not-found",
         "event-mismatch",
         "event-unknown",
         "refund-too-large",
+        "sum-too-large",
         "unit-unknown",
     ),
     request_examples={

@@ -18,12 +18,13 @@ from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.metrics import METRICS
-from referral.queries import events, outbox, users
+from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
+from referral.rules.own_events import report_own
 from referral.rules.referring import check_code, come_by
 from referral.rules.resets import take_resets_over
 from referral.rules.signing_in import open_session
@@ -116,15 +117,6 @@ async def _make_account(
         if known:
             await users.refuse_attribution(work.conn, user.id, work.moment)
         attribution = attribution_view(has_code=code is not None, is_known=known)
-        await events.insert_own_event(
-            work.conn,
-            "signup",
-            user.id,
-            work.moment,
-            code=code,
-            attribution=attribution["status"],
-            reason=attribution["reason"],
-        )
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
@@ -132,8 +124,9 @@ async def _make_account(
             await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
         if code and not known:
-            # This comes last: everybody who registers by this code waits for its owner's row meanwhile.
+            # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
             await come_by(work, user.id, code, is_new=True)
+        await report_own(work, "signup", user.id, code=code, attribution=attribution["status"], reason=attribution["reason"])
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.

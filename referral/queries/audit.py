@@ -46,6 +46,12 @@ EventName = Literal[
     "account-erased",
     "account-disowned",
     "erasure-refused",
+    "rule-made",
+    "rule-changed",
+    "reward-made",
+    "reward-approved",
+    "reward-rejected",
+    "reward-reversed",
     "events-left-out",
 ]
 

@@ -8,9 +8,41 @@ from referral.database import Connection
 ATTRIBUTED, KEPT, NONE, REFUSED = "attributed", "kept", "none", "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvent:
-    """What is reported; times in ms, `amount` in the unit's smallest part, `metadata` and `ignored` as JSON texts."""
+    """What is reported; times in ms, `amount` in the unit's smallest part, `metadata`, `ignored` and `outcome` as JSON
+    texts.
+
+    The event's user had come by `referrer_id` at `joined_at`, `tier` says how many converted referrals that one had, and
+    `barred` who earns nothing. `converts` says that it counts as a conversion of the referral.
+    """
+
+    id: str
+    type: str
+    user_id: str
+    received_at: int
+    occurred_at: int
+    attribution: str
+    unit: str | None = None
+    amount: int | None = None
+    refunds: str | None = None
+    code: str | None = None
+    click_id: str | None = None
+    metadata: str | None = None
+    reason: str | None = None
+    ignored: str | None = None
+    body_hash: str | None = None
+    referrer_id: str | None = None
+    joined_at: int | None = None
+    tier: int | None = None
+    barred: str | None = None
+    converts: int = 0
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedEvent:
+    """An event as it is kept; `refunded` is what refunds took of its amount."""
 
     id: str
     type: str
@@ -19,6 +51,7 @@ class NewEvent:
     occurred_at: int
     unit: str | None
     amount: int | None
+    refunded: int
     refunds: str | None
     code: str | None
     click_id: str | None
@@ -27,13 +60,27 @@ class NewEvent:
     reason: str | None
     ignored: str | None
     body_hash: str | None
+    converts: int
+    outcome: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class ReportedEvent(NewEvent):
-    """An event as it is kept; `refunded` is what refunds took of its amount."""
+class PastEvent:
+    """An event, or a refund, with what it met."""
 
-    refunded: int = 0
+    id: str
+    user_id: str
+    received_at: int
+    occurred_at: int
+    type: str
+    unit: str | None
+    amount: int | None
+    refunds: str | None
+    metadata: str | None
+    referrer_id: str | None
+    joined_at: int | None
+    tier: int | None
+    barred: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +93,8 @@ class Reported:
 
 async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:
     """False when the id is taken. Violates a foreign key when there is no such user."""
-    inserted = await conn.value(
-        "insert_event_of_user",
-        str,
-        id=event.id,
-        type=event.type,
-        user_id=event.user_id,
-        received_at=event.received_at,
-        occurred_at=event.occurred_at,
-        unit=event.unit,
-        amount=event.amount,
-        refunds=event.refunds,
-        code=event.code,
-        click_id=event.click_id,
-        metadata=event.metadata,
-        attribution=event.attribution,
-        reason=event.reason,
-        ignored=event.ignored,
-        body_hash=event.body_hash,
-    )
-    return inserted is not None
-
-
-async def insert_own_event(
-    conn: Connection,
-    event_type: str,
-    user_id: str,
-    now: int,
-    *,
-    code: str | None = None,
-    attribution: str = NONE,
-    reason: str | None = None,
-) -> None:
-    """An account of the service's own reports itself, once for each type. This is deferred."""
-    conn.defer(
-        "insert_own_event",
-        id=f"{event_type}:{user_id}",
-        type=event_type,
-        user_id=user_id,
-        now=now,
-        code=code,
-        attribution=attribution,
-        reason=reason,
-    )
+    values = {name: getattr(event, name) for name in NewEvent.__slots__}
+    return await conn.value("insert_event_of_user", str, **values) is not None
 
 
 async def find_reported_event(conn: Connection, event_id: str) -> ReportedEvent | None:
@@ -169,3 +175,15 @@ async def forget_events_of_user(conn: Connection, user_id: str, before: tuple[in
         before_id=before[1],
         batch_size=batch_size,
     )
+
+
+async def list_past_events(conn: Connection, event_type: str, after: tuple[int, str], limit: int) -> list[PastEvent]:
+    """Events of a type behind the cursor (time in ms, id), the oldest report first."""
+    return await conn.page(
+        "list_past_events", PastEvent, type=event_type, after_time=after[0], after_id=after[1], page_size=limit
+    )
+
+
+async def forget_conversions(conn: Connection, user_id: str) -> None:
+    """None of the user's events converts a referral any more."""
+    await conn.run("forget_conversions", user_id=user_id)

@@ -16,3 +16,35 @@ async def hold_address(conn: Connection, user_id: str) -> None:
 async def lock_referrers(conn: Connection) -> None:
     """Until the end of the transaction nobody else sets a referrer after registration."""
     await conn.lock("lock_referrers")
+
+
+async def hold_rules(conn: Connection) -> None:
+    """Until the end of the transaction nobody changes a rule. It keeps nobody else out."""
+    await conn.lock("hold_rules")
+
+
+async def change_rules(conn: Connection) -> None:
+    """Until the end of the transaction nobody else makes or voids rewards, or changes a rule."""
+    await conn.lock("change_rules")
+
+
+async def lock_reward(conn: Connection, reward_id: str) -> None:
+    """Until the end of the transaction nobody else changes this reward."""
+    await conn.lock("lock_reward", reward_id=reward_id)
+
+
+async def lock_rewards_of_event(conn: Connection, event_id: str) -> None:
+    await conn.lock("lock_rewards_of_event", event_id=event_id)
+
+
+async def lock_rewards_of_referral(conn: Connection, user_id: str) -> None:
+    await conn.lock("lock_rewards_of_referral", user_id=user_id)
+
+
+async def lock_redemption(conn: Connection, redemption_id: str) -> None:
+    await conn.lock("lock_redemption", redemption_id=redemption_id)
+
+
+async def lock_account(conn: Connection, user_id: str, unit: str) -> None:
+    """Until the end of the transaction nobody else moves the user's money of this unit."""
+    await conn.lock("lock_account", user_id=user_id, unit=unit)

@@ -21,6 +21,43 @@ class Referral(NamedTuple):
     email: str | None
     joined_at: int
     code: str
+    source: str = "code"
+    review: str = "none"
+    converted_at: int | None = None
+    erased_at: int | None = None
+
+    @property
+    def status(self) -> str:
+        """What became of it."""
+        if self.review == "rejected":
+            return "rejected"
+        if self.erased_at is not None:
+            return "ended"
+        return "joined" if self.converted_at is None else "converted"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides of rewards for what somebody does who came by a referrer; times in ms. `erased_at` is the referrer's."""
+
+    referrer_id: str
+    joined_at: int
+    source: str
+    review: str
+    conversions: int
+    converted_at: int | None
+    converted_count: int
+    referrer_suspended_at: int | None
+    erased_at: int | None
+    suspended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversions:
+    """Whose referral it is, and how many of its events convert it."""
+
+    referrer_id: str
+    conversions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +78,38 @@ async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code
     return inserted is not None
 
 
-async def delete_referral(conn: Connection, user_id: str) -> None:
-    """Take back that the user came by anybody."""
-    await conn.run("delete_referral", user_id=user_id)
+async def delete_referral(conn: Connection, user_id: str) -> Conversions | None:
+    """Take back that the user came by anybody, and return what that was; None if they did not."""
+    return await conn.one("delete_referral", Conversions, user_id=user_id)
+
+
+async def find_referral(conn: Connection, user_id: str) -> Referral | None:
+    """By whom the user came."""
+    return await conn.one("find_referral", Referral, user_id=user_id)
+
+
+async def find_standing(conn: Connection, user_id: str) -> Standing | None:
+    """None for a user who came by nobody."""
+    return await conn.one("find_standing", Standing, user_id=user_id)
+
+
+async def convert_referral(conn: Connection, user_id: str, occurred_at: int) -> int | None:
+    """Count an event that happened then (ms) as a conversion of its user's referral, and return how many there are."""
+    return await conn.value("convert_referral", int, user_id=user_id, occurred_at=occurred_at)
+
+
+async def retract_conversion(conn: Connection, user_id: str) -> Conversions | None:
+    """Count one conversion less, and return what is left; None without any."""
+    return await conn.one("retract_conversion", Conversions, user_id=user_id)
+
+
+async def increment_converted_count(conn: Connection, user_id: str) -> int:
+    """One more of a referrer's referrals is converted; how many there are."""
+    return await conn.value("increment_converted_count", int, user_id=user_id) or 0
+
+
+async def decrement_converted_count(conn: Connection, user_id: str) -> None:
+    await conn.run("decrement_converted_count", user_id=user_id)
 
 
 async def list_referrals(

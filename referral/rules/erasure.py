@@ -14,18 +14,21 @@ from referral.queries import (
     events,
     former_addresses,
     identities,
+    ledger,
     locks,
     one_time_tokens,
     outbox,
     product_users,
     profiles,
     referrals,
+    rewards,
     sessions,
     users,
 )
 from referral.rules.former_addresses import identity_key, is_vouched_for, remember, remember_id, speaks_for_address
 from referral.rules.product_tokens import end_product_tokens
 from referral.rules.resets import leave_resets
+from referral.rules.rewards import retract
 from referral.rules.work import Work
 from referral.texts import optional_email_key
 
@@ -79,6 +82,8 @@ async def _end_product_data(work: Work, user_id: str) -> None:
     for identity in await identities.list_identities(work.conn, user_id):
         await remember_id(work, identity_key(identity.issuer, identity.subject))
     await identities.delete_identities(work.conn, user_id)
+    await rewards.forget_rewards_of_user(work.conn, user_id)
+    await ledger.forget_redemptions_of_user(work.conn, user_id)
     await _forget_events(work.conn, user_id)
 
 
@@ -109,11 +114,18 @@ async def _begin(work: Work, user_id: str, *, by_oneself: bool = False) -> users
 
 
 async def take_referral_back(work: Work, user_id: str) -> None:
-    """Take back the referral that the user came by, if there is one, as if it had never been. The user is locked."""
+    """Take back the referral that the user came by, if there is one, as if it had never been, with what it earned. The user
+    is locked."""
+    conn = work.conn
+    await locks.hold_rules(conn)
     # In the order of `come_by`: the owner's row, the code, the referral.
-    if await users.decrement_referral_count(work.conn, user_id):
-        code = await codes.take_use_back(work.conn, user_id)
-        await referrals.delete_referral(work.conn, user_id)
+    if await users.decrement_referral_count(conn, user_id):
+        code = await codes.take_use_back(conn, user_id)
+        gone = await referrals.delete_referral(conn, user_id)
+        if gone is not None and gone.conversions > 0:
+            await referrals.decrement_converted_count(conn, gone.referrer_id)
+        await events.forget_conversions(conn, user_id)
+        await retract(work, user_id, "the referral was taken back")
         if code:
             # It may have been used up until now.
             work.invalidates_code(code)

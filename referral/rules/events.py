@@ -4,28 +4,31 @@ The unique key of the table decides which of several equal reports is the first.
 rolled back, and it gets the first one's answer.
 """
 
-import hashlib
-import uuid
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
-from referral.config import CONFIG, Config
+from referral.config import CONFIG
 from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.events import REFUND, event_view
 from referral.contract.schemas.referrals import operators_referral_view
+from referral.contract.schemas.rewards import reward_view
 from referral.database import DATABASE, Connection, TransactionConflict
-from referral.queries import events, locks, product_users
+from referral.queries import events, locks, product_users, referrals, rewards
 from referral.queries.events import NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral
 from referral.rules.accounts import is_reserved
 from referral.rules.attributing import Attribution, Came, Refused, attribute
 from referral.rules.event_contexts import keep_context
-from referral.rules.named_user import no_such_user
-from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, lock_known, lock_or_make
+from referral.rules.idempotency import hash_of
+from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
+from referral.rules.programme import Happened
+from referral.rules.rewarding import Meeting, decide, hold_rules, keep, kept_outcome, meet
+from referral.rules.rewards import refund as take_back
+from referral.rules.units import check_unit
 from referral.rules.work import Work, work_on
 
 # What of a user may be another's, by the rule of the schema that says so.
@@ -67,11 +70,12 @@ async def record_event(request: web.Request, body: dict[str, Any], report: Any) 
 
     Raises a problem, and TransactionConflict if it may succeed when it is made again.
     """
-    body_hash = _hash_of(report)
+    body_hash = hash_of(report)
     known = await _find(request, body["id"])
     if known:
         return await _repeated(request, known, body, body_hash)
-    _check(body, request.app[CONFIG])
+    if body.get("value") is not None:
+        check_unit(body["value"]["unit"], request.app[CONFIG])
     tried = Tried()
     while True:
         try:
@@ -95,32 +99,22 @@ async def _find(request: web.Request, event_id: str) -> ReportedEvent | None:
         return await events.find_reported_event(conn, event_id)
 
 
-def _hash_of(report: Any) -> str:
-    """The SHA-256 of a JSON document as a value: neither white space nor the order of members counts, nor how a number is
-    written."""
-    return hashlib.sha256(orjson.dumps(_plain(report), option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_plain(member) for member in value]
-    # A whole number beyond 64 bits is left as it is: orjson writes none.
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
-
-
 async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Recorded:
     """The first answer again. Raises `event-mismatch` for another body."""
     async with request.app[DATABASE].reader() as conn:
         user = await product_users.find_product_user(conn, known.user_id)
-    is_same = known.body_hash == body_hash if known.body_hash is not None else _is_alike(known, user, body)
-    if not is_same:
-        raise Problem("event-mismatch", "Another event was reported with this id before.")
-    came = None
-    if user and user.referral_code and user.joined_at is not None and known.attribution in (events.ATTRIBUTED, events.KEPT):
-        came = Came(user.referral_code, user.joined_at)
-    return Recorded(_document(replace(known, refunded=0), user, came), True)
+        is_same = known.body_hash == body_hash if known.body_hash is not None else _is_alike(known, user, body)
+        if not is_same:
+            raise Problem("event-mismatch", "Another event was reported with this id before.")
+        is_shown = user is not None and known.attribution in (events.ATTRIBUTED, events.KEPT)
+        referral = await referrals.find_referral(conn, known.user_id) if is_shown else None
+        outcome = orjson.loads(known.outcome) if known.outcome else {"rewards": [], "skipped": []}
+        now_kept = {
+            reward.id: reward_view(reward) for reward in await rewards.list_rewards_of_event(conn, known.refunds or known.id)
+        }
+    # What of a reward has changed since is told as it was.
+    first = [{**now_kept[state["id"]], **state} for state in outcome["rewards"]]
+    return Recorded(_document(replace(known, refunded=0), referral, first, outcome["skipped"]), True)
 
 
 def _is_alike(known: ReportedEvent, user: ProductUser | None, body: dict[str, Any]) -> bool:
@@ -138,30 +132,39 @@ def _is_alike(known: ReportedEvent, user: ProductUser | None, body: dict[str, An
     return user is None or named is None or named.get("id") == user.id or named.get("external_id", "") == user.external_id
 
 
-def _document(event: ReportedEvent, user: ProductUser | None, came: Came | None) -> dict[str, Any]:
+def _document(
+    event: ReportedEvent, referral: Referral | None, rewarded: list[dict[str, Any]], skipped: list[dict[str, str]]
+) -> dict[str, Any]:
     """RecordedEvent, of an event as it was recorded."""
     view = event_view(event)
-    referral = None
-    if came and user:
-        referral = operators_referral_view(
-            Referral(None, user.id, user.external_id, user.username, user.name, user.email, came.joined_at, came.code)
-        )
     return {
         "event": view,
         "user_id": event.user_id,
         "attribution": view["attribution"],
-        "referral": referral,
-        "rewards": [],
-        "skipped": [],
+        "referral": operators_referral_view(referral) if referral else None,
+        "rewards": rewarded,
+        "skipped": skipped,
         "ignored": orjson.loads(event.ignored) if event.ignored else [],
     }
 
 
-def _check(body: dict[str, Any], config: Config) -> None:
-    value = body.get("value")
-    known = [unit.partition(":")[0] for unit in config.rewards.units]
-    if value is not None and value["unit"] not in known:
-        raise Problem("unit-unknown", f"The unit is none of {', '.join(known)}: the setting rewards.units lists them.")
+def _referral(user: ProductUser, came: Came | None, meeting: Meeting) -> Referral | None:
+    """That the user came by somebody, as it is after the event."""
+    if came is None:
+        return None
+    return Referral(
+        None,
+        user.id,
+        user.external_id,
+        user.username,
+        user.name,
+        user.email,
+        came.joined_at,
+        came.code,
+        meeting.source,
+        meeting.review,
+        meeting.converted_at,
+    )
 
 
 def _occurred_at(body: dict[str, Any], moment: int) -> int:
@@ -177,11 +180,12 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
     is_tried = code is not None and verdict is None
     may_refer = is_tried and await _may_refer(request, body["user"])
     async with work_on(request) as work:
+        await hold_rules(work)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         if may_refer:
             await locks.lock_referrers(work.conn)
-        user, is_new = await _user_of(work, body["user"])
+        user, is_new = await lock_named(work, body["user"])
         if is_tried and not (may_refer or is_new) and user.referrer_id is None:
             raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
         user, tried = await _describe(work, user, body["user"], tried)
@@ -189,9 +193,19 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
             attribution, came = await attribute(work, user, code, click_id, occurred_at, is_new=is_new)
         else:
             attribution, came = verdict, None
-        event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash)
+        is_referred = came is not None or user.referrer_id is not None
+        meeting = await meet(work, user.id, body["type"], occurred_at) if is_referred else Meeting()
+        outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting)
+        event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash, outcome.kept(), meeting.facts)
         await _insert(work, event, body)
-    return Recorded(_document(_as_kept(event), user, came), False)
+        await keep(work, outcome)
+    referral = _referral(user, came, meeting)
+    return Recorded(_document(_as_kept(event), referral, outcome.views, outcome.skipped_views), False)
+
+
+def _happened(body: dict[str, Any], occurred_at: int) -> Happened:
+    value = body.get("value") or {}
+    return Happened(body["type"], occurred_at, value.get("unit"), value.get("amount"), body.get("metadata") or {})
 
 
 async def _may_refer(request: web.Request, user: dict[str, Any]) -> bool:
@@ -201,22 +215,8 @@ async def _may_refer(request: web.Request, user: dict[str, Any]) -> bool:
         if "external_id" in user:
             found = await product_users.find_product_user_by_external_id(conn, user["external_id"])
         else:
-            found = await product_users.find_product_user(conn, _id(user))
+            found = await product_users.find_product_user(conn, id_of(user))
     return found is not None and found.referrer_id is None
-
-
-async def _user_of(work: Work, user: dict[str, Any]) -> tuple[ProductUser, bool]:
-    """The user whom an event names, who is locked, and whether this transaction made them."""
-    if "external_id" in user:
-        return await lock_or_make(work, user["external_id"])
-    return await lock_known(work, _id(user)), False
-
-
-def _id(user: dict[str, Any]) -> str:
-    try:
-        return str(uuid.UUID(user["id"]))
-    except ValueError:
-        raise no_such_user() from None
 
 
 async def _describe(work: Work, user: ProductUser, given: dict[str, Any], tried: Tried) -> tuple[ProductUser, Tried]:
@@ -251,6 +251,8 @@ def _event(
     attribution: Attribution,
     tried: Tried,
     body_hash: str | None,
+    outcome: str | None,
+    facts: dict[str, Any],
 ) -> NewEvent:
     value, metadata = body.get("value") or {}, body.get("metadata")
     ignored = sorted(tried.ignored, key=lambda found: str(found["pointer"]))
@@ -270,6 +272,8 @@ def _event(
         reason=attribution.reason,
         ignored=orjson.dumps(ignored).decode() if ignored else None,
         body_hash=body_hash,
+        outcome=outcome,
+        **facts,
     )
 
 
@@ -278,7 +282,9 @@ def _kept(text: str | None) -> str | None:
 
 
 def _as_kept(event: NewEvent) -> ReportedEvent:
-    return ReportedEvent(**{name: getattr(event, name) for name in NewEvent.__slots__})
+    return ReportedEvent(
+        refunded=0, **{name: getattr(event, name) for name in ReportedEvent.__slots__ if name != "refunded"}
+    )
 
 
 async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:
@@ -291,6 +297,7 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
     """Raises Taken and _Known, after which nothing is left of it."""
     value = body.get("value")
     async with work_on(request) as work:
+        await hold_rules(work)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         refunded = await _lock_refunded(work, body)
@@ -303,6 +310,7 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
         if total is None:
             raise Problem("refund-too-large", "So much is not left of the event's value.")
         taken = {"unit": refunded.unit, "amount": total - refunded.refunded}
+        await _retract(work, refunded, total)
         user = await product_users.find_product_user(work.conn, refunded.user_id)
         came = None
         if user is None:
@@ -314,9 +322,21 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
             came = Came(user.referral_code, user.joined_at)
         attribution = Attribution(events.KEPT if came else events.NONE)
         refund = {**body, "value": taken}
-        event = _event(refund, work.moment, occurred_at, refunded.user_id, attribution, tried, body_hash)
+        views = [reward_view(reward, work.moment) for reward in await take_back(work, refunded, body["id"], total)]
+        event = _event(
+            refund, work.moment, occurred_at, refunded.user_id, attribution, tried, body_hash, kept_outcome(views, []), {}
+        )
         await _insert(work, event, body)
-    return Recorded(_document(_as_kept(event), user, came), False)
+        referral = await referrals.find_referral(work.conn, user.id) if user and came else None
+    return Recorded(_document(_as_kept(event), referral, views, []), False)
+
+
+async def _retract(work: Work, refunded: ReportedEvent, total: int) -> None:
+    """An event that converted its user's referral, and is wholly refunded, does so no more."""
+    if refunded.converts and total == refunded.amount:
+        left = await referrals.retract_conversion(work.conn, refunded.user_id)
+        if left is not None and left.conversions == 0:
+            await referrals.decrement_converted_count(work.conn, left.referrer_id)
 
 
 async def _lock_refunded(work: Work, body: dict[str, Any]) -> ReportedEvent:
@@ -340,4 +360,4 @@ async def _lock_refunded(work: Work, body: dict[str, Any]) -> ReportedEvent:
 async def _id_of(conn: Connection, user: dict[str, Any]) -> str | None:
     if "external_id" in user:
         return await product_users.find_user_id_by_external_id(conn, user["external_id"])
-    return _id(user)
+    return id_of(user)

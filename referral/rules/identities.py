@@ -18,11 +18,12 @@ from referral.contract.schemas.fields import NewEmail
 from referral.contract.schemas.product_users import LONGEST_NAME
 from referral.database import DATABASE, Connection, TransactionConflict
 from referral.ids import new_id
-from referral.queries import events, identities, locks, product_users, users
+from referral.queries import identities, locks, product_users, users
 from referral.queries.identities import LiveIdentity
 from referral.queries.product_users import ProductUser
 from referral.rules.former_addresses import identity_key, is_known_id
 from referral.rules.mailed_links import end_links
+from referral.rules.own_events import report_own
 from referral.rules.product_users import Taken, describe, lock_known, lock_or_make
 from referral.rules.strangers_out import put_stranger_out
 from referral.rules.work import Work, work_on
@@ -46,30 +47,31 @@ async def find_live(conn: Connection, claims: Claims) -> LiveIdentity | None:
     return await identities.find_live_identity(conn, claims.issuer, claims.subject)
 
 
-async def find_or_enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
+async def find_or_enrol(request: web.Request, claims: Claims, *, reports: bool = True) -> LiveIdentity | None:
     """The user whom the claims name; None as of `enrol`, and for a token issued before a suspension ended."""
     async with request.app[DATABASE].reader() as conn:
         found = await find_live(conn, claims)
-    found = found or await enrol(request, claims)
+    found = found or await enrol(request, claims, reports=reports)
     return found if found and found.takes(claims.issued_at) else None
 
 
-async def enrol(request: web.Request, claims: Claims) -> LiveIdentity | None:
-    """The user whom the claims name, of whom no live one is known: made, or joined to an account. None if they are
-    suspended, and where `identity.enrol` is off and there is nobody to join."""
+async def enrol(request: web.Request, claims: Claims, *, reports: bool = True) -> LiveIdentity | None:
+    """The user whom the claims name, of whom no live one is known: made, or joined to an account. One who is made `reports`
+    the sign-up, unless the caller does so once a referral is known. None if they are suspended, and where `identity.enrol`
+    is off and there is nobody to join."""
     if await _is_known(request, claims):
         # Of many first calls at once another one may have made the user.
         async with request.app[DATABASE].reader() as conn:
             return await find_live(conn, claims)
     email = _email_of(claims)
     try:
-        return await _enrol(request, claims, email)
+        return await _enrol(request, claims, email, reports=reports)
     except Taken:
         if not claims.is_external_id:
             # Whoever has just got the address is found by it, and joined, when this is made again.
             raise TransactionConflict("another request has just taken the address") from None
         # Somebody else has this address: the product says itself who the user is, and needs none for that.
-        return await _enrol(request, claims, None)
+        return await _enrol(request, claims, None, reports=reports)
 
 
 async def _is_known(request: web.Request, claims: Claims) -> bool:
@@ -80,12 +82,12 @@ async def _is_known(request: web.Request, claims: Claims) -> bool:
         return await identities.find_identity(conn, claims.issuer, claims.subject) is not None
 
 
-async def _enrol(request: web.Request, claims: Claims, email: str | None) -> LiveIdentity | None:
+async def _enrol(request: web.Request, claims: Claims, email: str | None, *, reports: bool) -> LiveIdentity | None:
     async with work_on(request) as work:
         if claims.is_external_id:
             user = await _external_user(work, claims, email)
         else:
-            user = await _identified_user(work, claims, email)
+            user = await _identified_user(work, claims, email, reports=reports)
         return await find_live(work.conn, claims) if user else None
 
 
@@ -116,7 +118,7 @@ def _description(claims: Claims, email: str | None) -> dict[str, Any]:
     return members
 
 
-async def _identified_user(work: Work, claims: Claims, email: str | None) -> ProductUser | None:
+async def _identified_user(work: Work, claims: Claims, email: str | None, *, reports: bool) -> ProductUser | None:
     """Who is known as the subject at the issuer. None where nobody may be made."""
     conn = work.conn
     known = await identities.find_identity(conn, claims.issuer, claims.subject)
@@ -130,7 +132,7 @@ async def _identified_user(work: Work, claims: Claims, email: str | None) -> Pro
     if holder is not None:
         user = await _join(work, holder.user_id, email_key(email or ""))
     elif work.request.app[CONFIG].identity.enrol:
-        user = await _make(work, claims, email)
+        user = await _make(work, claims, email, reports=reports)
     else:
         return None
     if user.suspended_at is None:
@@ -140,16 +142,17 @@ async def _identified_user(work: Work, claims: Claims, email: str | None) -> Pro
     return user
 
 
-async def _make(work: Work, claims: Claims, email: str | None) -> ProductUser:
+async def _make(work: Work, claims: Claims, email: str | None, *, reports: bool) -> ProductUser:
     user = ProductUser(new_id(), None, work.moment)
     await product_users.insert_product_user(work.conn, user.id, None, work.moment)
     if await is_known_id(work, identity_key(claims.issuer, claims.subject)):
         await users.refuse_attribution(work.conn, user.id, work.moment)
         user = replace(user, unattributable_at=work.moment)
     user = await describe(work, user, _description(claims, email))
-    await events.insert_own_event(work.conn, "signup", user.id, work.moment)
+    if reports:
+        await report_own(work, "signup", user.id)
     if email:
-        await events.insert_own_event(work.conn, "email-verified", user.id, work.moment)
+        await report_own(work, "email-verified", user.id)
     await work.record("registered", actor=user.id, issuer=claims.issuer)
     return user
 
@@ -173,5 +176,5 @@ async def _join(work: Work, user_id: str, key: str) -> ProductUser:
     if contact.suspended_at is None and contact.email_verified_at is None:
         await put_stranger_out(work, contact)
         await users.verify_email(work.conn, user_id, None, work.moment)
-        await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
+        await report_own(work, "email-verified", user_id)
     return await lock_known(work, user_id)

@@ -13,12 +13,13 @@ from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.mail.compose import mask
-from referral.queries import audit, events, one_time_tokens, outbox, sessions, users
+from referral.queries import audit, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
 from referral.rules.erasure import erase_unverified, leave_nothing, take_referral_back
 from referral.rules.former_addresses import is_known, is_vouched_for, remember, speaks_for_address
+from referral.rules.own_events import report_own
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, optional_email_key
@@ -64,7 +65,7 @@ async def _verify(work: Work, link: Link) -> None:
 
 async def _speak_for_address(work: Work, user_id: str) -> None:
     """The account's address has just been verified: from here on its code is found by it."""
-    await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
+    await report_own(work, "email-verified", user_id)
     await look_verified_profile_up(work, user_id)
     await work.invalidate_code_of(user_id)
 
@@ -86,18 +87,17 @@ async def _change(work: Work, link: Link) -> None:
     with translated({"users_email_key": email_taken()}):
         if not await users.update_email(conn, user_id, link.generation, link.email, email_key(link.email), work.moment):
             raise _refused()
-    await events.insert_own_event(work.conn, "email-verified", user_id, work.moment)
     await work.invalidate_code_of(user_id)
     await work.record("email-changed", actor=user_id)
-    if is_same:
-        return
-    if not speaks:
-        await leave_resets(work, former)
-    await remember(work, former, lives_on=True)
-    if await is_known(work, link.email, user_id):
-        # Whoever had the other account has counted already.
-        await take_referral_back(work, user_id)
-        await users.refuse_attribution(conn, user_id, work.moment)
+    if not is_same:
+        if not speaks:
+            await leave_resets(work, former)
+        await remember(work, former, lives_on=True)
+        if await is_known(work, link.email, user_id):
+            # Whoever had the other account has counted already.
+            await take_referral_back(work, user_id)
+            await users.refuse_attribution(conn, user_id, work.moment)
+    await report_own(work, "email-verified", user_id)
     if former_key is not None:
         await audit.adopt_events(conn, user_id, former_key)
     if former.email is not None and former.email_verified_at is not None:

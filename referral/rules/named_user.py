@@ -7,7 +7,7 @@ from aiohttp import web
 from referral.auth.identity import IDENTITY
 from referral.contract.problems import Problem
 from referral.database import Connection
-from referral.queries import product_users
+from referral.queries import product_users, users
 from referral.texts import EXTERNAL, is_external_id
 
 
@@ -46,3 +46,11 @@ async def named_user(request: web.Request, conn: Connection) -> str:
     """The id of the user whom the path's `{user}` names, as `id_of_named`; `me` is whoever makes the request."""
     text = request.match_info["user"]
     return request[IDENTITY].user_id if text == "me" else await id_of_named(conn, text)
+
+
+async def known_user(request: web.Request, conn: Connection) -> str:
+    """As `named_user`, of a user who is there. Raises `not-found`."""
+    user_id = await named_user(request, conn)
+    if await users.find_contact(conn, user_id) is None:
+        raise no_such_user()
+    return user_id

@@ -3,6 +3,7 @@
 What the product does not say stays as it is. Where two users would have the same address, name or id, the schema refuses it.
 """
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -105,6 +106,22 @@ async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]
     if found is None or found.external_id != external_id:
         raise TransactionConflict("the user has just been erased, or given another external id")
     return found, False
+
+
+async def lock_named(work: Work, named: dict[str, Any]) -> tuple[ProductUser, bool]:
+    """The user whom an event names by `id` or `external_id`, who is locked, and whether this transaction made them. Raises
+    `not-found`."""
+    if "external_id" in named:
+        return await lock_or_make(work, named["external_id"])
+    return await lock_known(work, id_of(named)), False
+
+
+def id_of(named: dict[str, Any]) -> str:
+    """Our id of a user whom an event names by it. Raises `not-found` for what is none."""
+    try:
+        return str(uuid.UUID(named["id"]))
+    except ValueError:
+        raise no_such_user() from None
 
 
 async def check_role(work: Work, user_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from referral.contract.problems import Problem
 from referral.database import Connection
-from referral.queries import one_time_tokens, outbox, sessions, users
+from referral.queries import one_time_tokens, outbox, rewards, sessions, users
 from referral.texts import optional_email_key
 
 # Characters of a reason.
@@ -28,6 +28,7 @@ async def unsuspend(conn: Connection, contact: users.Contact, moment: int) -> bo
     """End the account's suspension; its tokens do not come back. False when it is not suspended."""
     if not await users.unsuspend_user(conn, contact.user_id, moment):
         return False
+    await rewards.resume_rewards_of_user(conn, contact.user_id)
     # A mail that was on its way when the account was suspended has a link, too.
     await _end_links(conn, contact)
     return True

@@ -15,6 +15,7 @@ from referral.ids import new_id
 from referral.queries import locks, sessions, users
 from referral.rules.attributing import Attribution, Refused, attribute
 from referral.rules.identities import find_or_enrol, issuer_unavailable
+from referral.rules.own_events import report_own
 from referral.rules.product_users import lock_known
 from referral.rules.signing_in import issue_tokens, origin_of
 from referral.rules.work import work_on
@@ -37,20 +38,25 @@ async def exchange(request: web.Request, given: dict[str, str]) -> dict[str, Any
         raise OAuthError("invalid_request", "The subject_token is malformed, has expired or is of no issuer here.") from None
     except IssuerUnavailable:
         raise issuer_unavailable() from None
-    user = await find_or_enrol(request, claims)
+    code = given.get("referral_code")
+    # The sign-up of a new user is reported once it is known by whom they came.
+    user = await find_or_enrol(request, claims, reports=code is None)
     if user is None:
         raise OAuthError("invalid_request", "The subject is suspended, or nobody here.")
     try:
-        return await _open_session(request, user.user_id, given.get("referral_code"), None)
+        return await _open_session(request, user.user_id, code, None, reports=code is not None)
     except Refused as refused:
-        return await _open_session(request, user.user_id, None, refused.attribution)
+        return await _open_session(request, user.user_id, None, refused.attribution, reports=True)
 
 
 def _just_ended() -> OAuthError:
     return OAuthError("invalid_request", "The subject has just been suspended or erased.")
 
 
-async def _open_session(request: web.Request, user_id: str, code: str | None, verdict: Attribution | None) -> dict[str, Any]:
+async def _open_session(
+    request: web.Request, user_id: str, code: str | None, verdict: Attribution | None, *, reports: bool
+) -> dict[str, Any]:
+    """Tokens of a new session. A user without the product's own id `reports` the sign-up, unless that was reported."""
     auth = request.app[CONFIG].auth
     async with work_on(request) as work:
         if code is not None:
@@ -67,6 +73,8 @@ async def _open_session(request: web.Request, user_id: str, code: str | None, ve
             work.conn, session_id, user_id, work.moment, expires_at, origin_of(request)
         ):
             raise _just_ended()
+        if reports and user.external_id is None and account.password_hash is None:
+            await report_own(work, "signup", user_id, attribution=verdict.status, reason=verdict.reason)
         tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
         await work.record("signed-in", actor=user_id)
     return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": verdict._asdict()}

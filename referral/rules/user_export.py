@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from referral.clock import NEVER, now, rfc_3339
+from referral.contract.schemas.balances import balance_view, first_view
 from referral.contract.schemas.codes import code_view
 from referral.contract.schemas.events import event_view
+from referral.contract.schemas.rewards import reward_view
 from referral.contract.schemas.sessions import session_view
 from referral.contract.schemas.users import user_view
 from referral.database import Connection, Database
@@ -22,9 +24,11 @@ from referral.queries import (
     event_contexts,
     events,
     identities,
+    ledger,
     one_time_tokens,
     outbox,
     referrals,
+    rewards,
     sessions,
     users,
 )
@@ -56,6 +60,7 @@ async def export_user(database: Database, account: users.Account) -> AsyncIterat
             "user": user_view(account, moment),
             "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
             "mails": [_mail(found) for found in await outbox.list_mail_of_user(conn, account.id)],
+            "balances": [balance_view(found) for found in await ledger.list_balances(conn, account.id)],
             "links": [_link(found) for found in await one_time_tokens.list_links(conn, account.id)],
         }
     yield orjson.dumps(small)[:-1]
@@ -99,6 +104,18 @@ def _lists(user_id: str, moment: int) -> tuple[_List, ...]:
             lambda context: (context.event_id, context.kind),
             lambda context: {"event_id": context.event_id, "kind": context.kind},
             ("", ""),
+        ),
+        _List(
+            "rewards",
+            lambda conn, user_id, key: rewards.list_rewards_of_user(conn, user_id, None, None, None, key, ROWS),
+            lambda reward: (reward.created_at, reward.id),
+            lambda reward: reward_view(reward, moment),
+        ),
+        _List(
+            "redemptions",
+            lambda conn, user_id, key: ledger.list_redemptions_of_user(conn, user_id, key, ROWS),
+            lambda redemption: (redemption.created_at, redemption.id),
+            lambda redemption: first_view(redemption) | {"status": redemption.status},
         ),
         _List(
             "sessions",

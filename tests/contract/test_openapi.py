@@ -19,6 +19,7 @@ from referral.contract.problems import CATALOGUE, CONTENT_TYPE
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
+from tests.support.programme import SHARE, usd
 
 Document = dict[str, Any]
 Eventually = Callable[..., Awaitable[Any]]
@@ -101,7 +102,7 @@ def assert_whole(where: str, schema: Document) -> None:
     [kind, *null] = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     assert null in ([], ["null"]), where
     # An object without members of ours is what a product keeps, or what another operation describes.
-    assert kind in ("string", "integer", "boolean", "array", "object"), where
+    assert kind in ("string", "integer", "number", "boolean", "array", "object"), where
     assert "enum" not in schema, f"{where}: an enum has a name"
     if kind == "array":
         assert_whole(where, schema["items"])
@@ -421,6 +422,7 @@ async def test_live_answers_are_as_documented(
         await tour.call(anybody, "GET", path, 200)
 
     await tour_of_a_product(tour, client, bob)
+    await tour_of_rewards(tour, client)
     called = {name for name, status in tour.seen if status[0] == "2"}
     assert called == {operation["operationId"] for _, _, operation in operations(document)}
 
@@ -475,6 +477,75 @@ async def tour_of_a_product(tour: Tour, client: Client, bob: Person) -> None:
     await tour.call(admin, "DELETE", f"/keys/{key['id']}", 204)
     await tour.call(admin, "DELETE", f"/keys/{key['id']}", 404)
     await tour.call(product, "GET", "/users", 401)
+
+
+async def tour_of_rewards(tour: Tour, client: Client) -> None:
+    """Rules, what they give, and what becomes of it."""
+    admin, reader = await Product.with_key(client, "admin"), await Product.with_key(client, "read")
+    rule = {"name": "All", "on": "purchase", "to": "referrer", "times": None, "give": SHARE, "hold_days": 1}
+    limits = {"per_referrer": {"count": 9, "period": "day"}, "budget": {"unit": "USD", "amount": 9000, "period": "ever"}}
+    conditions = {"min_amount": {"unit": "USD", "amount": 1}, "within_days": 9, "metadata": {"plan": "pro"}}
+    whole = {**rule, "limits": limits, "if": conditions, "tiers": [{"from": 2, "percent": "30"}]}
+    made = (await tour.call(admin, "POST", "/rules", 201, whole)).body
+    await tour.call(reader, "POST", "/rules", 403, whole)
+    await tour.call(admin, "POST", "/rules", 422, {**whole, "times": 0})
+    await tour.call(admin, "PATCH", f"/rules/{made['id']}", 200, {"if": None, "tiers": []})
+    await tour.call(admin, "PATCH", f"/rules/{UNKNOWN}", 404, {})
+    coupon = {"name": "A month", "on": "purchase", "to": "referee", "give": {"kind": "coupon", "label": "A month"}}
+    await tour.call(admin, "POST", "/rules", 201, {**coupon, "hold_days": 0})
+    await tour.call(admin, "POST", "/rules", 201, {**coupon, "enabled": False})
+    await tour.call(reader, "GET", "/rules?limit=1", 200)
+    await tour.call(reader, "GET", f"/rules/{made['id']}", 200)
+    await tour.call(reader, "GET", f"/rules/{UNKNOWN}", 404)
+    await tour.call(reader, "GET", f"/rules/{made['id']}/versions?limit=1", 200)
+    await admin.user("ref")
+    code = (await tour.call(admin, "POST", "/users/ext:ref/codes", 201, {"ttl_days": 3})).body["code"]
+    bought = {"id": "r1", "type": "purchase", "user": {"external_id": "new"}, "code": code}
+    bought["value"] = {"unit": "USD", "amount": 1000}
+    earned = (await tour.call(admin, "POST", "/events", 201, bought)).body
+    assert ([one["kind"] for one in earned["rewards"]], len(earned["skipped"])) == (["balance", "coupon"], 1)
+    await tour.call(admin, "POST", "/events", 201, {"id": "r2", "type": "refund", "refunds": "r1", "value": usd(10)})
+    await tour.call(admin, "POST", "/rules/preview", 200, {"rule": whole, "since": "2020-01-01T00:00:00Z"})
+    await tour.call(admin, "POST", "/rules/preview", 422, {"rule": whole, "since": 7})
+    balance, delivered = (f"/rewards/{reward['id']}" for reward in earned["rewards"])
+    await tour.call(admin, "POST", f"{balance}/fulfil", 409, {})
+    await tour.call(admin, "POST", f"{balance}/approve", 200, {"now": True})
+    await tour.call(admin, "POST", f"{balance}/reject", 409, {"reason": "late"})
+    await tour.call(admin, "POST", f"{balance}/reverse", 200, {"id": "v1", "amount": 5, "reason": "a test"})
+    await tour.call(admin, "POST", f"{balance}/reverse", 200, {"id": "v1", "amount": 5, "reason": "a test"})
+    await tour.call(admin, "POST", f"{balance}/reverse", 409, {"id": "v1", "reason": "a test"})
+    await tour.call(admin, "POST", f"{balance}/reverse", 422, {"id": "v2", "amount": 500, "reason": "a test"})
+    await tour.call(admin, "POST", f"{delivered}/fulfil", 200, {"reference": "c-1"})
+    await tour.call(reader, "POST", f"{delivered}/fulfil", 403, {})
+    given = {"id": "g1", "user": {"external_id": "ref"}, "kind": "balance", "value": usd(9), "reason": "a test"}
+    await tour.call(admin, "POST", "/rewards", 201, given)
+    await tour.call(admin, "POST", "/rewards", 200, given)
+    await tour.call(admin, "POST", "/rewards", 409, {**given, "reason": "another"})
+    held = (await tour.call(admin, "POST", "/rewards", 201, {**given, "id": "g2", "hold_days": 1})).body
+    await tour.call(admin, "POST", f"/rewards/{held['id']}/reject", 200, {"reason": "a test"})
+    await tour.call(admin, "POST", f"/rewards/{held['id']}/approve", 409, {})
+    for path in ("/rewards?limit=1", "/rewards?user=ext:ref&status=void", "/users/ext:ref/rewards", balance):
+        await tour.call(reader, "GET", path, 200)
+    await tour.call(reader, "GET", "/rewards?status=lost", 422)
+    await tour.call(reader, "GET", f"/rewards/{UNKNOWN}", 404)
+    await tour.call(reader, "GET", "/users/ext:ref/balances", 200)
+    await tour.call(reader, "GET", "/users/ext:none/balances", 404)
+    redemption = {"id": "d1", "unit": "USD", "amount": 50, "reference": "order", "note": "a test"}
+    await tour.call(admin, "POST", "/users/ext:ref/redemptions", 201, redemption)
+    await tour.call(admin, "POST", "/users/ext:ref/redemptions", 200, redemption)
+    await tour.call(admin, "POST", "/users/ext:ref/redemptions", 409, {**redemption, "id": "d2", "amount": 900})
+    for name in ("d3", "d4"):
+        reserved = {"id": name, "unit": "USD", "amount": 5, "hold_seconds": 60}
+        await tour.call(admin, "POST", "/users/ext:ref/redemptions", 201, reserved)
+    await tour.call(admin, "POST", "/redemptions/d1/cancel", 200)
+    await tour.call(admin, "POST", "/redemptions/d3/capture", 200)
+    await tour.call(admin, "POST", "/redemptions/d4/release", 200)
+    await tour.call(admin, "POST", "/redemptions/d4/capture", 409)
+    await tour.call(admin, "POST", "/redemptions/d5/capture", 404)
+    await tour.call(reader, "GET", "/users/ext:ref/statement?unit=USD&limit=2", 200)
+    await tour.call(reader, "GET", "/users/ext:ref/statement", 422)
+    await tour.call(reader, "GET", "/users/ext:ref/referrals", 200)
+    await tour.call(admin, "GET", "/users/ext:ref/export", 200)
 
 
 async def test_examples_of_request_bodies_are_accepted(

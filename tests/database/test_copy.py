@@ -22,7 +22,8 @@ from referral.database import DatabaseUnavailable, sqlite_path
 from referral.database.copy import CopyRefused, copy
 from referral.database.migrate import migrate
 from tests.conftest import Client, MakeClient
-from tests.support.people import Person
+from tests.support.people import Person, Product
+from tests.support.programme import Programme
 from tests.support.servers import PostgresServer, wait_until
 from tests.support.service import run_py
 
@@ -77,6 +78,12 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
     gone = await person("gone", referral_code=code)
     assert (await gone.delete("/users/me", {"password": gone.password})).status == 204
     await alice.post("/auth/password/reset", {"email": alice.email})
+    programme = Programme(await Product.with_key(client, "admin"))
+    await programme.rule(limits={"budget": {"unit": "USD", "amount": 900, "period": "ever"}})
+    await programme.come()
+    (reward,) = (await programme.buy()).body["rewards"]
+    await programme.redeem("alice", 400)
+    await programme.step(reward, "reverse", id="v", amount=50, reason="a test")
     await client.close()
     with closing(sqlite3.connect(sqlite_path(url))) as source, source:
         source.execute("UPDATE users SET role = 'admin' WHERE username = 'alice'")
@@ -84,7 +91,10 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
         source.execute("INSERT INTO service_keys VALUES ('key', 'shop', 'write', ?, 1, NULL)", (64 * "e",))
         source.execute("INSERT INTO identities VALUES ('https://a.example.com', 'Ж', ?, 1)", (bob.id,))
         # In another order than they refer to each other.
-        event = "INSERT INTO events VALUES (?, ?, ?, 1, 1, 'USD', 5, 0, ?, NULL, NULL, NULL, 'none', NULL, NULL, NULL)"
+        event = (
+            "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, attribution) "
+            "VALUES (?, ?, ?, 1, 1, 'USD', 5, ?, 'none')"
+        )
         source.execute("PRAGMA foreign_keys = OFF")
         source.executemany(event, [("a", "refund", bob.id, "b"), ("b", "purchase", bob.id, None)])
         source.execute("INSERT INTO context_keys VALUES ('key', 'secret', 1)")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import get_args
 
 import asyncpg
+import psycopg
 import pytest
 
 from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, settle, sqlite, sqlite_path
@@ -32,7 +33,8 @@ from referral.ids import new_id
 from referral.queries import audit, codes, locks, one_time_tokens, outbox, sessions, users
 from referral.texts import email_key, key_of
 from tests.support.confined import full_disk
-from tests.support.rows import user
+from tests.support.ledger_rows import LEDGER_RULES, LEDGER_WORLD, MANY_REWARDS
+from tests.support.rows import sql, user
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -280,6 +282,7 @@ RULES: list[tuple[str, str | None]] = [
     (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
     *((f"{EVENT}('x', 1, '{word}', 'alice', NULL, '{{}}')", "audit_events_event") for word in NO_WORDS),
     (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
+    *LEDGER_RULES,
 ]
 
 # Where every rule above can be broken by one statement.
@@ -310,6 +313,8 @@ WORLD = [
     f"{REPORTED}('bought', 'purchase', 'alice', 1, 1, 'USD', 100, NULL, 'none')",
     "INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)",
     f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')",
+    f"{REPORTED}('seen', 'seen', 'bob', 1, 1, NULL, NULL, NULL, 'none')",
+    *LEDGER_WORLD,
 ]
 
 
@@ -324,11 +329,11 @@ async def execute(database: Database, *statements: str) -> list[tuple[object, ..
 
 async def test_each_rule_of_the_schema_is_kept_and_named_alike_on_every_dialect(database: Database) -> None:
     await execute(database, *WORLD)
-    for sql, rule in RULES:
+    for statement, rule in RULES:
         with pytest.raises(ConstraintViolation) as broken:
-            await execute(database, sql)
+            await execute(database, statement)
         if rule is not None:
-            assert broken.value.constraint == rule, sql
+            assert broken.value.constraint == rule, statement
 
 
 def test_no_rule_of_the_schema_is_left_out_above(migrated_database: Path) -> None:
@@ -341,6 +346,25 @@ def test_no_rule_of_the_schema_is_left_out_above(migrated_database: Path) -> Non
     assert tried - {None} == named | keyed
     # One insert for each foreign key.
     assert len([sql for sql, rule in RULES if rule is None and sql.startswith("INSERT")]) == schema.count("REFERENCES")
+
+
+async def test_transfers_are_neither_changed_nor_deleted(database: Database, database_url: str) -> None:
+    await execute(database, *WORLD)
+    for change in ("UPDATE transfers SET amount = 6", "DELETE FROM transfers"):
+        with pytest.raises((sqlite3.IntegrityError, psycopg.errors.RaiseException), match="transfers are immutable"):
+            await sql(database_url, change)
+    assert await sql(database_url, "SELECT amount FROM transfers") == [(5,)]
+
+
+async def test_a_snapshot_sees_one_moment_whatever_is_committed_meanwhile(database: Database) -> None:
+    await insert(database, user("alice"))
+    async with database.snapshot() as conn:
+        assert await users.find_contact(conn, "alice")
+        await insert(database, user("bob"))
+        assert await users.find_contact(conn, "bob") is None
+        assert await names(database) == {"alice", "bob"}
+    async with database.snapshot() as conn:
+        assert await users.find_contact(conn, "bob")
 
 
 async def test_e_mail_and_username_are_unique_without_case(database: Database) -> None:
@@ -436,9 +460,9 @@ async def test_the_total_of_codes_costs_the_same_however_many_there_are(file: Pa
 
 
 async def test_a_wrong_statement_looks_like_the_bug_it_is(database: Database) -> None:
-    for sql in ("SELECT nonsense FROM users", "SELECT 1 FROM nowhere", "SELEC 1"):
+    for statement in ("SELECT nonsense FROM users", "SELECT 1 FROM nowhere", "SELEC 1"):
         with pytest.raises((sqlite3.OperationalError, asyncpg.SyntaxOrAccessError)):
-            await execute(database, sql)
+            await execute(database, statement)
 
 
 # SQLite's files and locks
@@ -1102,9 +1126,11 @@ BACKGROUND = {
     "forget_context_secrets",
     "delete_old_contexts",
     "delete_context_keys",
+    # `run.py verify` reads everything.
+    *re.findall(r"-- name: (\w+)", (ROOT / "sql" / "verify.sql").read_text()),
 }
 # Of tables that have a few rows.
-SMALL = {"find_context_key", "count_service_keys", "list_service_keys"}
+SMALL = {"find_context_key", "count_service_keys", "list_service_keys", "count_rules"}
 
 MANY_ROWS = """
 CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;
@@ -1134,6 +1160,7 @@ INSERT INTO context_keys (id, secret, created_at) SELECT 'k' || i, 'x', i FROM n
 INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash)
     SELECT 'e' || i, 'ip', 'u' || (i % 100 + 1), 'k1', hex(zeroblob(32)) FROM n;
 """
+MANY_ROWS += MANY_REWARDS
 
 
 def scans(connection: sqlite3.Connection, sql: str) -> list[str]:

@@ -436,7 +436,12 @@ INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('s', 'alice',
 
 def rows_of_accounts(backend: Any) -> list[list[tuple[Any, ...]]]:
     columns = "id, email, email_key, username, password_hash, role, referral_count, created_at, erased_at, suspended_reason"
-    tables = {"users": columns, "codes": "*", "referrals": "*", "sessions": "id, user_id, created_at, expires_at"}
+    tables = {
+        "users": columns,
+        "codes": "*",
+        "referrals": "user_id, referrer_id, code, joined_at",
+        "sessions": "id, user_id, created_at, expires_at",
+    }
     return [
         [tuple(row) for row in backend.execute(f"SELECT {wanted} FROM {table} ORDER BY 1")]
         for table, wanted in tables.items()
@@ -483,3 +488,37 @@ def test_accounts_of_before_stay_as_they_are_when_users_may_have_neither_address
         with pytest.raises(ValueError, match="2 users have no e-mail address or no password"):
             roll_back("0025.users-of-a-product")
         assert len(rows_of_accounts(backend)[0]) == 4
+
+
+def test_purchases_that_were_reported_before_convert_the_referrals_of_before(empty_url: str) -> None:
+    migrations = read_migrations()
+    event = (
+        "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunded, attribution) VALUES "
+        "('{id}', '{kind}', 'bob', {at}, {at}, 'USD', 5, {refunded}, 'none')"
+    )
+    with connect(empty_url) as backend:
+        before = [one for one in migrations if one.id < "0033"]
+        backend.apply_migrations(yoyo.migrations.MigrationList(before))
+        with backend.transaction():
+            for statement in ACCOUNTS.split(";\n"):
+                backend.execute(statement)
+            # Before the referral, refunded, the first that counts, another one, and what is no purchase.
+            for number, (kind, at, refunded) in enumerate(
+                [("purchase", 1, 0), ("purchase", 3, 5), ("purchase", 4, 0), ("purchase", 5, 4), ("seen", 6, 0)]
+            ):
+                backend.execute(event.format(id=number, kind=kind, at=at, refunded=refunded))
+        backend.apply_migrations(yoyo.migrations.MigrationList([one for one in migrations if one.id > "0033"]))
+        assert [tuple(row) for row in backend.execute("SELECT conversions, converted_at FROM referrals")] == [(2, 4)]
+        assert [tuple(row) for row in backend.execute("SELECT id, converted_count FROM users ORDER BY id")] == [
+            ("alice", 1),
+            ("bob", 0),
+            ("gone", 0),
+        ]
+        found = backend.execute("SELECT id, referrer_id, joined_at, converts FROM events ORDER BY id")
+        assert [tuple(row) for row in found] == [
+            ("0", None, None, 0),
+            ("1", "alice", 2, 1),
+            ("2", "alice", 2, 1),
+            ("3", "alice", 2, 1),
+            ("4", "alice", 2, 0),
+        ]

@@ -86,7 +86,7 @@ def test_a_role_without_rights_on_the_rows_is_told_which(as_owner: Execute, serv
     as_owner("CREATE TABLE somebody_elses (id int)")
     as_owner("CREATE ROLE somebody_else")
     as_owner("ALTER TABLE somebody_elses OWNER TO somebody_else")
-    table = "_yoyo_log" if statement == "SELECT 1" else "audit_events"
+    table = "_yoyo_log" if statement == "SELECT 1" else "accounts"
     assert refused(served_url) == f"PostgreSQL: permission denied for table {table}: {DML}"
     assert refused(served_url, "outbox") == f"PostgreSQL: permission denied for table {table}: {DML}"
     as_owner("DROP OWNED BY somebody_else")

@@ -161,14 +161,11 @@ KEPT = {
     ("count_left_out", "audit_events_event"): "the statement names the event, which has the shape",
     ("revoke_codes_in_the_way", "codes_one_unrevoked"): "revoking takes a row out of this partial index",
     ("increment_code_count", "users_code_count"): "a count that grows does not become negative",
-    ("insert_own_event", "events_pkey"): "ON CONFLICT (id) DO NOTHING",
-    ("insert_own_event", "events_type"): "the types are texts of the program, and have the shape",
-    ("insert_own_event", "events_value"): "the statement has no value",
-    ("insert_own_event", "events_refunded"): "nothing is refunded yet",
-    ("insert_own_event", "events_refunds"): "the statement makes no refund",
-    ("insert_own_event", "events_attribution"): "the statement names the attribution, which has the shape",
-    ("insert_own_event", "reference user_id"): "the user's own transaction inserts it, after the user",
-    ("insert_own_event", "reference refunds"): "the statement makes no refund",
+    ("open_account", "accounts_pkey"): "ON CONFLICT (user_id, unit) DO NOTHING",
+    ("open_account", "accounts_balanced"): "all sums begin at zero",
+    ("open_account", "accounts_not_overdrawn"): "all sums begin at zero",
+    ("open_account", "accounts_bounds"): "all sums begin at zero",
+    ("open_account", "reference user_id"): "the reward's transaction has locked the user, or inserted the reward before",
 }
 
 
@@ -202,6 +199,7 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
         re.findall(r"CONSTRAINT (\w+) CHECK\s*(\(.*?\))(?=,?\s*(?:[^(),]*CONSTRAINT|\)\s*\Z))", definition, re.DOTALL)
     )
     rules |= {name: text for name, text in indexes if text and text.startswith("CREATE UNIQUE")}
+    rules |= dict(re.findall(r"CONSTRAINT (\w+) (?:PRIMARY KEY|UNIQUE) (\([\w, ]+\))", definition))
     rules |= {f"{table}_pkey": name for name in re.findall(r"(\w+) TEXT NOT NULL PRIMARY KEY", definition)}
     rules |= {f"reference {name}": name for name in re.findall(r"(\w+) TEXT (?:NOT NULL )?REFERENCES", definition)}
     return {name for name, text in rules.items() if columns & set(re.findall(r"\w+", text))}

@@ -279,6 +279,10 @@ async def test_the_referrer_sees_whom_events_brought(product: Product, person: M
         "email": "bob@example.com",
         "joined_at": referral["joined_at"],
         "code": code,
+        "source": "code",
+        "status": "joined",
+        "review": "none",
+        "converted_at": None,
     }
     assert (await product.get(f"/users/{alice.id}/referrals")).body["items"] == [referral]
     assert referral.pop("external_id")

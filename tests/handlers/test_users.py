@@ -142,7 +142,7 @@ async def test_the_referrers_count_and_history_stay_nameless_after_an_erasure(pe
     me = await alice.me()
     assert (me["referral_count"], me["code"]["uses"]) == (1, 1)
     listed = (await alice.get("/users/me/referrals")).body
-    assert (listed["items"], listed["total"]) == ([{**entry, "username": None, "email": None}], 1)
+    assert (listed["items"], listed["total"]) == ([{**entry, "username": None, "email": None, "status": "ended"}], 1)
     assert (await carol.me())["referrer"] == {"id": bob.id, "username": None, "name": None}
 
 
@@ -285,10 +285,11 @@ async def test_addresses_are_for_the_referrer_and_for_admins_only(person: MakePe
     bob, admin = await person("bob", referral_code=code), await person("admin")
     await make_admin(database_url, admin.id)
     public = {"id", "username", "name", "joined_at", "code"}
+    own = public | {"email", "source", "status", "review", "converted_at"}
     for who, path, members in (
-        (alice, "/users/me/referrals", public | {"email"}),
-        (alice, f"/users/{alice.id}/referrals", public | {"email"}),
-        (admin, f"/users/{alice.id}/referrals", public | {"email", "external_id"}),
+        (alice, "/users/me/referrals", own),
+        (alice, f"/users/{alice.id}/referrals", own),
+        (admin, f"/users/{alice.id}/referrals", own | {"external_id"}),
         (bob, f"/users/{alice.id}/referrals", public),
     ):
         (item,) = (await who.get(path)).body["items"]

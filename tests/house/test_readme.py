@@ -55,7 +55,7 @@ def steps_of(title: str) -> list[tuple[str, str]]:
     return steps
 
 
-@pytest.mark.parametrize(("title", "count"), [("A two-minute tour", 6), ("Beside your own users", 1)])
+@pytest.mark.parametrize(("title", "count"), [("A two-minute tour", 8), ("Beside your own users", 1)])
 def test_what_is_typed_as_it_stands_gives_what_is_shown(title: str, count: int, tmp_path: Path) -> None:
     steps = steps_of(title)
     assert len(steps) == count

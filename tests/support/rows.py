@@ -32,6 +32,14 @@ TABLES = (
     "events",
     "context_keys",
     "event_contexts",
+    "rules",
+    "rule_versions",
+    "rule_usage",
+    "rewards",
+    "accounts",
+    "transfers",
+    "redemptions",
+    "reversals",
 )
 
 

@@ -7,6 +7,18 @@ from typing import Any
 
 import schemathesis
 
+# Of a rule: texts that cannot be printed, and what one member says of another one.
+RULE = {
+    "/name",
+    "/give",
+    "/tiers",
+    "/if/metadata",
+    "/if/min_amount/unit",
+    "/limits/budget",
+    "/ends_at Must be after",
+    "unit-unknown",
+    "sum-too-large",
+}
 # Why an operation may answer 422 to data that its schema admits: beginnings of `POINTER DETAIL` or of a problem's name.
 REFUSALS = {
     # A username is of letters and digits of any script, for which patterns have no word that all dialects share; an e-mail
@@ -58,6 +70,27 @@ REFUSALS = {
         "unit-unknown",
         "refund-too-large",
     },
+    # What members of a rule have to be to each other, and units that the installation has.
+    "createRule": RULE,
+    "updateRule": RULE,
+    "previewRule": {f"/rule{reason}" if reason.startswith("/") else reason for reason in RULE},
+    "createReward": {
+        "/id",
+        "/label",
+        "/reason",
+        "/value A balance",
+        "/value/unit",
+        "/value/amount Must be at least 1",
+        "/user",
+        "unit-unknown",
+    },
+    "rejectReward": {"/reason"},
+    "fulfilReward": {"/reference"},
+    "reverseReward": {"/id", "/reason", "/amount"},
+    "createRedemption": {"/id", "/unit", "/reference", "/note", "unit-unknown"},
+    "listStatement": {"/unit"},
+    "listRewards": {"/user", "/rule", "/event"},
+    "listRewardsOfUser": {"/rule", "/event"},
     # A text is looked for in one way, and has to be printable.
     "listUsers": {"/q", "/email", "/external_id"},
     "listEvents": {"/user"},

@@ -22,7 +22,6 @@ from referral.contract.schemas.fields import (
 )
 from referral.contract.schemas.pages import PageQuerySchema, PageSchema
 from referral.contract.schemas.product_users import UserDescriptionSchema, external_id
-from referral.contract.schemas.referrals import ReferralSchema
 from referral.queries.events import ReportedEvent
 from referral.texts import LONGEST_EXTERNAL_ID
 
@@ -164,44 +163,6 @@ class EventSchema(Schema):
     click_id = fields.String(allow_none=True, metadata=about("The click that was given", None))
     attribution = fields.Nested(EventAttributionSchema)
     metadata = metadata("Kept with the event; null without any", allow_none=True)
-
-
-class IgnoredSchema(Schema):
-    pointer = fields.String(metadata=about("Where it was said (RFC 6901)", "/user/email"))
-    reason = fields.String(
-        metadata=about(
-            "Why it was not taken: `email-taken`, `username-taken`, `username-reserved` or `forbidden`", "email-taken"
-        )
-    )
-    user_id = fields.String(
-        allow_none=True, metadata={**about("Who has it; null if nobody has it", EXAMPLE_ID), "format": "uuid"}
-    )
-
-
-class RecordedEventSchema(Schema):
-    event = fields.Nested(EventSchema)
-    user_id = identifier("Our id of the user whom it is about")
-    attribution = fields.Nested(EventAttributionSchema)
-    referral = fields.Nested(
-        ReferralSchema, allow_none=True, metadata={"description": "That the user came by somebody; null if by nobody"}
-    )
-    rewards = fields.List(
-        fields.Dict(), metadata={"description": "What the event earned: nothing yet, there are no rules of rewards"}
-    )
-    skipped = fields.List(fields.Dict(), metadata={"description": "Which rules gave nothing, and why: none yet"})
-    ignored = fields.List(
-        fields.Nested(IgnoredSchema),
-        metadata={"description": "What was said of the user and is another's: the event is recorded without it"},
-    )
-
-
-class BatchResultSchema(Schema):
-    status = fields.Integer(metadata=about("As POST /events would have answered", 201))
-    body = fields.Dict(metadata={"description": "As POST /events would have answered: a recorded event, or a problem"})
-
-
-class EventBatchResultSchema(Schema):
-    results = fields.List(fields.Nested(BatchResultSchema), metadata={"description": "One for each event, in order"})
 
 
 class EventQuerySchema(PageQuerySchema):

@@ -37,6 +37,7 @@ class ProblemSchema(Schema):
     user_id = fields.String(
         metadata={**about("Of what another user has: their id. Only service keys are told", EXAMPLE_ID), "format": "uuid"}
     )
+    available = fields.Integer(metadata=about("Of insufficient-balance: what is available", 100))
     reason = Words(
         "RefusalReason",
         {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted", "suspended")},

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from referral.clock import rfc_3339
-from referral.contract.schemas.fields import EXAMPLE_CODE, InputSchema, about, code_text, identifier, time
+from referral.contract.schemas.fields import EXAMPLE_CODE, InputSchema, Words, about, code_text, identifier, time
 from referral.contract.schemas.pages import PageSchema
 from referral.contract.schemas.people import PersonSchema
 from referral.queries.referrals import Referral
@@ -38,6 +38,20 @@ class ReferralSchema(Schema):
     )
     joined_at = time("When the user came")
     code = fields.String(metadata=about("By which code", EXAMPLE_CODE))
+    source = fields.String(
+        metadata=about("By what: `code`, `click` or `import`. Not for other users, as the members below", "code")
+    )
+    status = Words(
+        "ReferralStatus",
+        {f"referral-is-{word}": word for word in ("joined", "converted", "rejected", "ended")},
+        metadata=about(
+            "joined; converted by an event of a type in `attribution.converts_on` that is not wholly refunded; rejected "
+            "in a review; ended: the account is gone",
+            "joined",
+        ),
+    )
+    review = fields.String(metadata=about("`none`, `open`, `cleared` or `rejected`", "none"))
+    converted_at = time("When what converted it happened first; null while nothing has", allow_none=True)
 
 
 class ReferralPageSchema(PageSchema):
@@ -56,8 +70,15 @@ def referral_view(referral: Referral) -> dict[str, Any]:
 
 
 def own_referral_view(referral: Referral) -> dict[str, Any]:
-    """The referrer's view of a referral: it has the address, too."""
-    return {**referral_view(referral), "email": referral.email}
+    """The referrer's view of a referral: it has the address, and what became of it, too."""
+    return {
+        **referral_view(referral),
+        "email": referral.email,
+        "source": referral.source,
+        "status": referral.status,
+        "review": referral.review,
+        "converted_at": None if referral.converted_at is None else rfc_3339(referral.converted_at),
+    }
 
 
 def operators_referral_view(referral: Referral) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from marshmallow import Schema, fields
 
+from referral.contract.schemas.balances import BalanceSchema, RedemptionSchema
 from referral.contract.schemas.codes import CodeSchema
 from referral.contract.schemas.events import EventSchema
 from referral.contract.schemas.fields import EXAMPLE_CODE, about, identifier, time
+from referral.contract.schemas.rewards import RewardSchema
 from referral.contract.schemas.sessions import SessionSchema
 from referral.contract.schemas.users import UserSchema
 
@@ -60,5 +62,8 @@ class UserExportSchema(Schema):
     referrals = fields.List(fields.Nested(ExportedReferralSchema))
     events = fields.List(fields.Nested(EventSchema))
     event_contexts = fields.List(fields.Nested(ExportedContextSchema))
+    balances = fields.List(fields.Nested(BalanceSchema))
+    rewards = fields.List(fields.Nested(RewardSchema))
+    redemptions = fields.List(fields.Nested(RedemptionSchema))
     sessions = fields.List(fields.Nested(SessionSchema))
     security_events = fields.List(fields.Nested(SecurityEventSchema))

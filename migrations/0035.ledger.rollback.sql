@@ -1,0 +1,4 @@
+DROP TABLE transfers;
+DROP TABLE reversals;
+DROP TABLE redemptions;
+DROP TABLE accounts;

@@ -1,0 +1,145 @@
+"""Holds end by themselves: pending rewards are released, and reservations are given back, each exactly once.
+
+A batch is one transaction: it claims rows that are due, changes the state of each on condition of the former one, and moves
+the money. Workers that run at once pass over each other's rows, and a batch that is rolled back is due as before.
+"""
+
+import asyncio
+import logging
+
+from referral import clock
+from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict
+from referral.ledger import move
+from referral.queries import ledger, rewards
+from referral.queries.ledger import DueRedemption
+from referral.queries.rewards import DueReward, Reward
+
+log = logging.getLogger(__name__)
+
+# How long a hold may end unnoticed that another process made, in seconds.
+LONGEST_SLEEP = 4.0
+# Rows of one transaction: the database is not kept from others for long.
+BATCH = 100
+# Between two batches, so that requests get their turn, in seconds.
+PAUSE = 0.002
+
+
+class HoldWorker:
+    """Ends holds when their times come. Nobody has to wake it: it looks every few seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self) -> None:
+        """End holds that are due, for ever."""
+        while True:
+            try:
+                await self.work_off()
+                pause = await self._pause()
+            except DatabaseUnavailable as error:
+                log.warning("holds cannot be ended now: %s", error)
+                pause = LONGEST_SLEEP
+            except Exception:
+                log.exception("the worker of holds failed and goes on")
+                pause = LONGEST_SLEEP
+            await asyncio.sleep(pause)
+
+    async def work_off(self) -> int:
+        """End all holds that are due, and return how many rows that were."""
+        ended, size = 0, BATCH
+        while True:
+            try:
+                found = await self._end_some(size)
+            except TransactionConflict:
+                await asyncio.sleep(PAUSE)
+                continue
+            except ConstraintViolation:
+                if size == 1:
+                    raise
+                # One of them cannot be released: they go one by one, and that one is left alone.
+                size = 1
+                continue
+            ended += found
+            if not found:
+                return ended
+            await asyncio.sleep(PAUSE)
+
+    async def _end_some(self, size: int) -> int:
+        now = clock.now()
+        async with self._database.reader() as conn:
+            next_reward = await rewards.find_next_due_reward(conn)
+            next_redemption = await ledger.find_next_due_redemption(conn)
+        found = 0
+        if next_reward is not None and next_reward <= now:
+            found += await self._release_some(now, size)
+        if next_redemption is not None and next_redemption <= now:
+            async with self._database.transaction() as conn:
+                due = await ledger.claim_due_redemptions(conn, now, size)
+                # Accounts are taken in one order, by whoever takes several.
+                for redemption in sorted(due, key=lambda one: (one.user_id, one.unit)):
+                    await give_back(conn, redemption, now)
+            found += len(due)
+        return found
+
+    async def _release_some(self, now: int, size: int) -> int:
+        claimed: list[DueReward] = []
+        try:
+            async with self._database.transaction() as conn:
+                claimed = await rewards.claim_due_rewards(conn, now, size)
+                for reward in sorted(claimed, key=lambda one: (one.user_id, one.unit or "", one.id)):
+                    if reward.suspended_at is None and reward.review != "open":
+                        await release(conn, reward, now)
+                    elif not await rewards.park_reward_of_suspended(conn, reward.id):
+                        # Whatever kept it has just ended: the next batch releases it.
+                        continue
+        except ConstraintViolation as violation:
+            if size > 1 or not claimed:
+                raise
+            log.error("reward %s cannot be released and is left alone: %s", claimed[0].id, violation)
+            async with self._database.transaction() as conn:
+                await rewards.park_reward(conn, claimed[0].id)
+        return len(claimed)
+
+    async def _pause(self) -> float:
+        async with self._database.reader() as conn:
+            times = (await rewards.find_next_due_reward(conn), await ledger.find_next_due_redemption(conn))
+        due = min((time for time in times if time is not None), default=None)
+        return LONGEST_SLEEP if due is None else min(max((due - clock.now()) / 1000, 0.0), LONGEST_SLEEP)
+
+
+async def release(conn: Connection, reward: DueReward | Reward, now: int) -> bool:
+    """Approve a pending reward whose row is this transaction's, and make what is left of it available. False when it is
+    pending no more. Raises ConstraintViolation for sums that the ledger cannot hold."""
+    if not await rewards.approve_reward(conn, reward.id, now):
+        return False
+    if reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None:
+        await move(
+            conn,
+            "approval",
+            reward.id,
+            reward.user_id,
+            reward.unit,
+            ("pending", "available"),
+            reward.value - reward.reversed,
+            now,
+            reward_id=reward.id,
+        )
+    return True
+
+
+async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> bool:
+    """End a reservation whose row is this transaction's, and make what it held available. False when it is none any more."""
+    if not await ledger.end_redemption(conn, redemption.id, ledger.RESERVED, ledger.RELEASED):
+        return False
+    await move(
+        conn,
+        "release",
+        redemption.id,
+        redemption.user_id,
+        redemption.unit,
+        ("reserved", "available"),
+        redemption.amount,
+        now,
+        redemption_id=redemption.id,
+    )
+    return True

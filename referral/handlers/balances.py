@@ -1,0 +1,167 @@
+"""Balances, statements and redemptions: what users have, and what they spend of it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
+
+from referral.auth.identity import IDENTITY, is_operator
+from referral.config import CONFIG
+from referral.contract.access import Access, allow
+from referral.contract.paging import page, read_cursor
+from referral.contract.problems import Problem
+from referral.contract.schemas.balances import (
+    BalancesSchema,
+    RedemptionCreationSchema,
+    RedemptionSchema,
+    StatementPageSchema,
+    StatementQuerySchema,
+    balance_view,
+    line_view,
+)
+from referral.database import DATABASE
+from referral.handlers import API, USER_PATH
+from referral.queries import ledger
+from referral.queries.ledger import Redemption
+from referral.rules import redeeming
+from referral.rules.idempotency import REPLAYED
+from referral.rules.named_user import known_user, named_user
+from referral.rules.redeeming import locked, no_such_redemption, redeem
+from referral.rules.work import Work, work_on
+from referral.texts import is_external_id
+from referral.web.answers import answer
+from referral.web.bodies import BODY, QUERY, read_json
+
+routes = web.RouteTableDef()
+
+# The id is the caller's own, percent-encoded.
+REDEMPTION_PATH = f"{API}/redemptions/{{redemption_id:[^/]+}}"
+
+
+@routes.get(f"{USER_PATH}/balances")
+@allow(Access.SELF_OR_READ)
+@docs(
+    tags=["Users"],
+    operationId="listBalances",
+    summary="What a user has",
+    description="One balance for each unit in which the user ever got anything.",
+    problems=("not-found",),
+)
+@response_schema(BalancesSchema, 200, description="The balances")
+async def list_balances(request: web.Request) -> web.Response:
+    async with request.app[DATABASE].reader() as conn:
+        found = await ledger.list_balances(conn, await known_user(request, conn))
+    return answer({"items": [balance_view(balance) for balance in found]})
+
+
+@routes.get(f"{USER_PATH}/statement")
+@allow(Access.SELF_OR_READ)
+@docs(
+    tags=["Users"],
+    operationId="listStatement",
+    summary="The statement of what is available to a user",
+    description="Every movement in one unit, newest first, each with what was available after it.",
+    problems=("not-found",),
+    response_headers={200: {"Link": 'The next page, rel="next"'}},
+)
+@querystring_schema(StatementQuerySchema)
+@response_schema(StatementPageSchema, 200, description="A page of lines")
+async def list_statement(request: web.Request) -> web.Response:
+    query = request[QUERY]
+    (before, _), limit, unit = read_cursor(query), query["limit"], query["unit"]
+    async with request.app[DATABASE].reader() as conn:
+        user_id = await known_user(request, conn)
+        total = await ledger.find_line_count(conn, user_id, unit) or 0
+        found = await ledger.list_statement(conn, user_id, unit, before, limit + 1)
+    document, headers = page(request, found, limit, total, key=lambda one: (one.line, ""), view=line_view)
+    return answer(document, headers=headers)
+
+
+@routes.post(f"{USER_PATH}/redemptions")
+@allow(Access.SELF_OR_WRITE)
+@docs(
+    tags=["Redemptions"],
+    operationId="createRedemption",
+    summary="Spend of a user's balance",
+    description="Never more than is available. With `hold_seconds` it is only reserved, and captured or released later; "
+    "its time over, it is released by itself. Made once for each `id`, for ever: the same call again is answered as the "
+    "first time, with 200 and `Idempotency-Replayed: true`. Users spend themselves where `redemptions.by_user` is on; "
+    "they reserve nothing.",
+    problems=("not-found", "insufficient-balance", "user-suspended", "id-mismatch", "unit-unknown"),
+    response_headers={200: {"Idempotency-Replayed": "`true`: the answer is that of the first call"}},
+)
+@json_schema(RedemptionCreationSchema, example={"id": "order-17", "unit": "USD", "amount": 500, "reference": "Order 17"})
+@response_schema(RedemptionSchema, 201, description="The redemption")
+@response_schema(RedemptionSchema, 200, description="It was made before")
+async def create_redemption(request: web.Request) -> web.Response:
+    body = request[BODY]
+    _check_may_redeem(request)
+    if body.get("hold_seconds") is not None and not is_operator(request):
+        raise Problem("forbidden", "Only the product reserves: spend without hold_seconds.")
+    async with request.app[DATABASE].reader() as conn:
+        user_id = await named_user(request, conn)
+    redeemed = await redeem(request, user_id, body, await read_json(request))
+    return answer(redeemed.document, 200, REPLAYED) if redeemed.is_repeated else answer(redeemed.document, 201)
+
+
+def _check_may_redeem(request: web.Request) -> None:
+    if not is_operator(request) and not request.app[CONFIG].redemptions.by_user:
+        raise Problem("forbidden", "The product spends for its users here: redemptions.by_user is off.")
+
+
+@routes.post(f"{REDEMPTION_PATH}/cancel")
+@allow(Access.USER_OR_WRITE)
+@docs(
+    tags=["Redemptions"],
+    operationId="cancelRedemption",
+    summary="Give back what was spent",
+    description="It is available again. A reserved one is released. The same call again changes nothing.",
+    problems=("not-found", "redemption-state"),
+)
+@response_schema(RedemptionSchema, 200, description="The redemption as it is now")
+async def cancel_redemption(request: web.Request) -> web.Response:
+    _check_may_redeem(request)
+    return await _step(request, redeeming.cancel)
+
+
+@routes.post(f"{REDEMPTION_PATH}/capture")
+@allow(Access.WRITE)
+@docs(
+    tags=["Redemptions"],
+    operationId="captureRedemption",
+    summary="Spend what is reserved",
+    description="The same call again changes nothing.",
+    problems=("not-found", "redemption-state"),
+)
+@response_schema(RedemptionSchema, 200, description="The redemption as it is now")
+async def capture_redemption(request: web.Request) -> web.Response:
+    return await _step(request, redeeming.capture)
+
+
+@routes.post(f"{REDEMPTION_PATH}/release")
+@allow(Access.WRITE)
+@docs(
+    tags=["Redemptions"],
+    operationId="releaseRedemption",
+    summary="Give back what is reserved",
+    description="It is available again. The same call again changes nothing.",
+    problems=("not-found", "redemption-state"),
+)
+@response_schema(RedemptionSchema, 200, description="The redemption as it is now")
+async def release_redemption(request: web.Request) -> web.Response:
+    return await _step(request, redeeming.release)
+
+
+async def _step(request: web.Request, take: Callable[[Work, Redemption], Awaitable[dict[str, Any]]]) -> web.Response:
+    """The redemption that the path names, after a step that is taken while nobody else changes it."""
+    redemption_id = request.match_info["redemption_id"]
+    if not is_external_id(redemption_id):
+        raise no_such_redemption()
+    async with work_on(request) as work:
+        await work.hold_caller()
+        redemption = await locked(work, redemption_id)
+        if not is_operator(request) and redemption.user_id != request[IDENTITY].user_id:
+            raise no_such_redemption()
+        document = await take(work, redemption)
+    return answer(document)

@@ -1,0 +1,300 @@
+"""Rewards: statements of `sql/rewards.sql` and, of those that are due, of `sql/holds.*.sql`."""
+
+from dataclasses import dataclass
+
+from referral.database import Connection
+
+PENDING, APPROVED, FULFILLED, VOID, REVERSED = "pending", "approved", "fulfilled", "void", "reversed"
+STATUSES = (PENDING, APPROVED, FULFILLED, VOID, REVERSED)
+# The kind that moves money in the ledger; the product delivers the others.
+BALANCE = "balance"
+
+
+@dataclass(frozen=True, slots=True)
+class NewReward:
+    """A reward to insert; times in ms, `value` in the unit's smallest part."""
+
+    id: str
+    user_id: str
+    kind: str
+    label: str | None
+    unit: str | None
+    value: int | None
+    created_at: int
+    release_at: int
+    status: str
+    due_at: int | None
+    approved_at: int | None
+    needs_approval: int = 0
+    by_percentage: int = 0
+    side: str | None = None
+    rule_id: str | None = None
+    rule_version: int | None = None
+    event_id: str | None = None
+    referral_user_id: str | None = None
+    referrer_id: str | None = None
+    ordinal: int | None = None
+    times: int | None = None
+    reason: str | None = None
+    caller_id: str | None = None
+    body_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward as it is kept, with what keeps it waiting: `review` of its referral, and when its user was suspended (ms).
+    `definition` is its rule's, as JSON text."""
+
+    id: str
+    user_id: str
+    side: str | None
+    kind: str
+    label: str | None
+    unit: str | None
+    value: int | None
+    by_percentage: int
+    reversed: int
+    reversed_by_hand: int
+    status: str
+    rule_id: str | None
+    rule_version: int | None
+    definition: str | None
+    event_id: str | None
+    referral_user_id: str | None
+    referrer_id: str | None
+    needs_approval: int
+    release_at: int
+    created_at: int
+    approved_at: int | None
+    fulfilled_at: int | None
+    reason: str | None
+    reference: str | None
+    caller_id: str | None
+    body_hash: str | None
+    review: str | None = None
+    suspended_at: int | None = None
+
+    @property
+    def rest(self) -> int:
+        """What is left of its value."""
+        return (self.value or 0) - self.reversed
+
+
+@dataclass(frozen=True, slots=True)
+class DueReward:
+    """A reward whose time has come, and what may keep it waiting."""
+
+    id: str
+    user_id: str
+    kind: str
+    unit: str | None
+    value: int | None
+    reversed: int
+    suspended_at: int | None
+    review: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """What somebody took back of a reward; `outcome` as JSON text."""
+
+    id: str
+    reward_id: str
+    outcome: str
+    body_hash: str | None
+
+
+async def insert_reward(conn: Connection, reward: NewReward) -> None:
+    """Violates rewards_once, rewards_times or rewards_caller_id for one that is there already, or is one too many."""
+    await conn.run("insert_reward", **{name: getattr(reward, name) for name in NewReward.__slots__})
+
+
+async def find_reward(conn: Connection, reward_id: str) -> Reward | None:
+    return await conn.one("find_reward", Reward, reward_id=reward_id)
+
+
+async def find_reward_by_caller_id(conn: Connection, caller_id: str) -> Reward | None:
+    return await conn.one("find_reward_by_caller_id", Reward, caller_id=caller_id)
+
+
+async def list_rewards_of_event(conn: Connection, event_id: str) -> list[Reward]:
+    return await conn.page("list_rewards_of_event", Reward, event_id=event_id)
+
+
+async def list_rewards_of_referral(conn: Connection, user_id: str) -> list[Reward]:
+    """Those that this user's referral brought, to either side."""
+    return await conn.page("list_rewards_of_referral", Reward, user_id=user_id)
+
+
+async def list_rewards(conn: Connection, before: tuple[int, str], limit: int) -> list[Reward]:
+    """Rewards made before the cursor (time in ms, id), newest first."""
+    return await conn.page("list_rewards", Reward, before_time=before[0], before_id=before[1], page_size=limit)
+
+
+async def list_rewards_of_user(
+    conn: Connection,
+    user_id: str,
+    rule_id: str | None,
+    event_id: str | None,
+    status: str | None,
+    before: tuple[int, str],
+    limit: int,
+) -> list[Reward]:
+    """As `list_rewards`, those of a user; None for what does not matter."""
+    return await conn.page(
+        "list_rewards_of_user",
+        Reward,
+        user_id=user_id,
+        rule_id=rule_id,
+        event_id=event_id,
+        status=status,
+        before_time=before[0],
+        before_id=before[1],
+        page_size=limit,
+    )
+
+
+async def list_rewards_of_rule(
+    conn: Connection, rule_id: str, status: str | None, before: tuple[int, str], limit: int
+) -> list[Reward]:
+    return await conn.page(
+        "list_rewards_of_rule",
+        Reward,
+        rule_id=rule_id,
+        status=status,
+        before_time=before[0],
+        before_id=before[1],
+        page_size=limit,
+    )
+
+
+async def list_rewards_in_state(conn: Connection, status: str, before: tuple[int, str], limit: int) -> list[Reward]:
+    return await conn.page(
+        "list_rewards_in_state", Reward, status=status, before_time=before[0], before_id=before[1], page_size=limit
+    )
+
+
+async def count_rewards(conn: Connection, most: int) -> int:
+    """How many rewards there are, counted up to `most`."""
+    return await conn.value("count_rewards", int, sample_size=most) or 0
+
+
+async def count_rewards_of_user(
+    conn: Connection, user_id: str, rule_id: str | None, event_id: str | None, status: str | None, most: int
+) -> int:
+    found = await conn.value(
+        "count_rewards_of_user",
+        int,
+        user_id=user_id,
+        rule_id=rule_id,
+        event_id=event_id,
+        status=status,
+        sample_size=most,
+    )
+    return found or 0
+
+
+async def count_rewards_of_rule(conn: Connection, rule_id: str, status: str | None, most: int) -> int:
+    found = await conn.value("count_rewards_of_rule", int, rule_id=rule_id, status=status, sample_size=most)
+    return found or 0
+
+
+async def count_rewards_in_state(conn: Connection, status: str, most: int) -> int:
+    return await conn.value("count_rewards_in_state", int, status=status, sample_size=most) or 0
+
+
+async def approve_reward(conn: Connection, reward_id: str, now: int) -> bool:
+    """False for one that is not pending."""
+    return await conn.value("approve_reward", str, reward_id=reward_id, now=now) is not None
+
+
+async def remember_approval(conn: Connection, reward_id: str, release_at: int, due_at: int | None) -> None:
+    """Somebody approved a pending reward, which waits on for its release (ms)."""
+    await conn.run("remember_approval", reward_id=reward_id, release_at=release_at, due_at=due_at)
+
+
+async def void_reward(conn: Connection, reward_id: str, reversed_sum: int, reason: str | None) -> bool:
+    """False for one that is not pending."""
+    found = await conn.value("void_reward", str, reward_id=reward_id, reversed=reversed_sum, reason=reason)
+    return found is not None
+
+
+async def take_from_reward(
+    conn: Connection,
+    reward_id: str,
+    reversed_sum: int,
+    by_hand: int,
+    status: str,
+    reason: str | None,
+    *,
+    retracted: bool = False,
+) -> None:
+    """Set what was taken of a reward in all, and by hand of that, and whether it was `retracted` with its referral; a reason
+    of None leaves the one it has."""
+    await conn.run(
+        "take_from_reward",
+        reward_id=reward_id,
+        reversed=reversed_sum,
+        reversed_by_hand=by_hand,
+        retracted=int(retracted),
+        status=status,
+        reason=reason,
+    )
+
+
+async def fulfil_reward(conn: Connection, reward_id: str, reference: str | None, now: int) -> bool:
+    """False for one that is not approved."""
+    return await conn.value("fulfil_reward", str, reward_id=reward_id, reference=reference, now=now) is not None
+
+
+async def find_next_due_reward(conn: Connection) -> int | None:
+    return await conn.value("find_next_due_reward", int)
+
+
+async def claim_due_rewards(conn: Connection, now: int, batch_size: int) -> list[DueReward]:
+    """Rewards whose time has come; their rows are this transaction's until its end."""
+    return await conn.page("claim_due_rewards", DueReward, now=now, batch_size=batch_size)
+
+
+async def park_reward_of_suspended(conn: Connection, reward_id: str) -> bool:
+    """Leave alone a due reward of a suspended user, or of a referral under review. False if it is neither any more."""
+    return await conn.value("park_reward_of_suspended", str, reward_id=reward_id) is not None
+
+
+async def park_reward(conn: Connection, reward_id: str) -> None:
+    await conn.run("park_reward", reward_id=reward_id)
+
+
+async def resume_rewards_of_user(conn: Connection, user_id: str) -> None:
+    await conn.run("resume_rewards_of_user", user_id=user_id)
+
+
+async def forget_rewards_of_user(conn: Connection, user_id: str) -> None:
+    await conn.run("forget_rewards_of_user", user_id=user_id)
+
+
+async def insert_reversal(
+    conn: Connection,
+    reversal_id: str,
+    reward_id: str,
+    amount: int | None,
+    reason: str,
+    now: int,
+    outcome: str,
+    body_hash: str,
+) -> None:
+    """Violates reversals_pkey when the id is taken."""
+    await conn.run(
+        "insert_reversal",
+        id=reversal_id,
+        reward_id=reward_id,
+        amount=amount,
+        reason=reason,
+        now=now,
+        outcome=outcome,
+        body_hash=body_hash,
+    )
+
+
+async def find_reversal(conn: Connection, reversal_id: str) -> Reversal | None:
+    return await conn.one("find_reversal", Reversal, id=reversal_id)

@@ -1,0 +1,179 @@
+"""Redemptions: what users spend, or reserve to spend, of what is available to them. Nothing is ever spent that is not there.
+
+The caller's id is the idempotency key, and is remembered for ever; one that found too little is not.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from referral.background.holds import give_back
+from referral.clock import SECOND, rfc_3339
+from referral.config import CONFIG
+from referral.contract.problems import Problem
+from referral.contract.schemas.balances import balance_view, first_view, redemption_view
+from referral.database import DATABASE, TransactionConflict
+from referral.ledger import Account, Kind, move
+from referral.queries import ledger, locks
+from referral.queries.ledger import CANCELLED, DONE, RELEASED, RESERVED, Balance, DueRedemption, Redemption
+from referral.rules.idempotency import hash_of, id_mismatch
+from referral.rules.product_users import lock_known
+from referral.rules.suspension import suspended
+from referral.rules.units import check_unit
+from referral.rules.work import Work, work_on
+
+
+class Redeemed(NamedTuple):
+    """The answer, and whether it is the first one's again."""
+
+    document: dict[str, Any]
+    is_repeated: bool
+
+
+class _Known(Exception):
+    """There is a redemption of this id already: the transaction has to be rolled back."""
+
+
+async def redeem(request: web.Request, user_id: str, body: dict[str, Any], asked: Any) -> Redeemed:
+    """Spend, or reserve, what `body` (RedemptionCreationSchema) says; `asked` is the JSON document that it was made of.
+
+    Raises `insufficient-balance`, `user-suspended`, `id-mismatch`, `unit-unknown` and `not-found`.
+    """
+    check_unit(body["unit"], request.app[CONFIG])
+    body_hash = hash_of(asked)
+    while True:
+        async with request.app[DATABASE].reader() as conn:
+            known = await ledger.find_redemption(conn, body["id"])
+        if known is not None:
+            if known.user_id != user_id or known.body_hash != body_hash:
+                raise id_mismatch()
+            return Redeemed(first_view(known), True)
+        try:
+            async with work_on(request) as work:
+                return Redeemed(await _redeem(work, user_id, body, body_hash), False)
+        except _Known:
+            continue
+
+
+async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str) -> dict[str, Any]:
+    await work.hold_caller()
+    user = await lock_known(work, user_id)
+    if await ledger.find_redemption(work.conn, body["id"]) is not None:
+        raise _Known
+    if user.suspended_at is not None:
+        raise suspended()
+    unit, amount, hold = body["unit"], body["amount"], body.get("hold_seconds")
+    await locks.lock_account(work.conn, user_id, unit)
+    balance = await ledger.find_balance(work.conn, user_id, unit)
+    if balance is None or balance.available < amount:
+        available = 0 if balance is None else balance.available
+        raise Problem("insufficient-balance", f"{available} {unit} are available.", available=available)
+    due_at = None if hold is None else work.moment + hold * SECOND
+    status = DONE if due_at is None else RESERVED
+    after = balance_view(_after(balance, amount, is_reserved=due_at is not None))
+    outcome = {"status": status, "expires_at": None if due_at is None else rfc_3339(due_at), "balance": after}
+    redemption = Redemption(
+        body["id"],
+        user_id,
+        unit,
+        amount,
+        status,
+        body.get("reference"),
+        body.get("note"),
+        work.moment,
+        due_at,
+        orjson.dumps(outcome).decode(),
+        body_hash,
+    )
+    if not await ledger.insert_redemption(work.conn, redemption):
+        raise _Known
+    kind: Kind = "redemption" if due_at is None else "reservation"
+    legs: tuple[Account, Account] = ("available", "spent" if due_at is None else "reserved")
+    if not await _move(work, kind, redemption, legs, least=amount):
+        raise TransactionConflict("less is available than a moment ago")
+    return redemption_view(redemption, after)
+
+
+def _after(balance: Balance, amount: int, *, is_reserved: bool) -> Balance:
+    if is_reserved:
+        return replace(balance, available=balance.available - amount, reserved=balance.reserved + amount)
+    return replace(balance, available=balance.available - amount, spent=balance.spent + amount)
+
+
+async def _move(
+    work: Work, kind: Kind, redemption: Redemption, legs: tuple[Account, Account], least: int | None = None
+) -> bool:
+    return await move(
+        work.conn,
+        kind,
+        redemption.id,
+        redemption.user_id,
+        redemption.unit,
+        legs,
+        redemption.amount,
+        work.moment,
+        redemption_id=redemption.id,
+        least=least,
+    )
+
+
+async def locked(work: Work, redemption_id: str) -> Redemption:
+    """The redemption of this id, which nobody else changes until the end of the transaction. Raises `not-found`."""
+    await locks.lock_redemption(work.conn, redemption_id)
+    found = await ledger.find_redemption(work.conn, redemption_id)
+    if found is None:
+        raise no_such_redemption()
+    return found
+
+
+def no_such_redemption() -> Problem:
+    return Problem("not-found", "There is no such redemption.")
+
+
+async def cancel(work: Work, redemption: Redemption) -> dict[str, Any]:
+    """Give back what was spent; a reservation is released. Returns the redemption as it is then. Raises
+    `redemption-state`."""
+    if redemption.status == RESERVED:
+        return await release(work, redemption)
+    if redemption.status == DONE:
+        await ledger.end_redemption(work.conn, redemption.id, DONE, CANCELLED)
+        await _move(work, "cancellation", redemption, ("spent", "available"))
+    elif redemption.status != CANCELLED:
+        raise _refuse(redemption, "there is nothing to give back")
+    return await _now(work, redemption)
+
+
+async def capture(work: Work, redemption: Redemption) -> dict[str, Any]:
+    """Spend what is reserved. Raises `redemption-state`."""
+    if redemption.status == RESERVED and redemption.due_at is not None and redemption.due_at <= work.moment:
+        raise _refuse(redemption, "its time is over, and it is released at any moment")
+    if redemption.status == RESERVED:
+        await ledger.end_redemption(work.conn, redemption.id, RESERVED, DONE)
+        await _move(work, "capture", redemption, ("reserved", "spent"))
+    elif redemption.status != DONE:
+        raise _refuse(redemption, "only a reserved one is captured")
+    return await _now(work, redemption)
+
+
+async def release(work: Work, redemption: Redemption) -> dict[str, Any]:
+    """Give back what is reserved. Raises `redemption-state`."""
+    if redemption.status == RESERVED:
+        due = DueRedemption(redemption.id, redemption.user_id, redemption.unit, redemption.amount)
+        await give_back(work.conn, due, work.moment)
+    elif redemption.status != RELEASED:
+        raise _refuse(redemption, "only a reserved one is released")
+    return await _now(work, redemption)
+
+
+def _refuse(redemption: Redemption, why: str) -> Problem:
+    return Problem("redemption-state", f"The redemption is {redemption.status}: {why}.")
+
+
+async def _now(work: Work, redemption: Redemption) -> dict[str, Any]:
+    found = await ledger.find_redemption(work.conn, redemption.id)
+    balance = await ledger.find_balance(work.conn, redemption.user_id, redemption.unit)
+    assert found is not None
+    assert balance is not None
+    return redemption_view(found, balance_view(balance))

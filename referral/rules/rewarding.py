@@ -1,0 +1,262 @@
+"""From an event to its rewards: what it met is asked for, `programme` says what follows, and the limits are taken.
+
+The limits hold by the schema, whatever happens at once: what `programme` allows is taken by a conditional update, and where
+another transaction was faster the reward is skipped for that limit's reason.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from referral.config import CONFIG
+from referral.contract.problems import Problem
+from referral.contract.schemas.rewards import reward_view, state_of
+from referral.database import ConstraintViolation
+from referral.ids import new_id
+from referral.ledger import BOUNDS, Account, Kind, move
+from referral.queries import ledger, locks, referrals, rewards, rules
+from referral.queries.rewards import NewReward, Reward
+from referral.queries.rules import BUDGET, MetRule
+from referral.rules.periods import period_of
+from referral.rules.programme import (
+    REFERRER,
+    Earned,
+    Happened,
+    History,
+    Limit,
+    Met,
+    Rule,
+    Skipped,
+    Used,
+    rewards_for,
+    rule_of,
+)
+from referral.rules.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What an event meets: the referral of its user, with its two sides, and whether the event converts it."""
+
+    referrer_id: str | None = None
+    met: Met | None = None
+    source: str = "code"
+    review: str = "none"
+    converted_at: int | None = None
+    converts: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an event keeps of it."""
+        if self.met is None:
+            return {}
+        return {
+            "referrer_id": self.referrer_id,
+            "joined_at": self.met.joined_at,
+            "tier": self.met.tier,
+            "barred": " ".join(sorted(self.met.barred)) or None,
+            "converts": int(self.converts),
+        }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an event causes: rewards, and rules that give nothing, with the reason."""
+
+    earned: list[tuple[NewReward, MetRule]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def views(self) -> list[dict[str, Any]]:
+        return [reward_view(_as_kept(reward, met), reward.created_at) for reward, met in self.earned]
+
+    @property
+    def skipped_views(self) -> list[dict[str, str]]:
+        return [{"rule_id": rule_id, "reason": reason} for rule_id, reason in self.skipped]
+
+    def kept(self) -> str | None:
+        """What is kept for whoever reports the event again, as JSON."""
+        return kept_outcome(self.views, self.skipped_views)
+
+
+def kept_outcome(views: list[dict[str, Any]], skipped: list[dict[str, str]]) -> str | None:
+    """Of rewards what may change, and what was skipped; None for nothing at all."""
+    if not views and not skipped:
+        return None
+    return orjson.dumps({"rewards": [state_of(view) for view in views], "skipped": skipped}).decode()
+
+
+def sum_too_large() -> Problem:
+    return Problem("sum-too-large", "The sums of this user in this unit would be larger than the ledger can hold.")
+
+
+async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> Meeting:
+    """The referral of an event's user, who is locked; if the event converts it, it is converted from here on."""
+    found = await referrals.find_standing(work.conn, user_id)
+    if found is None or found.erased_at is not None:
+        return Meeting()
+    barred = {
+        word
+        for word, is_so in (
+            ("rejected", found.review == "rejected"),
+            ("referrer", found.referrer_suspended_at is not None),
+            ("referee", found.suspended_at is not None),
+        )
+        if is_so
+    }
+    tier, converted_at = found.converted_count, found.converted_at
+    converts = event_type in work.request.app[CONFIG].attribution.converts_on and "rejected" not in barred
+    if converts and await referrals.convert_referral(work.conn, user_id, occurred_at) == 1:
+        tier, converted_at = await referrals.increment_converted_count(work.conn, found.referrer_id), occurred_at
+    if converted_at is None:
+        # This one included, whether or not it is converted yet.
+        tier += 1
+    met = Met(found.joined_at, tier, frozenset(barred))
+    return Meeting(found.referrer_id, met, found.source, found.review, converted_at, converts)
+
+
+async def decide(work: Work, event_id: str, event: Happened, user_id: str, meeting: Meeting) -> Outcome:
+    """What the event causes, by the rules of now, whose limits are taken for it. `keep` makes the rewards, once the event is
+    recorded. The rules are held."""
+    found = await rules.list_rules_met(work.conn, event.type, user_id)
+    if not found:
+        return Outcome()
+    known = {rule.id: (rule, rule_of(rule.id, rule.version, rule.definition)) for rule in found}
+    used = await _used(work, event.type, meeting.referrer_id, found, [rule for _, rule in known.values()])
+    earned, skipped = rewards_for([rule for _, rule in known.values()], event, History(meeting.met, used))
+    outcome = Outcome(skipped=skipped)
+    for one in earned:
+        assert meeting.referrer_id is not None
+        reason = await _take(work, one, meeting.referrer_id)
+        if reason is not None:
+            outcome.skipped.append(Skipped(one.rule.id, reason))
+            continue
+        met = known[one.rule.id][0]
+        outcome.earned.append((await _new_reward(work, one, met, event_id, user_id, meeting), met))
+    return outcome
+
+
+async def _used(
+    work: Work, event_type: str, referrer_id: str | None, found: list[MetRule], known: list[Rule]
+) -> dict[str, Used]:
+    """What each rule gave until now."""
+    used = {rule.id: Used(rule.given) for rule in found}
+    if referrer_id is None or not any(rule.budget or rule.per_referrer for rule in known):
+        return used
+    for usage in await rules.list_usage(work.conn, event_type, referrer_id, work.moment):
+        if usage.subject == BUDGET:
+            used[usage.rule_id] = used[usage.rule_id]._replace(spent=usage.used)
+        else:
+            used[usage.rule_id] = used[usage.rule_id]._replace(by_referrer=usage.used)
+    return used
+
+
+async def _take(work: Work, earned: Earned, referrer_id: str) -> str | None:
+    """Take what a reward uses of its rule's limits; the reason if one of them has no room for it any more."""
+    rule = earned.rule
+    if rule.per_referrer is not None and not await _use(work, rule, rule.per_referrer, referrer_id, 1):
+        return "per-referrer"
+    if rule.budget is not None and not await _use(work, rule, rule.budget, BUDGET, earned.value or 0):
+        if rule.per_referrer is not None:
+            await rules.give_referrers_limit_back(work.conn, rule.id, referrer_id, work.moment)
+        return "budget"
+    return None
+
+
+async def _use(work: Work, rule: Rule, limit: Limit, subject: str, amount: int) -> bool:
+    conn, period = work.conn, period_of(limit.period, work.moment)
+    if await rules.use_limit(conn, rule.id, subject, period[0], amount, limit.most):
+        return True
+    await open_limit(work, rule.id, limit, subject, period)
+    return await rules.use_limit(conn, rule.id, subject, period[0], amount, limit.most)
+
+
+async def open_limit(work: Work, rule_id: str, limit: Limit, subject: str, period: tuple[int, int]) -> None:
+    """Begin to count a period of a limit, unless somebody has, with what was given in it until now."""
+    if limit.unit is None:
+        await rules.open_referrers_limit(work.conn, rule_id, subject, period, limit.most)
+        return
+    given = await rules.sum_given(work.conn, rule_id, limit.unit, period)
+    used = given.amount if given else 0
+    if used >= 2**62:
+        raise Problem("sum-too-large", "The rule has given more than a budget can count.")
+    await rules.insert_budget(work.conn, rule_id, period, limit.unit, used, max(used, limit.most))
+
+
+async def _new_reward(
+    work: Work, earned: Earned, met: MetRule, event_id: str, referee_id: str, meeting: Meeting
+) -> NewReward:
+    rule, moment, referrer_id = earned.rule, work.moment, meeting.referrer_id
+    assert referrer_id is not None
+    ordinal = met.last_ordinal + 1
+    if rule.times is not None and ordinal > rule.times:
+        # One of those before is void, and gave its ordinal back.
+        ordinal = await rules.find_free_ordinal(work.conn, rule.id, referee_id, rule.side)
+    release_at = moment + rule.hold
+    is_released = rule.hold == 0 and not rule.needs_approval and meeting.review != "open"
+    return NewReward(
+        id=new_id(),
+        user_id=referrer_id if rule.side == REFERRER else referee_id,
+        kind=rule.kind,
+        label=rule.label,
+        unit=earned.unit if earned.value is not None else None,
+        value=earned.value,
+        created_at=moment,
+        release_at=release_at,
+        status=rewards.APPROVED if is_released else rewards.PENDING,
+        due_at=None if is_released or rule.needs_approval else release_at,
+        approved_at=moment if is_released else None,
+        needs_approval=int(rule.needs_approval),
+        by_percentage=int(rule.share.percent is not None),
+        side=rule.side,
+        rule_id=rule.id,
+        rule_version=rule.version,
+        event_id=event_id,
+        referral_user_id=referee_id,
+        referrer_id=referrer_id,
+        ordinal=ordinal,
+        times=rule.times,
+    )
+
+
+async def keep(work: Work, outcome: Outcome) -> None:
+    """Make the rewards, whose event is recorded, and move their money. Raises `sum-too-large`."""
+    # Accounts are taken in one order, by whoever takes several.
+    for reward, _ in sorted(outcome.earned, key=lambda one: (one[0].user_id, one[0].unit or "", one[0].id)):
+        await make_reward(work, reward)
+
+
+async def make_reward(work: Work, reward: NewReward) -> None:
+    """Insert a reward and move its money: to what is pending, and on to what is available if nothing holds it. Raises
+    `sum-too-large`."""
+    await rewards.insert_reward(work.conn, reward)
+    if reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None:
+        await ledger.open_account(work.conn, reward.user_id, reward.unit)
+        steps: list[tuple[Kind, tuple[Account, Account]]] = [("reward", ("programme", "pending"))]
+        if reward.status == rewards.APPROVED:
+            steps.append(("approval", ("pending", "available")))
+        user_id, unit, amount = reward.user_id, reward.unit, reward.value
+        try:
+            for kind, legs in steps:
+                await move(work.conn, kind, reward.id, user_id, unit, legs, amount, work.moment, reward_id=reward.id)
+        except ConstraintViolation as violation:
+            if violation.constraint == BOUNDS:
+                raise sum_too_large() from None
+            raise
+
+
+def _as_kept(reward: NewReward, met: MetRule) -> Reward:
+    return Reward(
+        reversed=0,
+        reversed_by_hand=0,
+        definition=met.definition,
+        fulfilled_at=None,
+        reference=None,
+        **{name: getattr(reward, name) for name in NewReward.__slots__ if name in Reward.__slots__},
+    )
+
+
+async def hold_rules(work: Work) -> None:
+    """Comes first in a transaction that makes or voids rewards: nobody changes a rule until its end."""
+    await locks.hold_rules(work.conn)

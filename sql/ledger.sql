@@ -1,0 +1,69 @@
+-- The ledger: accounts, transfers between them, and redemptions.
+
+-- name: open_account(user_id, unit)!
+-- Deferred, and so a statement that breaks no rule: the user is there.
+INSERT INTO accounts (user_id, unit) VALUES (:user_id, :unit) ON CONFLICT (user_id, unit) DO NOTHING;
+
+-- name: move(user_id, unit, programme, pending, available, reserved, spent, earned, reversed, lines, least)^
+-- Both legs of a transfer at once, whose sum is zero by the schema. With `least`, no row where less than that is available. Returns
+-- what is available then, and the number of the statement's last line.
+UPDATE accounts SET programme = programme + :programme, pending = pending + :pending, available = available + :available,
+    reserved = reserved + :reserved, spent = spent + :spent, earned = earned + :earned, reversed = reversed + :reversed,
+    lines = lines + :lines
+WHERE user_id = :user_id AND unit = :unit AND (cast(:least as bigint) IS NULL OR available >= cast(:least as bigint))
+RETURNING available, lines;
+
+-- name: insert_transfer(kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)!
+INSERT INTO transfers (kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)
+VALUES (:kind, :reference, :user_id, :unit, :debit, :credit, :amount, :at, :line, :available_after, :reward_id, :redemption_id);
+
+-- name: find_balance(user_id, unit)^
+SELECT unit, pending, available, reserved, earned, spent, reversed FROM accounts WHERE user_id = :user_id AND unit = :unit;
+
+-- name: list_balances(user_id)
+SELECT unit, pending, available, reserved, earned, spent, reversed FROM accounts WHERE user_id = :user_id ORDER BY unit;
+
+-- name: list_statement(user_id, unit, before_line, page_size)
+-- Newest first.
+SELECT t.kind, t.reference AS caused_by, t.at, t.unit, t.debit, t.amount, t.line, t.available_after, t.reward_id, t.redemption_id,
+       d.reference, coalesce(d.note, v.reason) AS note
+FROM transfers t
+LEFT JOIN redemptions d ON d.id = t.redemption_id
+LEFT JOIN reversals v ON t.kind = 'reversal' AND v.id = t.reference
+WHERE t.user_id = :user_id AND t.unit = :unit AND t.line < :before_line
+ORDER BY t.line DESC
+LIMIT :page_size;
+
+-- name: find_line_count(user_id, unit)^
+SELECT lines FROM accounts WHERE user_id = :user_id AND unit = :unit;
+
+-- name: insert_redemption(id, user_id, unit, amount, status, reference, note, now, due_at, outcome, body_hash)^
+-- No row when the id is taken.
+INSERT INTO redemptions (id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash)
+VALUES (:id, :user_id, :unit, :amount, :status, :reference, :note, :now, :due_at, :outcome, :body_hash)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: find_redemption(redemption_id)^
+SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash
+FROM redemptions WHERE id = :redemption_id;
+
+-- name: end_redemption(redemption_id, former, status)^
+-- From one state to another, once: of two that end it, one finds no row.
+UPDATE redemptions SET status = :status, due_at = NULL WHERE id = :redemption_id AND status = :former
+RETURNING id;
+
+-- name: find_next_due_redemption()^
+SELECT min(due_at) AS due_at FROM redemptions WHERE due_at IS NOT NULL;
+
+-- name: list_redemptions_of_user(user_id, before_time, before_id, page_size)
+SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash
+FROM redemptions
+WHERE user_id = :user_id AND (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: forget_redemptions_of_user(user_id)!
+-- With the user, what may be personal.
+UPDATE redemptions SET reference = NULL, note = NULL, body_hash = NULL
+WHERE user_id = :user_id AND (reference IS NOT NULL OR note IS NOT NULL OR body_hash IS NOT NULL);

@@ -1,0 +1,133 @@
+-- Rules by which events are rewarded, their versions, and how much of their limits is used up.
+
+-- name: insert_rule(id, on_type, side, now)!
+INSERT INTO rules (id, version, on_type, side, created_at) VALUES (:id, 1, :on_type, :side, :now);
+
+-- name: insert_rule_version(rule_id, version, now, definition)!
+INSERT INTO rule_versions (rule_id, version, created_at, definition) VALUES (:rule_id, :version, :now, :definition);
+
+-- name: update_rule(rule_id, version, on_type, side)!
+UPDATE rules SET version = :version, on_type = :on_type, side = :side WHERE id = :rule_id;
+
+-- name: find_rule(rule_id)^
+SELECT u.id, u.version, v.definition, u.created_at, v.created_at AS changed_at
+FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
+WHERE u.id = :rule_id;
+
+-- name: list_rules(before_time, before_id, page_size)
+SELECT u.id, u.version, v.definition, u.created_at, v.created_at AS changed_at
+FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
+WHERE (u.created_at, u.id) < (:before_time, :before_id)
+ORDER BY u.created_at DESC, u.id DESC
+LIMIT :page_size;
+
+-- name: count_rules()^
+SELECT count(*) AS total FROM rules;
+
+-- name: list_rule_versions(rule_id, before_version, page_size)
+SELECT v.rule_id AS id, v.version, v.definition, u.created_at, v.created_at AS changed_at
+FROM rule_versions v JOIN rules u ON u.id = v.rule_id
+WHERE v.rule_id = :rule_id AND v.version < :before_version
+ORDER BY v.version DESC
+LIMIT :page_size;
+
+-- name: list_rules_met(type, referee_id)
+-- The rules of an event's type, each with how many rewards that are not void it gave for a user's referral, counted up to one more
+-- than any rule may give, and the last of their ordinals.
+SELECT u.id, u.version, v.definition,
+       (SELECT count(*) FROM (
+           SELECT 1 AS one FROM rewards w
+           WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side AND w.ordinal >= 1
+           LIMIT 1001
+       ) AS counted) AS given,
+       (SELECT coalesce(max(w.ordinal), 0) FROM rewards w
+        WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side) AS last_ordinal
+FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
+WHERE u.on_type = :type
+ORDER BY u.created_at, u.id;
+
+-- name: find_free_ordinal(rule_id, referee_id, side)^
+-- The least that no reward has: one that was given back, or the one behind all.
+SELECT min(free.ordinal) AS ordinal FROM (
+    SELECT 1 AS ordinal
+    UNION ALL
+    SELECT w.ordinal + 1 FROM rewards w
+    WHERE w.referral_user_id = :referee_id AND w.rule_id = :rule_id AND w.side = :side AND w.ordinal IS NOT NULL
+) AS free
+WHERE NOT EXISTS (
+    SELECT 1 FROM rewards x
+    WHERE x.referral_user_id = :referee_id AND x.rule_id = :rule_id AND x.side = :side AND x.ordinal = free.ordinal
+);
+
+-- name: list_usage(type, referrer_id, now)
+-- What is used up of the limits of a type's rules at a time: of their budgets, and of what a referrer may get.
+SELECT g.rule_id, g.subject, g.used
+FROM rules u JOIN rule_usage g ON g.rule_id = u.id
+WHERE u.on_type = :type AND g.subject IN ('budget', :referrer_id) AND g.starts_at <= :now AND g.ends_at > :now;
+
+-- name: use_limit(rule_id, subject, starts_at, amount, most)^
+-- Conditional on the limit: of two rewards at once of which one fits, one finds no row.
+UPDATE rule_usage SET used = used + :amount, most = :most
+WHERE rule_id = :rule_id AND subject = :subject AND starts_at = :starts_at AND used + :amount <= :most
+RETURNING used;
+
+-- name: give_budget_back(rule_id, unit, made_at, amount)!
+UPDATE rule_usage SET used = used - :amount
+WHERE rule_id = :rule_id AND subject = 'budget' AND unit = :unit AND starts_at <= :made_at AND ends_at > :made_at;
+
+-- name: give_referrers_limit_back(rule_id, referrer_id, made_at)!
+UPDATE rule_usage SET used = used - 1
+WHERE rule_id = :rule_id AND subject = :referrer_id AND starts_at <= :made_at AND ends_at > :made_at;
+
+-- name: sum_given(rule_id, unit, starts_at, ends_at)^
+-- What a rule gave in a period, in two parts: a sum may pass 64 bits.
+SELECT cast(coalesce(sum(value / 1000000), 0) as bigint) AS millions, cast(coalesce(sum(value % 1000000), 0) as bigint) AS rest
+FROM rewards
+WHERE rule_id = :rule_id AND created_at >= :starts_at AND created_at < :ends_at AND unit = :unit AND status <> 'void';
+
+-- name: insert_budget(rule_id, starts_at, ends_at, unit, used, most)!
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, unit, used, most)
+VALUES (:rule_id, 'budget', :starts_at, :ends_at, :unit, :used, :most)
+ON CONFLICT (rule_id, subject, starts_at) DO NOTHING;
+
+-- name: open_referrers_limit(rule_id, referrer_id, starts_at, ends_at, most)!
+-- A period's row, with what the referrer got in it until now: nothing, unless the rule had no such limit before.
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, used, most)
+SELECT :rule_id, cast(:referrer_id as text), cast(:starts_at as bigint), cast(:ends_at as bigint), given.used,
+       CASE WHEN given.used > cast(:most as bigint) THEN given.used ELSE cast(:most as bigint) END
+FROM (
+    SELECT count(*) AS used FROM rewards w
+    WHERE w.rule_id = :rule_id AND w.created_at >= cast(:starts_at as bigint) AND w.created_at < cast(:ends_at as bigint)
+      AND w.referrer_id = cast(:referrer_id as text) AND w.status <> 'void'
+) AS given
+WHERE true
+ON CONFLICT (rule_id, subject, starts_at) DO NOTHING;
+
+-- name: open_referrers_limits(rule_id, starts_at, ends_at, most)!
+-- As above, those of all referrers who got something in the period.
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, used, most)
+SELECT :rule_id, given.referrer_id, cast(:starts_at as bigint), cast(:ends_at as bigint), given.used,
+       CASE WHEN given.used > cast(:most as bigint) THEN given.used ELSE cast(:most as bigint) END
+FROM (
+    SELECT w.referrer_id, count(*) AS used FROM rewards w
+    WHERE w.rule_id = :rule_id AND w.created_at >= cast(:starts_at as bigint) AND w.created_at < cast(:ends_at as bigint)
+      AND w.status <> 'void'
+    GROUP BY w.referrer_id
+) AS given
+WHERE true
+ON CONFLICT (rule_id, subject, starts_at) DO NOTHING;
+
+-- name: delete_budgets(rule_id)!
+DELETE FROM rule_usage WHERE rule_id = :rule_id AND subject = 'budget';
+
+-- name: delete_referrers_limits(rule_id)!
+DELETE FROM rule_usage WHERE rule_id = :rule_id AND subject <> 'budget';
+
+-- name: list_spent(rule_id)
+-- What a rule gave, by unit, in rewards that are not void; the sum in two parts, because it may pass 64 bits.
+SELECT unit, cast(coalesce(sum(value / 1000000), 0) as bigint) AS millions, cast(coalesce(sum(value % 1000000), 0) as bigint) AS rest,
+       count(*) AS count
+FROM rewards
+WHERE rule_id = :rule_id AND status <> 'void'
+GROUP BY unit
+ORDER BY count(*) DESC, unit;
