@@ -7,10 +7,7 @@ import contextlib
 import http.server
 import itertools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.figures import Figure, Setting
 from bench.load import CONNECTIONS, Caller, Load, in_turns, wrk
-from bench.servers import API, LOAD_CORE, ROOT, Service, free_port, service, settings
+from bench.servers import API, LOAD_CORE, Service, new_key, service
 from bench.traffic import pairs_of_writes
 
 AUDIENCE = "bench"
@@ -55,13 +52,6 @@ def issuer() -> Iterator[tuple[str, str]]:
         yield address, jwt.encode(claims, private, "ES256", headers={"kid": "1"})
     finally:
         server.shutdown()
-
-
-def new_key(folder: Path) -> str:
-    """A service key that may write, made as an operator makes it."""
-    command = [sys.executable, str(ROOT / "run.py"), "keys", "create", "bench", "--scope", "write"]
-    environ = {"PATH": os.environ["PATH"], **settings(folder, free_port())}
-    return subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout.strip()
 
 
 async def events(running: Service, key: str, seconds: float) -> Load:

@@ -28,13 +28,13 @@ import bcrypt
 from bench.beside import beside
 from bench.figures import Figure, Setting, write
 from bench.fill import fill
-from bench.load import Caller, Load, wrk
+from bench.holds import holds
+from bench.load import Load, wrk
+from bench.rewards import rewards
 from bench.servers import (
-    API,
     LOAD_CORE,
     ROOT,
     SERVER_CORE,
-    Service,
     bare_handler,
     free_port,
     redis_server,
@@ -43,7 +43,7 @@ from bench.servers import (
     started,
 )
 from bench.timing import timing
-from bench.traffic import logins, pairs_of_writes, registrations
+from bench.traffic import gentle_lookups, logins, pairs_of_writes, registrations
 
 
 def against_bare(measure: Callable[[], Load], bare: str, setting: Setting) -> tuple[list[float], list[Load], list[float]]:
@@ -226,38 +226,11 @@ def passwords(folder: Path, setting: Setting) -> Iterator[Figure]:
             with ThreadPoolExecutor(1) as pool:
                 storm = pool.submit(lambda: asyncio.run(logins(running, setting.seconds)))
                 time.sleep(0.5)
-                latencies.append(_gentle_lookups(running, max(1, setting.seconds - 2)))
+                latencies.append(asyncio.run(gentle_lookups(running, max(1, setting.seconds - 2))).p99)
                 storm.result()
         yield Figure(
             "look-ups while 32 clients log in: p99", statistics.median(latencies), "ms", "under 30 ms", latencies, {}
         )
-
-
-def _gentle_lookups(running: Service, seconds: float) -> float:
-    """The 99th percentile in ms of look-ups that one client makes, two hundred a second."""
-
-    async def measure() -> Load:
-        path = f"{API}/codes/{running.code}"
-
-        async def turn(caller: Caller) -> None:
-            status, _ = await caller.call("GET", path)
-            assert status == 200
-
-        async def paced(caller: Caller) -> None:
-            await turn(caller)
-
-        times = []
-        caller = Caller(running.port)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            started = time.perf_counter()
-            await paced(caller)
-            times.append(time.perf_counter() - started)
-            await asyncio.sleep(0.005)
-        times.sort()
-        return Load(len(times) / seconds, times[int(len(times) * 0.99)] * 1000)
-
-    return asyncio.run(measure()).p99
 
 
 def _hashes_per_second(cores: str, seconds: int) -> float:
@@ -361,6 +334,8 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "log": log,
     "writes": writes,
     "beside": beside,
+    "rewards": rewards,
+    "holds": holds,
     "passwords": passwords,
     "memory": memory,
     "start": start,

@@ -20,51 +20,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import RESULTS
-from bench.fill import Population, code_of, fill
+from bench.fill import Population, code_of, fill, pour
+from bench.ledger import UNIT, Ledger
 from bench.load import wrk
-from bench.servers import LOAD_CORE, Service, service
+from bench.servers import LOAD_CORE, Service, new_key, postgres_server, service
 from bench.traffic import logins, pairs_of_writes, registrations
-from tests.support.servers import PostgresServer
 
-SMALL = (2_000, 8_000)
+# Referrers, their referrals, and transfers.
+SMALL = (2_000, 8_000, 10_000)
 
 
 @dataclass
 class Place:
-    """A service, the people in its database, and how long it took to fill."""
+    """A service, the people and the ledger in its database, how long it took to fill, and a key that may read."""
 
     running: Service
     population: Population
+    ledger: Ledger
     fill_seconds: float
+    key: str
 
 
 @contextlib.contextmanager
-def place(engine: str, folder: Path, referrers: int, referrals: int) -> Iterator[Place]:
+def place(engine: str, folder: Path, referrers: int, referrals: int, transfers: int) -> Iterator[Place]:
     folder.mkdir()
     url = f"sqlite:///{folder / 'bench.db'}"
     with contextlib.ExitStack() as stack:
         if engine == "postgres":
-            url = stack.enter_context(_postgres(folder))
+            url = stack.enter_context(postgres_server(folder))
         began = time.perf_counter()
         population = fill(url, referrers, referrals)
+        ledger = Ledger(population, transfers)
+        pour(url, ledger.tables())
         seconds = time.perf_counter() - began
         # What the filling left to be written must not be written while the service is measured.
         os.sync()
         running = stack.enter_context(service(folder, REFERRAL_DATABASE_URL=url, REFERRAL_AUTH_BCRYPT_ROUNDS="4"))
-        yield Place(running, population, seconds)
-
-
-@contextlib.contextmanager
-def _postgres(folder: Path) -> Iterator[str]:
-    server = PostgresServer(folder, fsync=True)
-    server.start()
-    assert server.process
-    os.sched_setaffinity(server.process.pid, {int(LOAD_CORE)})
-    try:
-        server.execute("CREATE DATABASE bench")
-        yield server.url("bench")
-    finally:
-        server.kill()
+        key = new_key(folder, "read", REFERRAL_DATABASE_URL=url)
+        yield Place(running, population, ledger, seconds, key)
 
 
 def last_cursor(there: Place) -> str:
@@ -77,14 +70,26 @@ def last_cursor(there: Place) -> str:
     return encode_cursor((population.moment(number), population.id(number)))
 
 
+def last_line_cursor() -> str:
+    """The cursor before the oldest fifty lines of a statement."""
+    from referral.contract.paging import encode_cursor
+
+    return encode_cursor((51, ""))
+
+
 def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
     """What measures each kind of work, in answers a second."""
     running, population = there.running, there.population
     page = f"{running.url}/users/{population.id(0)}/referrals?limit=50"
+    first = f"{running.url}/users/{population.id(0)}"
+    statement = f"{first}/statement?unit={UNIT}&limit=50"
     some = population.referrers // 2
 
-    def asking(url: str) -> Callable[[], float]:
-        return lambda: wrk(url, seconds, running.signed_in, core=LOAD_CORE).rate
+    def asking(url: str, header: str = running.signed_in) -> Callable[[], float]:
+        return lambda: wrk(url, seconds, header, core=LOAD_CORE).rate
+
+    def reading(url: str) -> Callable[[], float]:
+        return asking(url, f"Authorization: Bearer {there.key}")
 
     def registering(code: str | None) -> Callable[[], float]:
         return lambda: asyncio.run(registrations(running, seconds, code)).rate
@@ -95,6 +100,9 @@ def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
         "GET /users/me": asking(f"{running.url}/users/me"),
         "first page of the biggest referrer": asking(page),
         "last page of the biggest referrer": asking(f"{page}&cursor={last_cursor(there)}"),
+        "GET /users/{user}/balances": reading(f"{first}/balances"),
+        "first page of the longest statement": reading(statement),
+        "last page of the longest statement": reading(f"{statement}&cursor={last_line_cursor()}"),
         "POST /codes + DELETE /codes/current": lambda: asyncio.run(pairs_of_writes(running, seconds)).rate,
         "login": lambda: asyncio.run(logins(running, seconds)).rate,
         "registration by nobody's code": registering(None),
@@ -115,6 +123,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--referrers", type=int, default=1_000_000)
     parser.add_argument("--referrals", type=int, default=5_000_000)
+    parser.add_argument("--transfers", type=int, default=10_000_000)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -122,12 +131,14 @@ def main() -> None:
     try:
         with (
             place(arguments.engine, folder / "small", *SMALL) as small,
-            place(arguments.engine, folder / "big", arguments.referrers, arguments.referrals) as big,
+            place(arguments.engine, folder / "big", arguments.referrers, arguments.referrals, arguments.transfers) as big,
         ):
             found = measured(small, big, arguments.seconds, arguments.rounds)
             document = {
                 "engine": arguments.engine,
                 "users": {"small": small.population.users, "big": big.population.users},
+                "transfers": {"small": small.ledger.transfers, "big": big.ledger.transfers},
+                "longest_statement": {"small": small.ledger.longest, "big": big.ledger.longest},
                 "fill_seconds": big.fill_seconds,
                 "work": {
                     name: {
@@ -142,7 +153,8 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"scale-{arguments.engine}.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(f"{big.population.users:,} users filled in {big.fill_seconds:.0f} s")
+    filled = f"{big.population.users:,} users and {big.ledger.transfers:,} transfers"
+    print(f"{filled} filled in {big.fill_seconds:.0f} s")
     for name, figures in document["work"].items():
         print(f"{name:45} {figures['big_per_second']:>9,.0f} a second, {figures['cost']:.2f} of the cost at ten thousand")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench.load import Caller
 from referral.config.sections import Limits
+from tests.support.servers import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 API = "/api/v1"
@@ -84,6 +85,18 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
     }
 
 
+def run_command(folder: Path, *arguments: str, **more: str) -> str:
+    """What a command of run.py prints on the database of a service with the same settings. Raises CalledProcessError."""
+    environ = {"PATH": os.environ["PATH"], **settings(folder, free_port(), **more)}
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def new_key(folder: Path, scope: str = "write", **more: str) -> str:
+    """A service key of this scope, made as an operator makes it."""
+    return run_command(folder, "keys", "create", "bench", "--scope", scope, **more)
+
+
 def _limit_names() -> list[str]:
     return [item.name for item in fields(Limits) if item.name != "enabled"]
 
@@ -142,6 +155,20 @@ def started(
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@contextlib.contextmanager
+def postgres_server(folder: Path) -> Iterator[str]:
+    """A PostgreSQL of its own, durable, on the load's core; the URL of an empty database."""
+    server = PostgresServer(folder, fsync=True)
+    server.start()
+    assert server.process
+    os.sched_setaffinity(server.process.pid, {int(LOAD_CORE)})
+    try:
+        server.execute("CREATE DATABASE bench")
+        yield server.url("bench")
+    finally:
+        server.kill()
 
 
 @contextlib.contextmanager

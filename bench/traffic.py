@@ -1,4 +1,4 @@
-"""What many people do at once: pairs of writes, logins, registrations."""
+"""What people do: many at once make pairs of writes, log in and register; one looks codes up."""
 
 from __future__ import annotations
 
@@ -63,3 +63,18 @@ async def registrations(running: Service, seconds: float, code: str | None = Non
         assert status == 201, document
 
     return await in_turns([Caller(running.port) for _ in range(CONNECTIONS)], turn, seconds)
+
+
+async def gentle_lookups(running: Service, seconds: float) -> Load:
+    """One client looks a code up, up to two hundred times a second."""
+    caller, path = Caller(running.port), f"{API}/codes/{running.code}"
+    times = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        status, _ = await caller.call("GET", path)
+        times.append(time.perf_counter() - started)
+        assert status == 200
+        await asyncio.sleep(0.005)
+    times.sort()
+    return Load(len(times) / seconds, times[int(len(times) * 0.99)] * 1000)
