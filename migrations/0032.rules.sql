@@ -11,7 +11,7 @@ CREATE TABLE rules (
 );
 
 -- Which rules an event meets, the oldest first.
-CREATE INDEX rules_of_type ON rules (on_type, created_at, id);
+CREATE INDEX rules_of_type ON rules (on_type, id);
 
 -- All rules, newest first.
 CREATE INDEX rules_by_time ON rules (created_at, id);

@@ -5,7 +5,8 @@
 -- (reversed_by_hand), took of it; retracted says that the referral was taken back, and the rest with it.
 --
 -- One rule gives one side one reward for an event (rewards_once). Of a rule that gives `times` rewards at most for a referral,
--- each has one of the ordinals 1 to `times`, which no other has (rewards_times); a void one gives its ordinal back.
+-- each has one of the ordinals 1 to `times`, which no other has (rewards_times); one that is void, or was retracted, gives its
+-- ordinal back.
 --
 -- A pending reward is released at release_at, unless it waits for somebody's approval. due_at is when that may be tried: null
 -- while something else keeps it. caller_id and body_hash tell a repeated call from another one: who makes a reward by hand gives
@@ -55,7 +56,7 @@ CREATE TABLE rewards (
     ),
     CONSTRAINT rewards_label CHECK (kind = 'balance' OR label IS NOT NULL),
     CONSTRAINT rewards_ordinal CHECK (
-        (ordinal IS NOT NULL) = (rule_id IS NOT NULL AND status <> 'void')
+        (ordinal IS NOT NULL) = (rule_id IS NOT NULL AND status <> 'void' AND retracted = 0)
         AND (ordinal IS NULL OR ordinal >= 1) AND (ordinal IS NULL OR times IS NULL OR ordinal <= times)
     ),
     CONSTRAINT rewards_status CHECK (status = lower(status) AND length(status) BETWEEN 3 AND 20),
@@ -71,13 +72,15 @@ CREATE UNIQUE INDEX rewards_once ON rewards (event_id, rule_id, side);
 CREATE UNIQUE INDEX rewards_times ON rewards (referral_user_id, rule_id, side, ordinal);
 
 -- Whoever makes a reward by hand makes it once.
-CREATE UNIQUE INDEX rewards_caller_id ON rewards (caller_id);
+CREATE UNIQUE INDEX rewards_caller_id ON rewards (caller_id) WHERE caller_id IS NOT NULL;
 
--- All rewards, and those of a user, of a rule or in a state, newest first.
-CREATE INDEX rewards_by_time ON rewards (created_at, id);
+-- Rewards of a user, of a rule or in a state, newest first.
 CREATE INDEX rewards_of_user ON rewards (user_id, created_at, id);
 CREATE INDEX rewards_of_rule ON rewards (rule_id, created_at, id);
 CREATE INDEX rewards_in_state ON rewards (status, created_at, id);
+
+-- Those of a rule in a state, and what they come to.
+CREATE INDEX rewards_of_rule_in_state ON rewards (rule_id, status, created_at, id, unit, value);
 
 -- Which rewards are due to be released.
 CREATE INDEX rewards_due ON rewards (due_at, id) WHERE due_at IS NOT NULL;

@@ -30,7 +30,7 @@ CREATE TABLE accounts (
 );
 
 -- What a user spends, or reserves to spend. The id is the caller's, and is remembered for ever, with the hash of what was asked
--- for. due_at is when a reservation ends by itself. outcome is the balance after it, as JSON, for whoever asks again.
+-- for. by_user says that the user made it, who may cancel it then. due_at is when a reservation ends by itself. outcome is the balance after it, as JSON, for whoever asks again.
 CREATE TABLE redemptions (
     id TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL,
@@ -41,11 +41,13 @@ CREATE TABLE redemptions (
     note TEXT,
     created_at BIGINT NOT NULL,
     due_at BIGINT,
+    by_user BIGINT NOT NULL DEFAULT 0,
     outcome TEXT NOT NULL,
     body_hash TEXT,
     FOREIGN KEY (user_id, unit) REFERENCES accounts (user_id, unit),
     CONSTRAINT redemptions_amount CHECK (amount > 0),
     CONSTRAINT redemptions_status CHECK (status = lower(status) AND length(status) BETWEEN 3 AND 20),
+    CONSTRAINT redemptions_by_user CHECK (by_user IN (0, 1)),
     CONSTRAINT redemptions_due CHECK ((due_at IS NOT NULL) = (status = 'reserved'))
 );
 

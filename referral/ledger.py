@@ -4,10 +4,11 @@ Double-entry bookkeeping: an account's balance changes only together with an imm
 keeps the sum of a user's accounts at zero, and each cause to one transfer of its kind.
 """
 
-from typing import Literal
+from collections import Counter
+from typing import Any, Literal, NamedTuple
 
 from referral.database import Connection
-from referral.queries import ledger
+from referral.queries import ledger, locks
 from referral.queries.ledger import Moved, Transfer
 
 Account = Literal["programme", "pending", "available", "reserved", "spent"]
@@ -43,46 +44,88 @@ def deltas(debit: Account, credit: Account, amount: int) -> dict[str, int]:
     }
 
 
-async def move(
-    conn: Connection,
-    kind: Kind,
-    reference: str,
-    user_id: str,
-    unit: str,
-    legs: tuple[Account, Account],
-    amount: int,
-    at: int,
-    *,
-    reward_id: str | None = None,
-    redemption_id: str | None = None,
-    least: int | None = None,
-) -> bool:
-    """Move an amount (at least 1, in the unit's smallest part) from one account of the user's to another, at a time (ms).
+class Movement(NamedTuple):
+    """An amount (at least 1, in the unit's smallest part) that moves from one account of a user's to another: `legs` are
+    debit and credit. `reference` names the cause, which causes one transfer of this kind ever; the cause is a reward or a
+    redemption."""
 
-    `legs` are debit and credit; `reference` names the cause, which causes one transfer of this kind ever. False, with
-    nothing moved, where less than `least` is available. The account must have been opened. Raises ConstraintViolation
-    (BOUNDS) for sums that the ledger cannot hold.
+    kind: Kind
+    reference: str
+    user_id: str
+    unit: str
+    legs: tuple[Account, Account]
+    amount: int
+    reward_id: str | None = None
+    redemption_id: str | None = None
+
+
+async def move(conn: Connection, movements: list[Movement], at: int, *, opens: bool = False) -> None:
+    """Make these movements, in their order, at a time (ms). The accounts are there, unless this `opens` them.
+
+    Raises ConstraintViolation (BOUNDS) for sums that the ledger cannot hold.
     """
-    debit, credit = legs
-    moved: Moved | None = await ledger.move(conn, user_id, unit, deltas(debit, credit, amount), least)
+    if not movements:
+        return
+    moves = _sums(movements)
+    if opens:
+        found = await ledger.earn_on_accounts(conn, moves)
+    else:
+        if len(moves) > 1:
+            await locks.lock_accounts(conn, [{"user_id": move["user_id"], "unit": move["unit"]} for move in moves])
+        found = await ledger.move_accounts(conn, moves)
+    await ledger.insert_transfers(conn, _transfers(movements, found, at))
+
+
+async def spend(conn: Connection, movement: Movement, at: int) -> bool:
+    """Make a movement from `available` to `reserved` or `spent`. False, with nothing moved, where less is available."""
+    amount, is_reserved = movement.amount, movement.legs[1] == "reserved"
+    moved = await ledger.spend_on_account(
+        conn,
+        movement.user_id,
+        movement.unit,
+        amount,
+        reserved=amount if is_reserved else 0,
+        spent=0 if is_reserved else amount,
+    )
     if moved is None:
         return False
-    is_line = "available" in legs
-    await ledger.insert_transfer(
-        conn,
-        Transfer(
-            kind,
-            reference,
-            user_id,
-            unit,
-            debit,
-            credit,
-            amount,
-            at,
-            moved.lines if is_line else None,
-            moved.available if is_line else None,
-            reward_id,
-            redemption_id,
-        ),
-    )
+    await ledger.insert_transfers(conn, _transfers([movement], [moved], at))
     return True
+
+
+def _sums(movements: list[Movement]) -> list[dict[str, Any]]:
+    """By how much each account's row changes, in one order of accounts."""
+    sums: dict[tuple[str, str], Counter[str]] = {}
+    for movement in movements:
+        change = sums.setdefault((movement.user_id, movement.unit), Counter())
+        change.update(deltas(*movement.legs, movement.amount))
+    return [{"user_id": user_id, "unit": unit, **change} for (user_id, unit), change in sorted(sums.items())]
+
+
+def _transfers(movements: list[Movement], found: list[Moved], at: int) -> list[Transfer]:
+    """The rows of the movements: where `available` is moved, with what was available after each. What is known is how it
+    stands after all of them, so that this goes backwards."""
+    after = {(moved.user_id, moved.unit): (moved.available, moved.lines) for moved in found}
+    transfers = []
+    for movement in reversed(movements):
+        place = (movement.user_id, movement.unit)
+        available, line = after[place]
+        is_line = "available" in movement.legs
+        if is_line:
+            sign = 1 if movement.legs[1] == "available" else -1
+            after[place] = (available - sign * movement.amount, line - 1)
+        transfers.append(
+            Transfer(
+                movement.kind,
+                movement.reference,
+                *place,
+                *movement.legs,
+                movement.amount,
+                at,
+                line if is_line else None,
+                available if is_line else None,
+                movement.reward_id,
+                movement.redemption_id,
+            )
+        )
+    return transfers[::-1]

@@ -1,21 +1,10 @@
 -- The ledger: accounts, transfers between them, and redemptions.
 
--- name: open_account(user_id, unit)!
--- Deferred, and so a statement that breaks no rule: the user is there.
-INSERT INTO accounts (user_id, unit) VALUES (:user_id, :unit) ON CONFLICT (user_id, unit) DO NOTHING;
-
--- name: move(user_id, unit, programme, pending, available, reserved, spent, earned, reversed, lines, least)^
--- Both legs of a transfer at once, whose sum is zero by the schema. With `least`, no row where less than that is available. Returns
--- what is available then, and the number of the statement's last line.
-UPDATE accounts SET programme = programme + :programme, pending = pending + :pending, available = available + :available,
-    reserved = reserved + :reserved, spent = spent + :spent, earned = earned + :earned, reversed = reversed + :reversed,
-    lines = lines + :lines
-WHERE user_id = :user_id AND unit = :unit AND (cast(:least as bigint) IS NULL OR available >= cast(:least as bigint))
-RETURNING available, lines;
-
--- name: insert_transfer(kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)!
-INSERT INTO transfers (kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)
-VALUES (:kind, :reference, :user_id, :unit, :debit, :credit, :amount, :at, :line, :available_after, :reward_id, :redemption_id);
+-- name: spend_on_account(user_id, unit, amount, reserved, spent)^
+-- Conditional on what is available.
+UPDATE accounts SET available = available - :amount, reserved = reserved + :reserved, spent = spent + :spent, lines = lines + 1
+WHERE user_id = :user_id AND unit = :unit AND available >= :amount
+RETURNING user_id, unit, available, lines;
 
 -- name: find_balance(user_id, unit)^
 SELECT unit, pending, available, reserved, earned, spent, reversed FROM accounts WHERE user_id = :user_id AND unit = :unit;
@@ -37,15 +26,15 @@ LIMIT :page_size;
 -- name: find_line_count(user_id, unit)^
 SELECT lines FROM accounts WHERE user_id = :user_id AND unit = :unit;
 
--- name: insert_redemption(id, user_id, unit, amount, status, reference, note, now, due_at, outcome, body_hash)^
+-- name: insert_redemption(id, user_id, unit, amount, status, reference, note, now, due_at, by_user, outcome, body_hash)^
 -- No row when the id is taken.
-INSERT INTO redemptions (id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash)
-VALUES (:id, :user_id, :unit, :amount, :status, :reference, :note, :now, :due_at, :outcome, :body_hash)
+INSERT INTO redemptions (id, user_id, unit, amount, status, reference, note, created_at, due_at, by_user, outcome, body_hash)
+VALUES (:id, :user_id, :unit, :amount, :status, :reference, :note, :now, :due_at, :by_user, :outcome, :body_hash)
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
 -- name: find_redemption(redemption_id)^
-SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash
+SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, by_user, outcome, body_hash
 FROM redemptions WHERE id = :redemption_id;
 
 -- name: end_redemption(redemption_id, former, status)^
@@ -57,7 +46,7 @@ RETURNING id;
 SELECT min(due_at) AS due_at FROM redemptions WHERE due_at IS NOT NULL;
 
 -- name: list_redemptions_of_user(user_id, before_time, before_id, page_size)
-SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, outcome, body_hash
+SELECT id, user_id, unit, amount, status, reference, note, created_at, due_at, by_user, outcome, body_hash
 FROM redemptions
 WHERE user_id = :user_id AND (created_at, id) < (:before_time, :before_id)
 ORDER BY created_at DESC, id DESC

@@ -42,3 +42,20 @@ SELECT id FROM redemptions WHERE id = :redemption_id FOR NO KEY UPDATE;
 -- name: lock_account(user_id, unit)^
 -- Before a balance is read that the same transaction changes.
 SELECT unit FROM accounts WHERE user_id = :user_id AND unit = :unit FOR NO KEY UPDATE;
+
+-- name: lock_accounts(accounts)
+-- Before several accounts are moved: in one order, so that two transactions never wait for each other.
+SELECT a.user_id FROM accounts a
+JOIN jsonb_to_recordset(cast(:accounts as jsonb)) AS m (user_id text, unit text) ON m.user_id = a.user_id AND m.unit = a.unit
+ORDER BY a.user_id, a.unit
+FOR NO KEY UPDATE OF a;
+
+-- name: lock_usage(given)
+-- Before limits are given back: in the order in which events take them, rule by rule, the referrer's before the budget.
+SELECT g.rule_id FROM rule_usage g
+WHERE EXISTS (
+    SELECT 1 FROM jsonb_to_recordset(cast(:given as jsonb)) AS m (rule_id text, referrer_id text, made_at bigint)
+    WHERE m.rule_id = g.rule_id AND g.subject IN ('budget', m.referrer_id) AND g.starts_at <= m.made_at AND g.ends_at > m.made_at
+)
+ORDER BY g.rule_id, CASE g.subject WHEN 'budget' THEN 1 ELSE 0 END, g.subject, g.starts_at
+FOR NO KEY UPDATE;

@@ -1,7 +1,7 @@
 -- Rewards: made, released, voided, reversed and fulfilled. What moves money is in ledger.sql.
 
 -- name: insert_reward(id, user_id, side, kind, label, unit, value, by_percentage, status, rule_id, rule_version, event_id, referral_user_id, referrer_id, ordinal, times, needs_approval, release_at, due_at, created_at, approved_at, reason, caller_id, body_hash)!
--- That a reward is given once, and no more often than it may be, is the schema's business.
+-- That a reward is given once, and no more often than it may be, is the schema's business. Deferred.
 INSERT INTO rewards (id, user_id, side, kind, label, unit, value, by_percentage, status, rule_id, rule_version, event_id,
     referral_user_id, referrer_id, ordinal, times, needs_approval, release_at, due_at, created_at, approved_at, reason, caller_id,
     body_hash)
@@ -53,8 +53,8 @@ LEFT JOIN referrals f ON f.user_id = w.referral_user_id
 WHERE w.referral_user_id = :user_id
 ORDER BY w.id;
 
--- name: list_rewards(before_time, before_id, page_size)
--- Newest first, from the cursor on.
+-- name: list_rewards(before_id, page_size)
+-- Newest first, from the cursor on: their ids have the time of their making.
 SELECT w.id, w.user_id, w.side, w.kind, w.label, w.unit, w.value, w.by_percentage, w.reversed, w.reversed_by_hand, w.status,
        w.rule_id, w.rule_version, v.definition, w.event_id, w.referral_user_id, w.referrer_id, w.needs_approval, w.release_at,
        w.created_at, w.approved_at, w.fulfilled_at, w.reason, w.reference, w.caller_id, w.body_hash, f.review,
@@ -62,8 +62,8 @@ SELECT w.id, w.user_id, w.side, w.kind, w.label, w.unit, w.value, w.by_percentag
 FROM rewards w JOIN users u ON u.id = w.user_id
 LEFT JOIN rule_versions v ON v.rule_id = w.rule_id AND v.version = w.rule_version
 LEFT JOIN referrals f ON f.user_id = w.referral_user_id
-WHERE (w.created_at, w.id) < (:before_time, :before_id)
-ORDER BY w.created_at DESC, w.id DESC
+WHERE w.id < :before_id
+ORDER BY w.id DESC
 LIMIT :page_size;
 
 -- name: list_rewards_of_user(user_id, rule_id, event_id, status, before_time, before_id, page_size)
@@ -110,7 +110,7 @@ LIMIT :page_size;
 -- No further than so many.
 SELECT count(*) AS total FROM (
     SELECT 1 AS one FROM rewards w
-    WHERE w.created_at >= 0
+    WHERE w.id > ''
     LIMIT :sample_size
 ) AS found;
 
@@ -136,27 +136,10 @@ SELECT count(*) AS total FROM (
     LIMIT :sample_size
 ) AS found;
 
--- name: approve_reward(reward_id, now)^
--- Once: of two that release it, one finds no row.
-UPDATE rewards SET status = 'approved', approved_at = :now, due_at = NULL, needs_approval = 0
-WHERE id = :reward_id AND status = 'pending'
-RETURNING id;
-
 -- name: remember_approval(reward_id, release_at, due_at)!
 -- Somebody approved it, and it goes on waiting for something else.
 UPDATE rewards SET needs_approval = 0, release_at = :release_at, due_at = cast(:due_at as bigint)
 WHERE id = :reward_id AND status = 'pending';
-
--- name: void_reward(reward_id, reversed, reason)^
--- Its ordinal is given back.
-UPDATE rewards SET status = 'void', reversed = :reversed, reason = :reason, ordinal = NULL, due_at = NULL
-WHERE id = :reward_id AND status = 'pending'
-RETURNING id;
-
--- name: take_from_reward(reward_id, reversed, reversed_by_hand, retracted, status, reason)!
-UPDATE rewards SET reversed = :reversed, reversed_by_hand = :reversed_by_hand, retracted = :retracted, status = :status,
-    reason = coalesce(cast(:reason as text), reason)
-WHERE id = :reward_id;
 
 -- name: fulfil_reward(reward_id, reference, now)^
 UPDATE rewards SET status = 'fulfilled', fulfilled_at = :now, reference = cast(:reference as text)
@@ -179,10 +162,11 @@ RETURNING id;
 -- name: park_reward(reward_id)!
 UPDATE rewards SET due_at = NULL WHERE id = :reward_id;
 
--- name: resume_rewards_of_user(user_id)!
--- What waited for the end of the user's suspension is due at its time again.
+-- name: resume_rewards_of_user(user_id, soon)!
+-- What waited for the end of the user's suspension is due at its time again; so is what is due `soon`, which a worker may be about
+-- to leave alone at this moment.
 UPDATE rewards SET due_at = release_at
-WHERE user_id = :user_id AND status = 'pending' AND needs_approval = 0;
+WHERE user_id = :user_id AND status = 'pending' AND needs_approval = 0 AND (due_at IS NULL OR due_at <= :soon);
 
 -- name: forget_rewards_of_user(user_id)!
 -- With the user, what may be personal.
@@ -193,5 +177,10 @@ WHERE user_id = :user_id AND (reason IS NOT NULL OR reference IS NOT NULL OR bod
 INSERT INTO reversals (id, reward_id, amount, reason, created_at, outcome, body_hash)
 VALUES (:id, :reward_id, :amount, :reason, :now, :outcome, :body_hash);
 
+-- name: forget_reversals_of_user(user_id)!
+-- With the user, what may be personal; who took back what stays.
+UPDATE reversals SET reason = NULL, body_hash = NULL
+WHERE reward_id IN (SELECT w.id FROM rewards w WHERE w.user_id = :user_id);
+
 -- name: find_reversal(id)^
-SELECT id, reward_id, outcome, body_hash FROM reversals WHERE id = :id;
+SELECT id, reward_id, amount, outcome, body_hash FROM reversals WHERE id = :id;

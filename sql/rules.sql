@@ -32,19 +32,21 @@ ORDER BY v.version DESC
 LIMIT :page_size;
 
 -- name: list_rules_met(type, referee_id)
--- The rules of an event's type, each with how many rewards that are not void it gave for a user's referral, counted up to one more
--- than any rule may give, and the last of their ordinals.
-SELECT u.id, u.version, v.definition,
-       (SELECT count(*) FROM (
-           SELECT 1 AS one FROM rewards w
-           WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side AND w.ordinal >= 1
-           LIMIT 1001
-       ) AS counted) AS given,
+-- The rules of an event's type, each with the last ordinal of the rewards that it gave for a user's referral.
+SELECT u.id, u.version, v.definition, v.created_at AS changed_at,
        (SELECT coalesce(max(w.ordinal), 0) FROM rewards w
         WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side) AS last_ordinal
 FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
 WHERE u.on_type = :type
-ORDER BY u.created_at, u.id;
+ORDER BY u.on_type, u.id;
+
+-- name: count_given(rule_id, referee_id, side)^
+-- The rewards of a rule for a user's referral that are not void; no further than to more than any rule may give.
+SELECT count(*) AS given FROM (
+    SELECT 1 AS one FROM rewards
+    WHERE referral_user_id = :referee_id AND rule_id = :rule_id AND side = :side AND ordinal >= 1
+    LIMIT 1001
+) AS counted;
 
 -- name: find_free_ordinal(rule_id, referee_id, side)^
 -- The least that no reward has: one that was given back, or the one behind all.
@@ -65,19 +67,13 @@ SELECT g.rule_id, g.subject, g.used
 FROM rules u JOIN rule_usage g ON g.rule_id = u.id
 WHERE u.on_type = :type AND g.subject IN ('budget', :referrer_id) AND g.starts_at <= :now AND g.ends_at > :now;
 
--- name: use_limit(rule_id, subject, starts_at, amount, most)^
--- Conditional on the limit: of two rewards at once of which one fits, one finds no row.
-UPDATE rule_usage SET used = used + :amount, most = :most
-WHERE rule_id = :rule_id AND subject = :subject AND starts_at = :starts_at AND used + :amount <= :most
+-- name: use_limit(rule_id, subject, starts_at, ends_at, unit, amount, most)^
+-- The first use of a period opens its row. Conditional on the limit: of two rewards at once of which one fits, one finds no row.
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, unit, used, most)
+VALUES (:rule_id, :subject, :starts_at, :ends_at, :unit, :amount, :most)
+ON CONFLICT (rule_id, subject, starts_at) DO UPDATE SET used = rule_usage.used + excluded.used, most = excluded.most
+WHERE rule_usage.used + excluded.used <= excluded.most
 RETURNING used;
-
--- name: give_budget_back(rule_id, unit, made_at, amount)!
-UPDATE rule_usage SET used = used - :amount
-WHERE rule_id = :rule_id AND subject = 'budget' AND unit = :unit AND starts_at <= :made_at AND ends_at > :made_at;
-
--- name: give_referrers_limit_back(rule_id, referrer_id, made_at)!
-UPDATE rule_usage SET used = used - 1
-WHERE rule_id = :rule_id AND subject = :referrer_id AND starts_at <= :made_at AND ends_at > :made_at;
 
 -- name: sum_given(rule_id, unit, starts_at, ends_at)^
 -- What a rule gave in a period, in two parts: a sum may pass 64 bits.
@@ -91,7 +87,7 @@ VALUES (:rule_id, 'budget', :starts_at, :ends_at, :unit, :used, :most)
 ON CONFLICT (rule_id, subject, starts_at) DO NOTHING;
 
 -- name: open_referrers_limit(rule_id, referrer_id, starts_at, ends_at, most)!
--- A period's row, with what the referrer got in it until now: nothing, unless the rule had no such limit before.
+-- A period's row, with what the referrer got in it until now.
 INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, used, most)
 SELECT :rule_id, cast(:referrer_id as text), cast(:starts_at as bigint), cast(:ends_at as bigint), given.used,
        CASE WHEN given.used > cast(:most as bigint) THEN given.used ELSE cast(:most as bigint) END

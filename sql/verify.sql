@@ -32,7 +32,9 @@ LIMIT :page_size;
 -- name: list_summed_rewards(after_id, page_size)
 -- Rewards, each with what its transfers moved, and what its event and its reversals say.
 SELECT w.id, w.kind, w.value, w.by_percentage, w.reversed, w.reversed_by_hand, w.retracted, w.status, w.rule_id, w.ordinal, w.times,
-       w.fulfilled_at, e.amount, e.refunded,
+       w.fulfilled_at, w.side, w.user_id, w.referrer_id, w.referral_user_id, w.needs_approval, w.release_at, w.due_at,
+       u.suspended_at, f.review, e.amount, e.refunded,
+       count(CASE WHEN t.user_id <> w.user_id OR t.unit <> coalesce(w.unit, '') THEN 1 END) AS strayed,
        (SELECT count(*) FROM reversals v WHERE v.reward_id = w.id) AS reversals,
        cast((SELECT coalesce(sum(v.amount), 0) FROM reversals v WHERE v.reward_id = w.id) as bigint) AS by_hand,
        cast(coalesce(sum(CASE WHEN t.kind = 'reward' THEN t.amount END), 0) as bigint) AS made,
@@ -40,13 +42,17 @@ SELECT w.id, w.kind, w.value, w.by_percentage, w.reversed, w.reversed_by_hand, w
        cast(coalesce(sum(CASE WHEN t.debit = 'pending' AND t.credit = 'programme' THEN t.amount END), 0) as bigint) AS unearned,
        cast(coalesce(sum(CASE WHEN t.debit = 'available' THEN t.amount END), 0) as bigint) AS clawed_back
 FROM (
-    SELECT id, kind, value, by_percentage, reversed, reversed_by_hand, retracted, status, rule_id, ordinal, times, fulfilled_at, event_id
+    SELECT id, kind, value, by_percentage, reversed, reversed_by_hand, retracted, status, rule_id, ordinal, times, fulfilled_at, event_id,
+           unit, side, user_id, referrer_id, referral_user_id, needs_approval, release_at, due_at
     FROM rewards WHERE id > :after_id ORDER BY id LIMIT :page_size
 ) AS w
 LEFT JOIN transfers t ON t.reward_id = w.id
 LEFT JOIN events e ON e.id = w.event_id
+LEFT JOIN users u ON u.id = w.user_id
+LEFT JOIN referrals f ON f.user_id = w.referral_user_id
 GROUP BY w.id, w.kind, w.value, w.by_percentage, w.reversed, w.reversed_by_hand, w.retracted, w.status, w.rule_id, w.ordinal, w.times,
-         w.fulfilled_at, e.amount, e.refunded
+         w.fulfilled_at, w.unit, w.side, w.user_id, w.referrer_id, w.referral_user_id, w.needs_approval, w.release_at, w.due_at,
+         u.suspended_at, f.review, e.amount, e.refunded
 ORDER BY w.id;
 
 -- name: list_doubled_ordinals()
@@ -64,16 +70,18 @@ ORDER BY e.id
 LIMIT :page_size;
 
 -- name: list_wrong_conversions(after_user, page_size)
--- Referrals that are converted by another number of events than is kept.
-SELECT r.user_id, r.conversions, (
+-- Referrals that are converted by another number of events than is kept, or since a time when none of them happened.
+SELECT r.user_id, r.conversions, r.converted_at, (
            SELECT count(*) FROM events e
            WHERE e.user_id = r.user_id AND e.converts = 1 AND NOT (coalesce(e.amount, 0) > 0 AND e.refunded = e.amount)
        ) AS all_conversions
 FROM referrals r
-WHERE r.user_id > :after_user AND r.conversions <> (
+WHERE r.user_id > :after_user AND (r.conversions <> (
     SELECT count(*) FROM events e
     WHERE e.user_id = r.user_id AND e.converts = 1 AND NOT (coalesce(e.amount, 0) > 0 AND e.refunded = e.amount)
-)
+) OR (r.converted_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM events e WHERE e.user_id = r.user_id AND e.converts = 1 AND e.occurred_at = r.converted_at
+)))
 ORDER BY r.user_id
 LIMIT :page_size;
 
@@ -107,6 +115,9 @@ ORDER BY g.subject;
 -- name: list_moved_redemptions(after_id, page_size)
 -- Redemptions, each with which transfers it caused.
 SELECT d.id, d.amount, d.status,
+       (SELECT count(*) FROM transfers t
+        WHERE t.reference = d.id AND t.redemption_id = d.id AND (t.user_id <> d.user_id OR t.unit <> d.unit)
+          AND t.kind IN ('redemption', 'reservation', 'capture', 'release', 'cancellation')) AS strayed,
        (SELECT t.amount FROM transfers t WHERE t.kind = 'redemption' AND t.reference = d.id) AS redeemed,
        (SELECT t.amount FROM transfers t WHERE t.kind = 'reservation' AND t.reference = d.id) AS reserved,
        (SELECT t.amount FROM transfers t WHERE t.kind = 'capture' AND t.reference = d.id) AS captured,

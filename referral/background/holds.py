@@ -6,10 +6,11 @@ the money. Workers that run at once pass over each other's rows, and a batch tha
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from referral import clock
 from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict
-from referral.ledger import move
+from referral.ledger import Movement, move
 from referral.queries import ledger, rewards
 from referral.queries.ledger import DueRedemption
 from referral.queries.rewards import DueReward, Reward
@@ -86,12 +87,11 @@ class HoldWorker:
         try:
             async with self._database.transaction() as conn:
                 claimed = await rewards.claim_due_rewards(conn, now, size)
-                for reward in sorted(claimed, key=lambda one: (one.user_id, one.unit or "", one.id)):
-                    if reward.suspended_at is None and reward.review != "open":
-                        await release(conn, reward, now)
-                    elif not await rewards.park_reward_of_suspended(conn, reward.id):
-                        # Whatever kept it has just ended: the next batch releases it.
-                        continue
+                kept = [reward for reward in claimed if reward.suspended_at is not None or reward.review == "open"]
+                for reward in kept:
+                    # If what kept it has just ended, it stays due, and the next batch releases it.
+                    await rewards.park_reward_of_suspended(conn, reward.id)
+                await release(conn, [reward for reward in claimed if reward not in kept], now)
         except ConstraintViolation as violation:
             if size > 1 or not claimed:
                 raise
@@ -107,39 +107,40 @@ class HoldWorker:
         return LONGEST_SLEEP if due is None else min(max((due - clock.now()) / 1000, 0.0), LONGEST_SLEEP)
 
 
-async def release(conn: Connection, reward: DueReward | Reward, now: int) -> bool:
-    """Approve a pending reward whose row is this transaction's, and make what is left of it available. False when it is
-    pending no more. Raises ConstraintViolation for sums that the ledger cannot hold."""
-    if not await rewards.approve_reward(conn, reward.id, now):
-        return False
-    if reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None:
-        await move(
-            conn,
+async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int) -> int:
+    """Approve pending rewards whose rows are this transaction's, make what is left of them available, and return how many
+    they were: those that are pending no more are left as they are. Raises ConstraintViolation for sums that the ledger
+    cannot hold."""
+    approved = set(await rewards.approve_rewards(conn, [reward.id for reward in due], now))
+    movements = [
+        Movement(
             "approval",
             reward.id,
             reward.user_id,
             reward.unit,
             ("pending", "available"),
             reward.value - reward.reversed,
-            now,
             reward_id=reward.id,
         )
-    return True
+        for reward in due
+        if reward.id in approved and reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None
+    ]
+    await move(conn, movements, now)
+    return len(approved)
 
 
 async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> bool:
     """End a reservation whose row is this transaction's, and make what it held available. False when it is none any more."""
     if not await ledger.end_redemption(conn, redemption.id, ledger.RESERVED, ledger.RELEASED):
         return False
-    await move(
-        conn,
+    back = Movement(
         "release",
         redemption.id,
         redemption.user_id,
         redemption.unit,
         ("reserved", "available"),
         redemption.amount,
-        now,
         redemption_id=redemption.id,
     )
+    await move(conn, [back], now)
     return True

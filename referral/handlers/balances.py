@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY, is_operator
 from referral.config import CONFIG
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem
@@ -19,6 +21,7 @@ from referral.contract.schemas.balances import (
     StatementQuerySchema,
     balance_view,
     line_view,
+    redemption_view,
 )
 from referral.database import DATABASE
 from referral.handlers import API, USER_PATH
@@ -61,7 +64,7 @@ async def list_balances(request: web.Request) -> web.Response:
     tags=["Users"],
     operationId="listStatement",
     summary="The statement of what is available to a user",
-    description="Every movement in one unit, newest first, each with what was available after it.",
+    description="Every movement of what is available in one unit, newest first, each with what was available after it.",
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
@@ -89,7 +92,10 @@ async def list_statement(request: web.Request) -> web.Response:
     "first time, with 200 and `Idempotency-Replayed: true`. Users spend themselves where `redemptions.by_user` is on; "
     "they reserve nothing.",
     problems=("not-found", "insufficient-balance", "user-suspended", "id-mismatch", "unit-unknown"),
-    response_headers={200: {"Idempotency-Replayed": "`true`: the answer is that of the first call"}},
+    response_headers={
+        200: {"Idempotency-Replayed": "`true`: the answer is that of the first call"},
+        201: {"Location": "The redemption's address"},
+    },
 )
 @json_schema(RedemptionCreationSchema, example={"id": "order-17", "unit": "USD", "amount": 500, "reference": "Order 17"})
 @response_schema(RedemptionSchema, 201, description="The redemption")
@@ -102,12 +108,43 @@ async def create_redemption(request: web.Request) -> web.Response:
     async with request.app[DATABASE].reader() as conn:
         user_id = await named_user(request, conn)
     redeemed = await redeem(request, user_id, body, await read_json(request))
-    return answer(redeemed.document, 200, REPLAYED) if redeemed.is_repeated else answer(redeemed.document, 201)
+    if redeemed.is_repeated:
+        return answer(redeemed.document, 200, REPLAYED)
+    location = request.app[PUBLIC_URL].path(f"{API}/redemptions/{quote(body['id'], safe='')}")
+    return answer(redeemed.document, 201, {"Location": location})
 
 
 def _check_may_redeem(request: web.Request) -> None:
     if not is_operator(request) and not request.app[CONFIG].redemptions.by_user:
         raise Problem("forbidden", "The product spends for its users here: redemptions.by_user is off.")
+
+
+@routes.get(REDEMPTION_PATH)
+@allow(Access.USER_OR_READ)
+@docs(
+    tags=["Redemptions"],
+    operationId="getRedemption",
+    summary="A redemption",
+    description="As it is now, with the user's balance of now. Users see their own.",
+    problems=("not-found",),
+)
+@response_schema(RedemptionSchema, 200, description="The redemption")
+async def get_redemption(request: web.Request) -> web.Response:
+    async with request.app[DATABASE].reader() as conn:
+        found = await ledger.find_redemption(conn, _id_in(request))
+        if found is None or not (is_operator(request) or found.user_id == request[IDENTITY].user_id):
+            raise no_such_redemption()
+        balance = await ledger.find_balance(conn, found.user_id, found.unit)
+    assert balance is not None
+    return answer(redemption_view(found, balance_view(balance)))
+
+
+def _id_in(request: web.Request) -> str:
+    """The id that the path names. Raises `not-found` for one that nothing can have."""
+    redemption_id = request.match_info["redemption_id"]
+    if not is_external_id(redemption_id):
+        raise no_such_redemption()
+    return redemption_id
 
 
 @routes.post(f"{REDEMPTION_PATH}/cancel")
@@ -116,7 +153,8 @@ def _check_may_redeem(request: web.Request) -> None:
     tags=["Redemptions"],
     operationId="cancelRedemption",
     summary="Give back what was spent",
-    description="It is available again. A reserved one is released. The same call again changes nothing.",
+    description="It is available again. A reserved one is released. The same call again changes nothing. Where "
+    "`redemptions.by_user` is on, users cancel what they redeemed themselves, and not what the product redeemed for them.",
     problems=("not-found", "redemption-state"),
 )
 @response_schema(RedemptionSchema, 200, description="The redemption as it is now")
@@ -155,13 +193,14 @@ async def release_redemption(request: web.Request) -> web.Response:
 
 async def _step(request: web.Request, take: Callable[[Work, Redemption], Awaitable[dict[str, Any]]]) -> web.Response:
     """The redemption that the path names, after a step that is taken while nobody else changes it."""
-    redemption_id = request.match_info["redemption_id"]
-    if not is_external_id(redemption_id):
-        raise no_such_redemption()
+    redemption_id = _id_in(request)
     async with work_on(request) as work:
         await work.hold_caller()
         redemption = await locked(work, redemption_id)
-        if not is_operator(request) and redemption.user_id != request[IDENTITY].user_id:
-            raise no_such_redemption()
+        if not is_operator(request):
+            if redemption.user_id != request[IDENTITY].user_id:
+                raise no_such_redemption()
+            if not redemption.by_user:
+                raise Problem("forbidden", "The product redeemed this, which has delivered for it.")
         document = await take(work, redemption)
     return answer(document)

@@ -27,8 +27,8 @@ from referral.ids import REQUEST_ID
 from referral.limits import LIMITER
 from referral.queries import events
 from referral.queries.events import ReportedEvent
-from referral.rules.events import Recorded, record_event
-from referral.rules.idempotency import REPLAYED
+from referral.rules.events import record_event
+from referral.rules.idempotency import REPLAYED, Answered
 from referral.rules.named_user import id_of_named
 from referral.texts import is_external_id
 from referral.web.answers import answer
@@ -115,7 +115,7 @@ async def _result(request: web.Request, report: Any) -> dict[str, Any]:
     return {"status": 200 if recorded.is_repeated else 201, "body": recorded.document}
 
 
-async def _record_again(request: web.Request, body: dict[str, Any], report: Any) -> Recorded:
+async def _record_again(request: web.Request, body: dict[str, Any], report: Any) -> Answered:
     """As `record_event`, made again by itself if another transaction undoes it: the batch is not."""
     for attempt in range(1, ATTEMPTS):
         try:

@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
+from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
 from referral.contract.paging import Key, page, read_cursor
 from referral.contract.schemas.rewards import (
@@ -78,14 +79,20 @@ REWARD_PATH = f"{API}/rewards/{{reward_id}}"
             "reason": "For the trouble",
         },
     },
-    response_headers={200: {"Idempotency-Replayed": "`true`: the answer is that of the first call"}},
+    response_headers={
+        200: {"Idempotency-Replayed": "`true`: the answer is that of the first call"},
+        201: {"Location": "The reward's address"},
+    },
 )
 @json_schema(RewardCreationSchema)
 @response_schema(RewardSchema, 201, description="The reward")
 @response_schema(RewardSchema, 200, description="It was given before")
 async def create_reward(request: web.Request) -> web.Response:
     given = await give(request, request[BODY], await read_json(request))
-    return answer(given.document, 200, REPLAYED) if given.is_repeated else answer(given.document, 201)
+    if given.is_repeated:
+        return answer(given.document, 200, REPLAYED)
+    location = request.app[PUBLIC_URL].path(f"{API}/rewards/{given.document['id']}")
+    return answer(given.document, 201, {"Location": location})
 
 
 @routes.get(f"{API}/rewards")
@@ -154,7 +161,7 @@ async def _find(
     if status is not None:
         found = await rewards.list_rewards_in_state(conn, status, before, limit)
         return found, await rewards.count_rewards_in_state(conn, status, MOST_COUNTED)
-    return await rewards.list_rewards(conn, before, limit), await rewards.count_rewards(conn, MOST_COUNTED)
+    return await rewards.list_rewards(conn, before[1], limit), await rewards.count_rewards(conn, MOST_COUNTED)
 
 
 @routes.get(REWARD_PATH)
@@ -227,7 +234,7 @@ async def reject_reward(request: web.Request) -> web.Response:
 
     async def take(work: Work, reward: Reward) -> None:
         if await steps.reject(work, reward, reason):
-            await work.record("reward-rejected", user=reward.user_id, reward_id=reward.id, reason=reason)
+            await work.record("reward-rejected", user=reward.user_id, reward_id=reward.id)
 
     return await _step(request, take)
 
@@ -266,17 +273,20 @@ async def fulfil_reward(request: web.Request) -> web.Response:
 @response_schema(RewardSchema, 200, description="The reward after it")
 async def reverse_reward(request: web.Request) -> web.Response:
     body, reward_id = request[BODY], reward_id_of(request.match_info["reward_id"])
-    body_hash = hash_of(await read_json(request))
+    body_hash, amount = hash_of(await read_json(request)), body.get("amount")
     try:
         async with work_on(request) as work:
             await work.hold_caller()
             reward = await locked(work, reward_id)
             known = await rewards.find_reversal(work.conn, body["id"])
             if known is not None:
-                if known.reward_id != reward.id or known.body_hash != body_hash:
+                # Of a user who was erased nothing else is left to compare than the amount.
+                is_alike = amount in (None, known.amount)
+                is_same = known.body_hash == body_hash if known.body_hash is not None else is_alike
+                if known.reward_id != reward.id or not is_same:
                     raise id_mismatch()
-                return answer({**reward_view(reward), **orjson.loads(known.outcome)}, headers=REPLAYED)
-            amount = body.get("amount")
+                first = {**orjson.loads(known.outcome), "reason": body["reason"]}
+                return answer({**reward_view(reward), **first}, headers=REPLAYED)
             taken = reward.rest or None if amount is None else amount
             await steps.reverse(work, reward, body["id"], amount, body["reason"])
             document = reward_view(await again(work, reward), work.moment)

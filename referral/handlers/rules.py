@@ -92,8 +92,9 @@ async def patch_rule(request: web.Request) -> web.Response:
         rule = await change_rule(work, rule_id, request[BODY])
         if rule is None:
             raise no_such_rule()
-        spent = await rules.list_spent(work.conn, rule_id)
-    return answer(rule_view(rule, spent))
+    # No reward waits while this is read.
+    async with request.app[DATABASE].reader() as conn:
+        return answer(rule_view(rule, await rules.list_spent(conn, rule_id)))
 
 
 @routes.get(f"{API}/rules")
@@ -180,7 +181,8 @@ async def list_rule_versions(request: web.Request) -> web.Response:
     operationId="previewRule",
     summary="What a rule would have given",
     description="For the events that were reported since a time, had the rule been there before them; refunds that were "
-    "reported since are taken off. It changes nothing. It looks at 100,000 events of the rule's type at most.",
+    "reported since are taken off. It changes nothing. Where there are more than 100,000 events of the rule's type, or "
+    "refunds, a later time has to be given.",
     problems=("unit-unknown", "sum-too-large"),
 )
 @json_schema(PreviewRequestSchema, example={"rule": EXAMPLE, "since": "2027-01-01T00:00:00Z"})

@@ -1,6 +1,9 @@
 """The ledger: statements of `sql/ledger.sql` and, of reservations that are due, of `sql/holds.*.sql`."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from referral.database import Connection
 
@@ -9,8 +12,10 @@ DONE, RESERVED, RELEASED, CANCELLED = "done", "reserved", "released", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What is available after a transfer, and the number of the statement's last line."""
+    """What is available to a user in a unit after movements, and the number of the statement's last line."""
 
+    user_id: str
+    unit: str
     available: int
     lines: int
 
@@ -77,6 +82,7 @@ class Redemption:
     note: str | None
     created_at: int
     due_at: int | None
+    by_user: int
     outcome: str
     body_hash: str | None
 
@@ -91,20 +97,29 @@ class DueRedemption:
     amount: int
 
 
-async def open_account(conn: Connection, user_id: str, unit: str) -> None:
-    """Make the user's account in this unit if there is none. This is deferred."""
-    conn.defer("open_account", user_id=user_id, unit=unit)
-
-
-async def move(conn: Connection, user_id: str, unit: str, deltas: dict[str, int], least: int | None) -> Moved | None:
-    """Change an account by these sums. None where there is none, or less than `least` is available. Violates
+async def earn_on_accounts(conn: Connection, moves: list[dict[str, Any]]) -> list[Moved]:
+    """Change accounts by these sums (`user_id`, `unit`, and each column's); those that are not there are opened. Violates
     accounts_bounds for sums that pass the bounds."""
-    return await conn.one("move", Moved, user_id=user_id, unit=unit, least=least, **deltas)
+    return await conn.all("earn_on_accounts", Moved, moves=orjson.dumps(moves).decode())
 
 
-async def insert_transfer(conn: Connection, transfer: Transfer) -> None:
-    """Violates transfers_pkey when its cause has moved the like before."""
-    await conn.run("insert_transfer", **{name: getattr(transfer, name) for name in Transfer.__slots__})
+async def move_accounts(conn: Connection, moves: list[dict[str, Any]]) -> list[Moved]:
+    """As `earn_on_accounts`, of accounts that are there; of several, their rows are this transaction's."""
+    return await conn.all("move_accounts", Moved, moves=orjson.dumps(moves).decode())
+
+
+async def spend_on_account(
+    conn: Connection, user_id: str, unit: str, amount: int, *, reserved: int = 0, spent: int = 0
+) -> Moved | None:
+    """Take an amount from what is available. None when less is."""
+    return await conn.one(
+        "spend_on_account", Moved, user_id=user_id, unit=unit, amount=amount, reserved=reserved, spent=spent
+    )
+
+
+async def insert_transfers(conn: Connection, transfers: list[Transfer]) -> None:
+    """Insert the rows of movements that accounts have made. This is deferred."""
+    conn.defer("insert_transfers", transfers=orjson.dumps(transfers).decode())
 
 
 async def find_balance(conn: Connection, user_id: str, unit: str) -> Balance | None:

@@ -1,5 +1,9 @@
 """Locks: statements of `sql/locks.postgres.sql`. They are held to the end of the transaction."""
 
+from typing import Any
+
+import orjson
+
 from referral.database import Connection
 
 
@@ -48,3 +52,14 @@ async def lock_redemption(conn: Connection, redemption_id: str) -> None:
 async def lock_account(conn: Connection, user_id: str, unit: str) -> None:
     """Until the end of the transaction nobody else moves the user's money of this unit."""
     await conn.lock("lock_account", user_id=user_id, unit=unit)
+
+
+async def lock_accounts(conn: Connection, accounts: list[dict[str, str]]) -> None:
+    """As `lock_account`, each `user_id` and `unit`."""
+    await conn.lock("lock_accounts", accounts=orjson.dumps(accounts).decode())
+
+
+async def lock_usage(conn: Connection, given: list[dict[str, Any]]) -> None:
+    """Until the end of the transaction nobody else uses the limits that these rewards used (`rule_id`, `referrer_id`,
+    `made_at`)."""
+    await conn.lock("lock_usage", given=orjson.dumps(given).decode())

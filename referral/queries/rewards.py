@@ -1,6 +1,9 @@
 """Rewards: statements of `sql/rewards.sql` and, of those that are due, of `sql/holds.*.sql`."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from referral.database import Connection
 
@@ -100,13 +103,14 @@ class Reversal:
 
     id: str
     reward_id: str
+    amount: int | None
     outcome: str
     body_hash: str | None
 
 
 async def insert_reward(conn: Connection, reward: NewReward) -> None:
-    """Violates rewards_once, rewards_times or rewards_caller_id for one that is there already, or is one too many."""
-    await conn.run("insert_reward", **{name: getattr(reward, name) for name in NewReward.__slots__})
+    """One by hand whose `caller_id` was used before violates rewards_caller_id. This is deferred."""
+    conn.defer("insert_reward", **{name: getattr(reward, name) for name in NewReward.__slots__})
 
 
 async def find_reward(conn: Connection, reward_id: str) -> Reward | None:
@@ -126,9 +130,9 @@ async def list_rewards_of_referral(conn: Connection, user_id: str) -> list[Rewar
     return await conn.page("list_rewards_of_referral", Reward, user_id=user_id)
 
 
-async def list_rewards(conn: Connection, before: tuple[int, str], limit: int) -> list[Reward]:
-    """Rewards made before the cursor (time in ms, id), newest first."""
-    return await conn.page("list_rewards", Reward, before_time=before[0], before_id=before[1], page_size=limit)
+async def list_rewards(conn: Connection, before: str, limit: int) -> list[Reward]:
+    """Rewards made before the one of this id, newest first."""
+    return await conn.page("list_rewards", Reward, before_id=before, page_size=limit)
 
 
 async def list_rewards_of_user(
@@ -140,7 +144,7 @@ async def list_rewards_of_user(
     before: tuple[int, str],
     limit: int,
 ) -> list[Reward]:
-    """As `list_rewards`, those of a user; None for what does not matter."""
+    """Those of a user that were made before the cursor (time in ms, id), newest first; None for what does not matter."""
     return await conn.page(
         "list_rewards_of_user",
         Reward,
@@ -203,9 +207,9 @@ async def count_rewards_in_state(conn: Connection, status: str, most: int) -> in
     return await conn.value("count_rewards_in_state", int, status=status, sample_size=most) or 0
 
 
-async def approve_reward(conn: Connection, reward_id: str, now: int) -> bool:
-    """False for one that is not pending."""
-    return await conn.value("approve_reward", str, reward_id=reward_id, now=now) is not None
+async def approve_rewards(conn: Connection, reward_ids: list[str], now: int) -> list[str]:
+    """Those of them that were pending."""
+    return await conn.values("approve_rewards", str, reward_ids=orjson.dumps(reward_ids).decode(), now=now)
 
 
 async def remember_approval(conn: Connection, reward_id: str, release_at: int, due_at: int | None) -> None:
@@ -213,33 +217,10 @@ async def remember_approval(conn: Connection, reward_id: str, release_at: int, d
     await conn.run("remember_approval", reward_id=reward_id, release_at=release_at, due_at=due_at)
 
 
-async def void_reward(conn: Connection, reward_id: str, reversed_sum: int, reason: str | None) -> bool:
-    """False for one that is not pending."""
-    found = await conn.value("void_reward", str, reward_id=reward_id, reversed=reversed_sum, reason=reason)
-    return found is not None
-
-
-async def take_from_reward(
-    conn: Connection,
-    reward_id: str,
-    reversed_sum: int,
-    by_hand: int,
-    status: str,
-    reason: str | None,
-    *,
-    retracted: bool = False,
-) -> None:
-    """Set what was taken of a reward in all, and by hand of that, and whether it was `retracted` with its referral; a reason
-    of None leaves the one it has."""
-    await conn.run(
-        "take_from_reward",
-        reward_id=reward_id,
-        reversed=reversed_sum,
-        reversed_by_hand=by_hand,
-        retracted=int(retracted),
-        status=status,
-        reason=reason,
-    )
+async def update_rewards(conn: Connection, changes: list[dict[str, Any]]) -> None:
+    """Set what was taken of rewards and what became of them: `id`, `status`, `reversed`, `reversed_by_hand`, `retracted` and
+    `keeps_ordinal` (0 or 1), and `reason`, of which None leaves the one that there is."""
+    await conn.run("update_rewards", changes=orjson.dumps(changes).decode())
 
 
 async def fulfil_reward(conn: Connection, reward_id: str, reference: str | None, now: int) -> bool:
@@ -265,8 +246,10 @@ async def park_reward(conn: Connection, reward_id: str) -> None:
     await conn.run("park_reward", reward_id=reward_id)
 
 
-async def resume_rewards_of_user(conn: Connection, user_id: str) -> None:
-    await conn.run("resume_rewards_of_user", user_id=user_id)
+async def resume_rewards_of_user(conn: Connection, user_id: str, soon: int) -> None:
+    """What kept the user's rewards has ended: those that were left alone, or are due until then (ms), are due at their
+    times."""
+    await conn.run("resume_rewards_of_user", user_id=user_id, soon=soon)
 
 
 async def forget_rewards_of_user(conn: Connection, user_id: str) -> None:
@@ -294,6 +277,10 @@ async def insert_reversal(
         outcome=outcome,
         body_hash=body_hash,
     )
+
+
+async def forget_reversals_of_user(conn: Connection, user_id: str) -> None:
+    await conn.run("forget_reversals_of_user", user_id=user_id)
 
 
 async def find_reversal(conn: Connection, reversal_id: str) -> Reversal | None:

@@ -1,6 +1,9 @@
 """Rules of rewards: statements of `sql/rules.sql`."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from referral.database import Connection
 
@@ -36,12 +39,13 @@ class KeptRule:
 
 @dataclass(frozen=True, slots=True)
 class MetRule:
-    """A rule that an event meets: how many rewards it gave for this referral, and the last of their ordinals."""
+    """A rule that an event meets: since when it says so (ms), how many rewards it gave for this referral, and the last of
+    their ordinals."""
 
     id: str
     version: int
     definition: str
-    given: int
+    changed_at: int
     last_ordinal: int
 
 
@@ -108,6 +112,11 @@ async def list_rules_met(conn: Connection, event_type: str, referee_id: str) -> 
     return await conn.page("list_rules_met", MetRule, type=event_type, referee_id=referee_id)
 
 
+async def count_given(conn: Connection, rule_id: str, referee_id: str, side: str) -> int:
+    """How many rewards that are not void the rule gave for this referral; no further than to 1,001."""
+    return await conn.value("count_given", int, rule_id=rule_id, referee_id=referee_id, side=side) or 0
+
+
 async def find_free_ordinal(conn: Connection, rule_id: str, referee_id: str, side: str) -> int:
     found = await conn.value("find_free_ordinal", int, rule_id=rule_id, referee_id=referee_id, side=side)
     assert found is not None
@@ -118,21 +127,29 @@ async def list_usage(conn: Connection, event_type: str, referrer_id: str, now: i
     return await conn.page("list_usage", Usage, type=event_type, referrer_id=referrer_id, now=now)
 
 
-async def use_limit(conn: Connection, rule_id: str, subject: str, starts_at: int, amount: int, most: int) -> bool:
-    """False when the limit has no room for it, or no row yet for the period that starts then (ms)."""
+async def use_limit(
+    conn: Connection, rule_id: str, subject: str, period: tuple[int, int], unit: str | None, amount: int, most: int
+) -> bool:
+    """Use so much of a limit, which is at least that, in a period (from, to before; ms). False when there is no room for
+    it."""
     used = await conn.value(
-        "use_limit", int, rule_id=rule_id, subject=subject, starts_at=starts_at, amount=amount, most=most
+        "use_limit",
+        int,
+        rule_id=rule_id,
+        subject=subject,
+        starts_at=period[0],
+        ends_at=period[1],
+        unit=unit,
+        amount=amount,
+        most=most,
     )
     return used is not None
 
 
-async def give_budget_back(conn: Connection, rule_id: str, unit: str, made_at: int, amount: int) -> None:
-    """Of the budget of the period in which a reward was made (ms)."""
-    await conn.run("give_budget_back", rule_id=rule_id, unit=unit, made_at=made_at, amount=amount)
-
-
-async def give_referrers_limit_back(conn: Connection, rule_id: str, referrer_id: str, made_at: int) -> None:
-    await conn.run("give_referrers_limit_back", rule_id=rule_id, referrer_id=referrer_id, made_at=made_at)
+async def give_limits_back(conn: Connection, given: list[dict[str, Any]]) -> None:
+    """Give back what rewards (`rule_id`, `referrer_id`, `unit`, `value`, `made_at` in ms) used of their rules' limits;
+    those of several rewards are this transaction's."""
+    await conn.run("give_limits_back", given=orjson.dumps(given).decode())
 
 
 async def sum_given(conn: Connection, rule_id: str, unit: str, period: tuple[int, int]) -> Sum | None:

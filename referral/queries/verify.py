@@ -57,8 +57,18 @@ class SummedReward:
     ordinal: int | None
     times: int | None
     fulfilled_at: int | None
+    side: str | None
+    user_id: str
+    referrer_id: str | None
+    referral_user_id: str | None
+    needs_approval: int
+    release_at: int
+    due_at: int | None
+    suspended_at: int | None
+    review: str | None
     amount: int | None
     refunded: int | None
+    strayed: int
     reversals: int
     by_hand: int
     made: int
@@ -86,6 +96,7 @@ class WrongRefund:
 class WrongConversions:
     user_id: str
     conversions: int
+    converted_at: int | None
     all_conversions: int
 
 
@@ -125,6 +136,7 @@ class MovedRedemption:
     id: str
     amount: int
     status: str
+    strayed: int
     redeemed: int | None
     reserved: int | None
     captured: int | None

@@ -83,6 +83,7 @@ async def _end_product_data(work: Work, user_id: str) -> None:
         await remember_id(work, identity_key(identity.issuer, identity.subject))
     await identities.delete_identities(work.conn, user_id)
     await rewards.forget_rewards_of_user(work.conn, user_id)
+    await rewards.forget_reversals_of_user(work.conn, user_id)
     await ledger.forget_redemptions_of_user(work.conn, user_id)
     await _forget_events(work.conn, user_id)
 
@@ -96,6 +97,8 @@ async def _forget_events(conn: Connection, user_id: str) -> None:
 
 
 async def _begin(work: Work, user_id: str, *, by_oneself: bool = False) -> users.Contact | None:
+    # Events hold the rules before they lock their user.
+    await locks.hold_rules(work.conn)
     # This comes first, because the worker that stores a profile does so, too: in another order the two could deadlock.
     await profiles.delete_lookup(work.conn, user_id)
     if by_oneself:

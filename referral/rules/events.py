@@ -23,7 +23,7 @@ from referral.queries.referrals import Referral
 from referral.rules.accounts import is_reserved
 from referral.rules.attributing import Attribution, Came, Refused, attribute
 from referral.rules.event_contexts import keep_context
-from referral.rules.idempotency import hash_of
+from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
 from referral.rules.programme import Happened
 from referral.rules.rewarding import Meeting, decide, hold_rules, keep, kept_outcome, meet
@@ -42,13 +42,6 @@ NAMELESS = ("id", "type", "refunds")
 KEPT_TEXT = 64
 
 
-class Recorded(NamedTuple):
-    """The answer to a report, and whether it is the first one's again."""
-
-    document: dict[str, Any]
-    is_repeated: bool
-
-
 class Tried(NamedTuple):
     """What was tried in vain, and is not tried again: a code, with the reason; and what was said of the user that is
     another's, as it is answered."""
@@ -65,7 +58,7 @@ class _Known(Exception):
     """An event of this id is recorded already: the transaction has to be rolled back."""
 
 
-async def record_event(request: web.Request, body: dict[str, Any], report: Any) -> Recorded:
+async def record_event(request: web.Request, body: dict[str, Any], report: Any) -> Answered:
     """Record an event once; `body` is what EventReportSchema made of `report`, the JSON document.
 
     Raises a problem, and TransactionConflict if it may succeed when it is made again.
@@ -74,7 +67,8 @@ async def record_event(request: web.Request, body: dict[str, Any], report: Any) 
     known = await _find(request, body["id"])
     if known:
         return await _repeated(request, known, body, body_hash)
-    if body.get("value") is not None:
+    # That of a refund is the refunded event's.
+    if body.get("value") is not None and body["type"] != REFUND:
         check_unit(body["value"]["unit"], request.app[CONFIG])
     tried = Tried()
     while True:
@@ -99,7 +93,7 @@ async def _find(request: web.Request, event_id: str) -> ReportedEvent | None:
         return await events.find_reported_event(conn, event_id)
 
 
-async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Recorded:
+async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, Any], body_hash: str) -> Answered:
     """The first answer again. Raises `event-mismatch` for another body."""
     async with request.app[DATABASE].reader() as conn:
         user = await product_users.find_product_user(conn, known.user_id)
@@ -114,7 +108,7 @@ async def _repeated(request: web.Request, known: ReportedEvent, body: dict[str, 
         }
     # What of a reward has changed since is told as it was.
     first = [{**now_kept[state["id"]], **state} for state in outcome["rewards"]]
-    return Recorded(_document(replace(known, refunded=0), referral, first, outcome["skipped"]), True)
+    return Answered(_document(replace(known, refunded=0), referral, first, outcome["skipped"]), True)
 
 
 def _is_alike(known: ReportedEvent, user: ProductUser | None, body: dict[str, Any]) -> bool:
@@ -174,7 +168,7 @@ def _occurred_at(body: dict[str, Any], moment: int) -> int:
     return occurred_at
 
 
-async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tried: Tried) -> Recorded:
+async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tried: Tried) -> Answered:
     """Raises Refused, Taken and _Known, after which nothing is left of it."""
     code, click_id, verdict = body.get("code"), body.get("click_id"), tried.verdict
     is_tried = code is not None and verdict is None
@@ -200,7 +194,7 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         await _insert(work, event, body)
         await keep(work, outcome)
     referral = _referral(user, came, meeting)
-    return Recorded(_document(_as_kept(event), referral, outcome.views, outcome.skipped_views), False)
+    return Answered(_document(_as_kept(event), referral, outcome.views, outcome.skipped_views), False)
 
 
 def _happened(body: dict[str, Any], occurred_at: int) -> Happened:
@@ -293,7 +287,7 @@ async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:
     await keep_context(work, event.id, event.user_id, body.get("context") or {})
 
 
-async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str | None, tried: Tried) -> Recorded:
+async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str | None, tried: Tried) -> Answered:
     """Raises Taken and _Known, after which nothing is left of it."""
     value = body.get("value")
     async with work_on(request) as work:
@@ -328,7 +322,7 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
         )
         await _insert(work, event, body)
         referral = await referrals.find_referral(work.conn, user.id) if user and came else None
-    return Recorded(_document(_as_kept(event), referral, views, []), False)
+    return Answered(_document(_as_kept(event), referral, views, []), False)
 
 
 async def _retract(work: Work, refunded: ReportedEvent, total: int) -> None:

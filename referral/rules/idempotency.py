@@ -1,7 +1,7 @@
 """Idempotency keys: whether a call under a known id says the same as the first one."""
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -9,6 +9,13 @@ from referral.contract.problems import Problem
 
 # draft-ietf-httpapi-idempotency-key-header has no word for it; this one is Stripe's.
 REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+class Answered(NamedTuple):
+    """The answer to a call, and whether it is the first one's again."""
+
+    document: dict[str, Any]
+    is_repeated: bool
 
 
 def hash_of(document: Any) -> str:

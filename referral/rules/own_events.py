@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from referral.database import TransactionConflict
 from referral.queries import events
 from referral.queries.events import NONE, NewEvent
 from referral.rules.programme import Happened
@@ -26,7 +27,7 @@ async def report_own(
     await hold_rules(work)
     meeting = await meet(work, user_id, event_type, work.moment)
     outcome = await decide(work, event_id, Happened(event_type, work.moment, None, None), user_id, meeting)
-    await events.insert_event_of_user(
+    inserted = await events.insert_event_of_user(
         conn,
         NewEvent(
             id=event_id,
@@ -41,4 +42,6 @@ async def report_own(
             outcome=outcome.kept(),
         ),
     )
+    if not inserted:
+        raise TransactionConflict("another request has just reported an event of this id")
     await keep(work, outcome)

@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 from referral.clock import NEVER, SECOND
 
-PERIODS = ("day", "week", "month", "ever")
-
 
 def period_of(period: str, moment: int) -> tuple[int, int]:
     """The period that a moment lies in: from when to before when (ms)."""

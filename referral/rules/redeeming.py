@@ -4,55 +4,51 @@ The caller's id is the idempotency key, and is remembered for ever; one that fou
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from aiohttp import web
 
+from referral.auth.identity import is_operator
 from referral.background.holds import give_back
 from referral.clock import SECOND, rfc_3339
 from referral.config import CONFIG
 from referral.contract.problems import Problem
 from referral.contract.schemas.balances import balance_view, first_view, redemption_view
 from referral.database import DATABASE, TransactionConflict
-from referral.ledger import Account, Kind, move
+from referral.ledger import Account, Kind, Movement, move, spend
 from referral.queries import ledger, locks
 from referral.queries.ledger import CANCELLED, DONE, RELEASED, RESERVED, Balance, DueRedemption, Redemption
-from referral.rules.idempotency import hash_of, id_mismatch
+from referral.rules.idempotency import Answered, hash_of, id_mismatch
 from referral.rules.product_users import lock_known
 from referral.rules.suspension import suspended
 from referral.rules.units import check_unit
 from referral.rules.work import Work, work_on
 
 
-class Redeemed(NamedTuple):
-    """The answer, and whether it is the first one's again."""
-
-    document: dict[str, Any]
-    is_repeated: bool
-
-
 class _Known(Exception):
     """There is a redemption of this id already: the transaction has to be rolled back."""
 
 
-async def redeem(request: web.Request, user_id: str, body: dict[str, Any], asked: Any) -> Redeemed:
+async def redeem(request: web.Request, user_id: str, body: dict[str, Any], asked: Any) -> Answered:
     """Spend, or reserve, what `body` (RedemptionCreationSchema) says; `asked` is the JSON document that it was made of.
 
     Raises `insufficient-balance`, `user-suspended`, `id-mismatch`, `unit-unknown` and `not-found`.
     """
-    check_unit(body["unit"], request.app[CONFIG])
     body_hash = hash_of(asked)
     while True:
         async with request.app[DATABASE].reader() as conn:
             known = await ledger.find_redemption(conn, body["id"])
         if known is not None:
-            if known.user_id != user_id or known.body_hash != body_hash:
+            is_alike = (known.unit, known.amount) == (body["unit"], body["amount"])
+            # Of a user who was erased nothing else is left to compare.
+            is_same = known.body_hash == body_hash if known.body_hash is not None else is_alike
+            if known.user_id != user_id or not is_same:
                 raise id_mismatch()
-            return Redeemed(first_view(known), True)
+            return Answered(first_view(known), True)
         try:
             async with work_on(request) as work:
-                return Redeemed(await _redeem(work, user_id, body, body_hash), False)
+                return Answered(await _redeem(work, user_id, body, body_hash), False)
         except _Known:
             continue
 
@@ -67,6 +63,9 @@ async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str
     unit, amount, hold = body["unit"], body["amount"], body.get("hold_seconds")
     await locks.lock_account(work.conn, user_id, unit)
     balance = await ledger.find_balance(work.conn, user_id, unit)
+    if balance is None:
+        # What users have in a unit that is none any more can still be spent.
+        check_unit(unit, work.request.app[CONFIG])
     if balance is None or balance.available < amount:
         available = 0 if balance is None else balance.available
         raise Problem("insufficient-balance", f"{available} {unit} are available.", available=available)
@@ -84,6 +83,7 @@ async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str
         body.get("note"),
         work.moment,
         due_at,
+        int(not is_operator(work.request)),
         orjson.dumps(outcome).decode(),
         body_hash,
     )
@@ -91,7 +91,7 @@ async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str
         raise _Known
     kind: Kind = "redemption" if due_at is None else "reservation"
     legs: tuple[Account, Account] = ("available", "spent" if due_at is None else "reserved")
-    if not await _move(work, kind, redemption, legs, least=amount):
+    if not await spend(work.conn, _movement(kind, redemption, legs), work.moment):
         raise TransactionConflict("less is available than a moment ago")
     return redemption_view(redemption, after)
 
@@ -102,20 +102,15 @@ def _after(balance: Balance, amount: int, *, is_reserved: bool) -> Balance:
     return replace(balance, available=balance.available - amount, spent=balance.spent + amount)
 
 
-async def _move(
-    work: Work, kind: Kind, redemption: Redemption, legs: tuple[Account, Account], least: int | None = None
-) -> bool:
-    return await move(
-        work.conn,
+def _movement(kind: Kind, redemption: Redemption, legs: tuple[Account, Account]) -> Movement:
+    return Movement(
         kind,
         redemption.id,
         redemption.user_id,
         redemption.unit,
         legs,
         redemption.amount,
-        work.moment,
         redemption_id=redemption.id,
-        least=least,
     )
 
 
@@ -139,7 +134,7 @@ async def cancel(work: Work, redemption: Redemption) -> dict[str, Any]:
         return await release(work, redemption)
     if redemption.status == DONE:
         await ledger.end_redemption(work.conn, redemption.id, DONE, CANCELLED)
-        await _move(work, "cancellation", redemption, ("spent", "available"))
+        await move(work.conn, [_movement("cancellation", redemption, ("spent", "available"))], work.moment)
     elif redemption.status != CANCELLED:
         raise _refuse(redemption, "there is nothing to give back")
     return await _now(work, redemption)
@@ -151,7 +146,7 @@ async def capture(work: Work, redemption: Redemption) -> dict[str, Any]:
         raise _refuse(redemption, "its time is over, and it is released at any moment")
     if redemption.status == RESERVED:
         await ledger.end_redemption(work.conn, redemption.id, RESERVED, DONE)
-        await _move(work, "capture", redemption, ("reserved", "spent"))
+        await move(work.conn, [_movement("capture", redemption, ("reserved", "spent"))], work.moment)
     elif redemption.status != DONE:
         raise _refuse(redemption, "only a reserved one is captured")
     return await _now(work, redemption)

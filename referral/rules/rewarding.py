@@ -5,17 +5,17 @@ another transaction was faster the reward is skipped for that limit's reason.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import orjson
 
 from referral.config import CONFIG
-from referral.contract.problems import Problem
+from referral.contract.problems import Problem, translated
 from referral.contract.schemas.rewards import reward_view, state_of
-from referral.database import ConstraintViolation
 from referral.ids import new_id
-from referral.ledger import BOUNDS, Account, Kind, move
-from referral.queries import ledger, locks, referrals, rewards, rules
+from referral.ledger import BOUNDS, Account, Kind, Movement, move
+from referral.queries import locks, referrals, rewards, rules
 from referral.queries.rewards import NewReward, Reward
 from referral.queries.rules import BUDGET, MetRule
 from referral.rules.periods import period_of
@@ -33,6 +33,10 @@ from referral.rules.programme import (
     rule_of,
 )
 from referral.rules.work import Work
+
+BOUNDS_PASSED = {
+    BOUNDS: Problem("sum-too-large", "The sums of this user in this unit would be larger than the ledger can hold.")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +64,17 @@ class Meeting:
         }
 
 
-@dataclass(slots=True)
+@dataclass
 class Outcome:
     """What an event causes: rewards, and rules that give nothing, with the reason."""
 
+    review: str
     earned: list[tuple[NewReward, MetRule]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
-    @property
+    @cached_property
     def views(self) -> list[dict[str, Any]]:
-        return [reward_view(_as_kept(reward, met), reward.created_at) for reward, met in self.earned]
+        return [reward_view(_as_kept(reward, met, self.review), reward.created_at) for reward, met in self.earned]
 
     @property
     def skipped_views(self) -> list[dict[str, str]]:
@@ -87,15 +92,14 @@ def kept_outcome(views: list[dict[str, Any]], skipped: list[dict[str, str]]) -> 
     return orjson.dumps({"rewards": [state_of(view) for view in views], "skipped": skipped}).decode()
 
 
-def sum_too_large() -> Problem:
-    return Problem("sum-too-large", "The sums of this user in this unit would be larger than the ledger can hold.")
-
-
 async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> Meeting:
     """The referral of an event's user, who is locked; if the event converts it, it is converted from here on."""
     found = await referrals.find_standing(work.conn, user_id)
-    if found is None or found.erased_at is not None:
+    if found is None:
         return Meeting()
+    if found.erased_at is not None:
+        # The referral has ended: nothing is earned by it.
+        return Meeting(source=found.source, review=found.review, converted_at=found.converted_at)
     barred = {
         word
         for word, is_so in (
@@ -121,28 +125,28 @@ async def decide(work: Work, event_id: str, event: Happened, user_id: str, meeti
     recorded. The rules are held."""
     found = await rules.list_rules_met(work.conn, event.type, user_id)
     if not found:
-        return Outcome()
+        return Outcome(meeting.review)
     known = {rule.id: (rule, rule_of(rule.id, rule.version, rule.definition)) for rule in found}
-    used = await _used(work, event.type, meeting.referrer_id, found, [rule for _, rule in known.values()])
+    used = await _used(work, event.type, user_id, meeting.referrer_id, known)
     earned, skipped = rewards_for([rule for _, rule in known.values()], event, History(meeting.met, used))
-    outcome = Outcome(skipped=skipped)
+    outcome = Outcome(meeting.review, skipped=skipped)
     for one in earned:
         assert meeting.referrer_id is not None
-        reason = await _take(work, one, meeting.referrer_id)
+        met = known[one.rule.id][0]
+        reason = await _take(work, one, met.changed_at, meeting.referrer_id)
         if reason is not None:
             outcome.skipped.append(Skipped(one.rule.id, reason))
             continue
-        met = known[one.rule.id][0]
         outcome.earned.append((await _new_reward(work, one, met, event_id, user_id, meeting), met))
     return outcome
 
 
 async def _used(
-    work: Work, event_type: str, referrer_id: str | None, found: list[MetRule], known: list[Rule]
+    work: Work, event_type: str, referee_id: str, referrer_id: str | None, known: dict[str, tuple[MetRule, Rule]]
 ) -> dict[str, Used]:
     """What each rule gave until now."""
-    used = {rule.id: Used(rule.given) for rule in found}
-    if referrer_id is None or not any(rule.budget or rule.per_referrer for rule in known):
+    used = {rule_id: Used(await _given(work, met, rule, referee_id)) for rule_id, (met, rule) in known.items()}
+    if referrer_id is None or not any(rule.budget or rule.per_referrer for _, rule in known.values()):
         return used
     for usage in await rules.list_usage(work.conn, event_type, referrer_id, work.moment):
         if usage.subject == BUDGET:
@@ -152,28 +156,39 @@ async def _used(
     return used
 
 
-async def _take(work: Work, earned: Earned, referrer_id: str) -> str | None:
-    """Take what a reward uses of its rule's limits; the reason if one of them has no room for it any more."""
+async def _given(work: Work, met: MetRule, rule: Rule, referee_id: str) -> int:
+    """How many rewards that are not void the rule gave for this referral, or more where that makes no difference."""
+    if rule.times is None or met.last_ordinal < rule.times:
+        return met.last_ordinal
+    # Some may have been given back.
+    return await rules.count_given(work.conn, rule.id, referee_id, rule.side)
+
+
+async def _take(work: Work, earned: Earned, changed_at: int, referrer_id: str) -> str | None:
+    """Take what a reward uses of the limits of its rule, which is as it is since then (ms); the reason if one of them has no
+    room for it any more."""
     rule = earned.rule
-    if rule.per_referrer is not None and not await _use(work, rule, rule.per_referrer, referrer_id, 1):
+    if rule.per_referrer is not None and not await _use(work, rule, changed_at, rule.per_referrer, referrer_id, 1):
         return "per-referrer"
-    if rule.budget is not None and not await _use(work, rule, rule.budget, BUDGET, earned.value or 0):
+    if rule.budget is not None and not await _use(work, rule, changed_at, rule.budget, BUDGET, earned.value or 0):
         if rule.per_referrer is not None:
-            await rules.give_referrers_limit_back(work.conn, rule.id, referrer_id, work.moment)
+            taken = {"rule_id": rule.id, "referrer_id": referrer_id, "unit": None, "value": None, "made_at": work.moment}
+            await rules.give_limits_back(work.conn, [taken])
         return "budget"
     return None
 
 
-async def _use(work: Work, rule: Rule, limit: Limit, subject: str, amount: int) -> bool:
-    conn, period = work.conn, period_of(limit.period, work.moment)
-    if await rules.use_limit(conn, rule.id, subject, period[0], amount, limit.most):
-        return True
-    await open_limit(work, rule.id, limit, subject, period)
-    return await rules.use_limit(conn, rule.id, subject, period[0], amount, limit.most)
+async def _use(work: Work, rule: Rule, changed_at: int, limit: Limit, subject: str, amount: int) -> bool:
+    period = period_of(limit.period, work.moment)
+    if changed_at >= period[1]:
+        # The clock was set back to a period that was over when the rule was changed, and its limits counted anew.
+        await open_limit(work, rule.id, limit, subject, period)
+    return await rules.use_limit(work.conn, rule.id, subject, period, limit.unit, amount, limit.most)
 
 
 async def open_limit(work: Work, rule_id: str, limit: Limit, subject: str, period: tuple[int, int]) -> None:
-    """Begin to count a period of a limit, unless somebody has, with what was given in it until now."""
+    """Begin to count a period of a limit, unless somebody has, with what was given in it until now. Raises
+    `sum-too-large`."""
     if limit.unit is None:
         await rules.open_referrers_limit(work.conn, rule_id, subject, period, limit.most)
         return
@@ -222,35 +237,33 @@ async def _new_reward(
 
 async def keep(work: Work, outcome: Outcome) -> None:
     """Make the rewards, whose event is recorded, and move their money. Raises `sum-too-large`."""
-    # Accounts are taken in one order, by whoever takes several.
-    for reward, _ in sorted(outcome.earned, key=lambda one: (one[0].user_id, one[0].unit or "", one[0].id)):
-        await make_reward(work, reward)
+    await make_rewards(work, [reward for reward, _ in outcome.earned])
 
 
-async def make_reward(work: Work, reward: NewReward) -> None:
-    """Insert a reward and move its money: to what is pending, and on to what is available if nothing holds it. Raises
+async def make_rewards(work: Work, made: list[NewReward]) -> None:
+    """Insert rewards and move their money: to what is pending, and on to what is available where nothing holds it. Raises
     `sum-too-large`."""
-    await rewards.insert_reward(work.conn, reward)
-    if reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None:
-        await ledger.open_account(work.conn, reward.user_id, reward.unit)
-        steps: list[tuple[Kind, tuple[Account, Account]]] = [("reward", ("programme", "pending"))]
-        if reward.status == rewards.APPROVED:
-            steps.append(("approval", ("pending", "available")))
-        user_id, unit, amount = reward.user_id, reward.unit, reward.value
-        try:
-            for kind, legs in steps:
-                await move(work.conn, kind, reward.id, user_id, unit, legs, amount, work.moment, reward_id=reward.id)
-        except ConstraintViolation as violation:
-            if violation.constraint == BOUNDS:
-                raise sum_too_large() from None
-            raise
+    movements = []
+    for reward in made:
+        await rewards.insert_reward(work.conn, reward)
+        if reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None:
+            steps: list[tuple[Kind, tuple[Account, Account]]] = [("reward", ("programme", "pending"))]
+            if reward.status == rewards.APPROVED:
+                steps.append(("approval", ("pending", "available")))
+            movements += [
+                Movement(kind, reward.id, reward.user_id, reward.unit, legs, reward.value, reward_id=reward.id)
+                for kind, legs in steps
+            ]
+    with translated(BOUNDS_PASSED):
+        await move(work.conn, movements, work.moment, opens=True)
 
 
-def _as_kept(reward: NewReward, met: MetRule) -> Reward:
+def _as_kept(reward: NewReward, met: MetRule, review: str) -> Reward:
     return Reward(
         reversed=0,
         reversed_by_hand=0,
         definition=met.definition,
+        review=review,
         fulfilled_at=None,
         reference=None,
         **{name: getattr(reward, name) for name in NewReward.__slots__ if name in Reward.__slots__},

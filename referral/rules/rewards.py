@@ -4,20 +4,32 @@ Whoever changes a reward has locked its row, so that each step starts from the s
 """
 
 import uuid
+from dataclasses import dataclass
 
 from referral.background.holds import release
-from referral.contract.problems import Problem, invalid
-from referral.database import ConstraintViolation
-from referral.ledger import BOUNDS, Account, Kind, move
+from referral.contract.problems import Problem, invalid, translated
+from referral.contract.schemas.rewards import REFUNDED
+from referral.ledger import Account, Kind, Movement, move
 from referral.queries import locks, rewards, rules
 from referral.queries.events import ReportedEvent
 from referral.queries.rewards import APPROVED, FULFILLED, PENDING, REVERSED, VOID, Reward
 from referral.rules.money import remains
-from referral.rules.rewarding import sum_too_large
+from referral.rules.rewarding import BOUNDS_PASSED
 from referral.rules.work import Work
 
-# Why a refund ended a reward.
-REFUNDED = "refunded"
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a reward: its state, what was taken of it in all and by hand of that, and the movement of its money. A
+    reason of None leaves the one that it has."""
+
+    reward: Reward
+    status: str
+    reversed: int
+    reversed_by_hand: int
+    reason: str | None
+    movement: Movement | None
+    is_retracted: bool = False
 
 
 def no_such_reward() -> Problem:
@@ -64,12 +76,8 @@ async def approve(work: Work, reward: Reward, *, at_once: bool) -> bool:
     if release_at > work.moment or is_kept:
         await rewards.remember_approval(work.conn, reward.id, release_at, None if is_kept else release_at)
         return True
-    try:
-        await release(work.conn, reward, work.moment)
-    except ConstraintViolation as violation:
-        if violation.constraint == BOUNDS:
-            raise sum_too_large() from None
-        raise
+    with translated(BOUNDS_PASSED):
+        await release(work.conn, [reward], work.moment)
     return True
 
 
@@ -80,7 +88,7 @@ async def reject(work: Work, reward: Reward, reason: str) -> bool:
         return False
     if reward.status != PENDING:
         raise _refuse(reward, "only a pending one is rejected; one that was approved is reversed")
-    await _void(work, reward, reward.reversed, reason, "void", reward.id)
+    await _apply(work, [_void(reward, reward.reversed, reason, "void", reward.id)])
     return True
 
 
@@ -104,12 +112,12 @@ async def reverse(work: Work, reward: Reward, reversal_id: str, amount: int | No
     if reward.value is None:
         if amount is not None:
             raise invalid("/amount", "The reward has no value: it is taken back as a whole.")
-        await rewards.take_from_reward(work.conn, reward.id, 0, 0, REVERSED, reason)
+        await _apply(work, [_claw_back(reward, 0, 0, reason, "reversal", reversal_id)])
         return
     taken = reward.rest if amount is None else amount
     if taken > reward.rest:
         raise invalid("/amount", f"Must be at most {reward.rest}, which is left of the reward.")
-    await _claw_back(work, reward, taken, taken, reason, "reversal", reversal_id)
+    await _apply(work, [_claw_back(reward, taken, taken, reason, "reversal", reversal_id)])
 
 
 async def refund(work: Work, event: ReportedEvent, refund_id: str, refunded: int) -> list[Reward]:
@@ -117,87 +125,114 @@ async def refund(work: Work, event: ReportedEvent, refund_id: str, refunded: int
     user is locked, and the rules are held."""
     assert event.amount is not None
     await locks.lock_rewards_of_event(work.conn, event.id)
-    changed = []
+    changes = []
     for reward in await rewards.list_rewards_of_event(work.conn, event.id):
-        if reward.status in (VOID, REVERSED):
-            continue
-        if await _refund(work, reward, event.amount, refunded, f"{refund_id} {reward.id}"):
-            changed.append(await again(work, reward))
-    return changed
+        if reward.status not in (VOID, REVERSED):
+            change = _refund(reward, event.amount, refunded, f"{refund_id} {reward.id}")
+            if change is not None:
+                changes.append(change)
+    if not changes:
+        return []
+    await _apply(work, changes)
+    changed = {change.reward.id for change in changes}
+    return [reward for reward in await rewards.list_rewards_of_event(work.conn, event.id) if reward.id in changed]
 
 
-async def _refund(work: Work, reward: Reward, amount: int, refunded: int, reference: str) -> bool:
-    """Whether anything was taken of the reward, whose event has this amount."""
+def _refund(reward: Reward, amount: int, refunded: int, reference: str) -> Change | None:
+    """What is taken of the reward, whose event has this amount; None if nothing is."""
     value = reward.value
     if value is None:
         if refunded < amount:
-            return False
+            return None
         target = 0
     else:
         rest = remains(value, by_percentage=reward.by_percentage == 1, amount=amount, refunded=refunded)
         target = min(value, reward.reversed_by_hand + value - rest)
         if target == reward.reversed:
-            return False
+            return None
     taken, is_whole = target - reward.reversed, value is None or target == value
     if reward.status != PENDING:
-        await _claw_back(work, reward, taken, 0, REFUNDED if is_whole else None, "refund", reference)
-    elif is_whole:
-        await _void(work, reward, target, REFUNDED, "refund", reference)
-    else:
-        await rewards.take_from_reward(work.conn, reward.id, target, reward.reversed_by_hand, PENDING, None)
-        await _move(work, reward, "refund", reference, ("pending", "programme"), taken)
-    return True
+        return _claw_back(reward, taken, 0, REFUNDED if is_whole else None, "refund", reference)
+    if is_whole:
+        return _void(reward, target, REFUNDED, "refund", reference)
+    movement = _movement(reward, "refund", reference, ("pending", "programme"), taken)
+    return Change(reward, PENDING, target, reward.reversed_by_hand, None, movement)
 
 
-async def retract(work: Work, user_id: str, reason: str) -> list[Reward]:
-    """Take back whatever a user's referral brought, to either side, because there is no such referral any more; returns what
-    changed."""
+async def retract(work: Work, user_id: str, reason: str) -> None:
+    """Take back whatever a user's referral brought, to either side, because there is no such referral any more. The rules
+    are held."""
     await locks.lock_rewards_of_referral(work.conn, user_id)
-    changed = []
+    changes = []
     for reward in await rewards.list_rewards_of_referral(work.conn, user_id):
         if reward.status == PENDING:
-            await _void(work, reward, reward.reversed, reason, "void", reward.id)
+            changes.append(_void(reward, reward.reversed, reason, "void", reward.id))
         elif reward.status in (APPROVED, FULFILLED):
-            await _claw_back(work, reward, reward.rest, 0, reason, "retraction", reward.id)
-        else:
-            continue
-        changed.append(await again(work, reward))
-    return changed
+            changes.append(_claw_back(reward, reward.rest, 0, reason, "retraction", reward.id))
+    if changes:
+        await _apply(work, changes)
 
 
-async def _void(work: Work, reward: Reward, target: int, reason: str, kind: Kind, reference: str) -> None:
-    """End a pending reward, of which `target` was taken by refunds: its money, its ordinal and what it took of its rule's
-    limits are given back."""
-    conn = work.conn
-    await rewards.void_reward(conn, reward.id, target, reason)
-    await _move(work, reward, kind, reference, ("pending", "programme"), reward.rest)
-    if reward.rule_id is None or reward.referrer_id is None:
-        return
-    await rules.give_referrers_limit_back(conn, reward.rule_id, reward.referrer_id, reward.created_at)
-    if reward.unit is not None and reward.value is not None:
-        await rules.give_budget_back(conn, reward.rule_id, reward.unit, reward.created_at, reward.value)
+def _void(reward: Reward, target: int, reason: str, kind: Kind, reference: str) -> Change:
+    """The end of a pending reward, of which `target` was taken by refunds: its money, its ordinal and what it took of its
+    rule's limits are given back."""
+    movement = _movement(reward, kind, reference, ("pending", "programme"), reward.rest)
+    return Change(reward, VOID, target, reward.reversed_by_hand, reason, movement)
 
 
-async def _claw_back(
-    work: Work, reward: Reward, taken: int, by_hand: int, reason: str | None, kind: Kind, reference: str
-) -> None:
-    """Take so much of a reward that was approved, `by_hand` of it by somebody. What was spent of it becomes a debt."""
-    reversed_sum = reward.reversed + taken
-    status = REVERSED if reversed_sum == (reward.value or 0) else reward.status
-    by_hand += reward.reversed_by_hand
-    await rewards.take_from_reward(
-        work.conn, reward.id, reversed_sum, by_hand, status, reason, retracted=kind == "retraction"
+def _claw_back(reward: Reward, taken: int, by_hand: int, reason: str | None, kind: Kind, reference: str) -> Change:
+    """So much is taken of a reward that was approved, `by_hand` of it by somebody. What was spent of it becomes a debt."""
+    target = reward.reversed + taken
+    return Change(
+        reward,
+        REVERSED if target == (reward.value or 0) else reward.status,
+        target,
+        reward.reversed_by_hand + by_hand,
+        reason,
+        _movement(reward, kind, reference, ("available", "programme"), taken),
+        is_retracted=kind == "retraction",
     )
-    await _move(work, reward, kind, reference, ("available", "programme"), taken)
 
 
-async def _move(work: Work, reward: Reward, kind: Kind, reference: str, legs: tuple[Account, Account], amount: int) -> None:
-    """Move a reward's money, if it has any in the ledger."""
+def _movement(reward: Reward, kind: Kind, reference: str, legs: tuple[Account, Account], amount: int) -> Movement | None:
+    """The movement of a reward's money, if it has any in the ledger."""
     if reward.kind != rewards.BALANCE or reward.unit is None or amount == 0:
-        return
-    try:
-        await move(work.conn, kind, reference, reward.user_id, reward.unit, legs, amount, work.moment, reward_id=reward.id)
-    except ConstraintViolation as violation:
-        if violation.constraint == BOUNDS:
-            raise sum_too_large() from None
-        raise
+        return None
+    return Movement(kind, reference, reward.user_id, reward.unit, legs, amount, reward_id=reward.id)
+
+
+async def _apply(work: Work, changes: list[Change]) -> None:
+    """Make changes of rewards whose rows are this transaction's: first what they become, then the limits, then the
+    accounts, in the order in which events take them. Raises `sum-too-large`."""
+    conn = work.conn
+    await rewards.update_rewards(
+        conn,
+        [
+            {
+                "id": change.reward.id,
+                "status": change.status,
+                "reversed": change.reversed,
+                "reversed_by_hand": change.reversed_by_hand,
+                "retracted": int(change.is_retracted),
+                "reason": change.reason,
+                "keeps_ordinal": int(change.status != VOID and not change.is_retracted),
+            }
+            for change in changes
+        ],
+    )
+    given = [
+        {
+            "rule_id": change.reward.rule_id,
+            "referrer_id": change.reward.referrer_id,
+            "unit": change.reward.unit,
+            "value": change.reward.value,
+            "made_at": change.reward.created_at,
+        }
+        for change in changes
+        if change.status == VOID and change.reward.rule_id is not None
+    ]
+    if given:
+        await locks.lock_usage(conn, given)
+        await rules.give_limits_back(conn, given)
+    with translated(BOUNDS_PASSED):
+        await move(conn, [change.movement for change in changes if change.movement is not None], work.moment)

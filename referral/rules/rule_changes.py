@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from referral.clock import DAY
 from referral.config import CONFIG, Config
 from referral.contract.problems import Problem, invalid_members
 from referral.contract.schemas.rules import definition_of
@@ -63,7 +64,7 @@ async def change_rule(work: Work, rule_id: str, body: dict[str, Any]) -> KeptRul
     said = {**former, **definition_of(body)}
     if said == former:
         return found
-    check(said, work.request.app[CONFIG])
+    check(said, work.request.app[CONFIG], known=_units(former))
     version, definition = found.version + 1, orjson.dumps(said).decode()
     await rules.insert_rule_version(work.conn, rule_id, version, work.moment, definition)
     await rules.update_rule(work.conn, rule_id, version, said["on"], said["to"])
@@ -89,22 +90,30 @@ async def _count_anew(work: Work, former: KeptRule, latter: KeptRule) -> None:
             await rules.delete_referrers_limits(work.conn, latter.id)
         if new is None:
             continue
+        # And in the next one, which has begun by the clock of another machine.
         period = period_of(new.period, work.moment)
-        if subject == BUDGET:
-            await open_limit(work, latter.id, new, BUDGET, period)
-        else:
-            await rules.open_referrers_limits(work.conn, latter.id, period, new.most)
+        for counted in {period, period_of(new.period, min(period[1], work.moment + 32 * DAY))}:
+            if subject == BUDGET:
+                await open_limit(work, latter.id, new, BUDGET, counted)
+            else:
+                await rules.open_referrers_limits(work.conn, latter.id, counted, new.most)
 
 
-def check(said: Mapping[str, Any], config: Config, pointer: str = "") -> None:
-    """What members of a rule must be to each other. Raises `validation-error` and `unit-unknown`."""
+def check(said: Mapping[str, Any], config: Config, pointer: str = "", known: frozenset[str] = frozenset()) -> None:
+    """What members of a rule must be to each other; units that it had before are `known`. Raises `validation-error` and
+    `unit-unknown`."""
     objections = [*_of_give(said), *_of_tiers(said), *_of_limits(said), *_of_times(said)]
     if objections:
         raise invalid_members([(f"{pointer}{place}", detail) for place, detail in objections])
+    for unit in sorted(_units(said) - known):
+        check_unit(unit, config)
+
+
+def _units(said: Mapping[str, Any]) -> frozenset[str]:
+    """The units that a rule names."""
     limits, conditions = said["limits"] or {}, said["if"] or {}
-    for part in (said["give"], limits.get("budget"), conditions.get("min_amount")):
-        if part and part["unit"] is not None:
-            check_unit(part["unit"], config)
+    parts = (said["give"], limits.get("budget"), conditions.get("min_amount"))
+    return frozenset(part["unit"] for part in parts if part and part["unit"] is not None)
 
 
 def _of_give(said: Mapping[str, Any]) -> list[Objection]:

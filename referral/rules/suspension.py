@@ -1,10 +1,13 @@
 """Suspension: an account signs in nowhere, its sessions and links end, and its code is not active."""
 
+from referral.clock import SECOND
 from referral.contract.problems import Problem
 from referral.database import Connection
 from referral.queries import one_time_tokens, outbox, rewards, sessions, users
 from referral.texts import optional_email_key
 
+# What is due within an hour may be due already by another machine's clock (ms).
+SOON = 3_600 * SECOND
 # Characters of a reason.
 LONGEST_REASON = 500
 
@@ -28,7 +31,7 @@ async def unsuspend(conn: Connection, contact: users.Contact, moment: int) -> bo
     """End the account's suspension; its tokens do not come back. False when it is not suspended."""
     if not await users.unsuspend_user(conn, contact.user_id, moment):
         return False
-    await rewards.resume_rewards_of_user(conn, contact.user_id)
+    await rewards.resume_rewards_of_user(conn, contact.user_id, moment + SOON)
     # A mail that was on its way when the account was suspended has a link, too.
     await _end_links(conn, contact)
     return True

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from referral.database import Connection
 from referral.queries import rewards, rules, verify
-from referral.queries.rewards import APPROVED, BALANCE, FULFILLED, PENDING, REVERSED, VOID
+from referral.queries.rewards import BALANCE, FULFILLED, PENDING, REVERSED, VOID
 from referral.queries.verify import MovedRedemption, SummedAccount, SummedReward
 from referral.rules.money import remains
 
@@ -103,7 +103,7 @@ class Verification:
         async for referral in self._pages(verify.list_wrong_conversions, "", lambda row: row.user_id):
             yield (
                 f"referral of user {referral.user_id}: {referral.conversions} events are said to convert it, and "
-                f"{referral.all_conversions} do"
+                f"{referral.all_conversions} do, since {referral.converted_at}"
             )
 
     async def _referrers(self) -> AsyncIterator[str]:
@@ -133,6 +133,8 @@ class Verification:
         async for redemption in self._pages(verify.list_moved_redemptions, "", lambda row: row.id):
             self.redemptions += 1
             moves = _moves(redemption)
+            if redemption.strayed:
+                yield f"redemption {redemption.id}: {redemption.strayed} of its transfers are of another account"
             if set(moves) not in MOVES.get(redemption.status, ()) or set(moves.values()) != {redemption.amount}:
                 said = ", ".join(f"{name} {amount}" for name, amount in moves.items()) or "nothing"
                 yield f"redemption {redemption.id} of {redemption.amount} is {redemption.status}, its transfers say {said}"
@@ -158,22 +160,32 @@ def _of_state(reward: SummedReward) -> list[str]:
     found = []
     if reward.status not in rewards.STATUSES:
         found.append("there is no such state")
-    if (reward.ordinal is not None) != (reward.rule_id is not None and reward.status != VOID):
-        found.append("an ordinal is kept exactly by those of a rule that are not void")
+    counts = reward.rule_id is not None and reward.status != VOID and not reward.retracted
+    if (reward.ordinal is not None) != counts:
+        found.append("an ordinal is kept exactly by those of a rule that are neither void nor retracted")
     if reward.ordinal is not None and reward.times is not None and not 1 <= reward.ordinal <= reward.times:
         found.append(f"it is the {reward.ordinal}. of {reward.times} at most")
     if reward.status == FULFILLED and reward.fulfilled_at is None:
         found.append("nobody knows when it was fulfilled")
-    if reward.value is not None and (reward.status in (APPROVED, FULFILLED, PENDING)) == (reward.reversed == reward.value):
-        # A void one may have lost its value to refunds, or be rejected before.
+    is_whole = reward.value is not None and reward.reversed == reward.value
+    # A void one may have lost its value to refunds, or be rejected before.
+    if reward.value is not None and reward.status != VOID and is_whole != (reward.status == REVERSED):
         found.append(f"{reward.reversed} of {reward.value} are reversed")
-    return [objection for objection in found if not (reward.status == VOID and objection.endswith("are reversed"))]
+    owners = {"referrer": reward.referrer_id, "referee": reward.referral_user_id, None: reward.user_id}
+    if owners.get(reward.side) != reward.user_id:
+        found.append(f"it is user {reward.user_id}'s, who is not the {reward.side}")
+    waits = reward.needs_approval or reward.suspended_at is not None or reward.review == "open"
+    if reward.status == PENDING and not waits and reward.due_at != reward.release_at:
+        found.append("nothing keeps it, and it will not be released at its time")
+    return found
 
 
 def _of_money(reward: SummedReward) -> list[str]:
     """What contradicts the state in the ledger."""
     value = reward.value if reward.kind == BALANCE and reward.value is not None else 0
     found = []
+    if reward.strayed:
+        found.append(f"{reward.strayed} of its transfers are another user's, or of another unit")
     if reward.made != value:
         found.append(f"{reward.made} were promised in the ledger, of {value}")
     if value == 0:

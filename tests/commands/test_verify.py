@@ -71,7 +71,6 @@ async def _unguarded(url: str) -> AsyncIterator[None]:
         await sql(url, text)
 
 
-ALICE = "user_id = (SELECT id FROM users WHERE external_id = 'alice')"
 CHANGES = [
     ("UPDATE accounts SET programme = programme - 1, pending = pending + 1", ["programme is", "pending is"]),
     ("UPDATE accounts SET available = available - 3, spent = spent + 3", ["available is", "spent is"]),
@@ -103,6 +102,14 @@ CHANGES = [
     ("UPDATE users SET referral_count = 2 WHERE external_id = 'alice'", ["said to have 2 referrals, and has 1"]),
     ("UPDATE redemptions SET status = 'cancelled' WHERE id = 'done'", ["redemption done of 100 is cancelled"]),
     ("UPDATE redemptions SET amount = 101 WHERE id = 'done'", ["redemption done of 101 is done"]),
+    ("UPDATE referrals SET converted_at = 7", ["do, since 7"]),
+    (
+        "UPDATE rewards SET user_id = (SELECT id FROM users WHERE external_id = 'bob') WHERE caller_id IS NOT NULL",
+        ["are another user's"],
+    ),
+    ("UPDATE rewards SET unit = 'EUR' WHERE caller_id IS NOT NULL", ["are another user's, or of another unit"]),
+    ("UPDATE rewards SET side = 'referee' WHERE status = 'pending'", ["who is not the referee"]),
+    ("UPDATE rewards SET due_at = NULL WHERE status = 'pending'", ["will not be released at its time"]),
     ("UPDATE rules SET version = 2 WHERE side = 'referee'", ["said to be in version 2, and its latest is 1"]),
 ]
 

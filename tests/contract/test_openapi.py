@@ -534,6 +534,8 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
     await tour.call(admin, "POST", "/users/ext:ref/redemptions", 201, redemption)
     await tour.call(admin, "POST", "/users/ext:ref/redemptions", 200, redemption)
     await tour.call(admin, "POST", "/users/ext:ref/redemptions", 409, {**redemption, "id": "d2", "amount": 900})
+    await tour.call(reader, "GET", "/redemptions/d1", 200)
+    await tour.call(reader, "GET", "/redemptions/d9", 404)
     for name in ("d3", "d4"):
         reserved = {"id": name, "unit": "USD", "amount": 5, "hold_seconds": 60}
         await tour.call(admin, "POST", "/users/ext:ref/redemptions", 201, reserved)

@@ -74,6 +74,23 @@ async def test_more_than_is_available_is_refused_and_its_id_is_free(programme: P
     assert (await programme.redeem("carol", 1, unit="EUR")).body["available"] == 0, "units are apart"
 
 
+@ONCE_SQLITE
+async def test_a_unit_that_is_none_any_more_can_be_spent_refunded_and_switched_off(make_client: MakeClient) -> None:
+    programme = Programme(await Product.with_key(await make_client(), "admin"))
+    rule = await programme.rule(times=None)
+    await programme.come()
+    await programme.buy(event="order")
+    await programme.redeem("alice", 100, "first")
+    programme.admin.client = await make_client(rewards_units="EUR")
+    assert (await programme.buy()).problem == "unit-unknown"
+    assert (await programme.redeem("alice", 100, "first")).status == 200
+    assert (await programme.redeem("alice", 100)).status == 201
+    assert (await programme.refund("order", 100)).status == 201
+    assert (await programme.change(rule, enabled=False))["enabled"] is False
+    other = {"give": {"kind": "balance", "unit": "GBP", "fixed": 5}}
+    assert (await programme.admin.patch(f"/rules/{rule['id']}", other)).problem == "unit-unknown"
+
+
 async def test_a_cancelled_redemption_is_given_back_once(programme: Programme) -> None:
     await programme.give("carol", 1000)
     await programme.redeem("carol", 400, "one")
@@ -196,12 +213,21 @@ async def test_users_spend_themselves_only_where_that_is_on(
     assert (await alice.post("/users/me/redemptions", {**spend, "id": "r", "hold_seconds": 60})).problem == "forbidden"
     assert (await mallory.post(f"/users/{alice.id}/redemptions", {**spend, "id": "theirs"})).problem == "forbidden"
     assert (await mallory.post("/redemptions/mine/cancel")).problem == "not-found"
+    assert (await mallory.get("/redemptions/mine")).problem == "not-found"
+    assert (await alice.get("/redemptions/mine")).body["status"] == "done"
+    # What the product redeemed, and has delivered for, is not the user's to cancel.
+    for name, members in (("order", {}), ("held", {"hold_seconds": 60})):
+        made = await programme.admin.post(f"/users/{alice.id}/redemptions", {"id": name, **usd(10), **members})
+        assert made.headers["Location"].endswith(f"/redemptions/{name}")
+        assert (await alice.post(f"/redemptions/{name}/cancel")).problem == "forbidden"
     for step in ("capture", "release"):
         assert (await alice.post(f"/redemptions/mine/{step}")).problem == "forbidden"
     assert (await alice.post("/redemptions/mine/cancel")).body["status"] == "cancelled"
     for scope in ("read",):
         reader = await Product.with_key(on, scope)
         assert (await reader.post("/users/ext:x/redemptions", spend)).problem == "forbidden"
+    for name in (".", ".."):
+        assert (await programme.admin.post(f"/users/{alice.id}/redemptions", {"id": name, **usd(1)})).pointers == ["/id"]
     for name in ("none", "%00", "x" * 129, "%0A"):
         assert (await programme.admin.post(f"/redemptions/{name}/cancel")).problem == "not-found"
 

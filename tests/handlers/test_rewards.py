@@ -438,7 +438,7 @@ async def test_what_is_kept_waiting_is_not_released_by_time(
     await sql(database_url, "UPDATE referrals SET review = 'open'")
     at_once = (await programme.change(await programme.rule(on="seen"), times=None))["id"]
     seen = (await programme.admin.report("seen", "seen", "bob")).body["rewards"]
-    assert [(one["rule"]["id"], one["waiting_for"]) for one in seen] == [(at_once, ["hold"])]
+    assert [(one["rule"]["id"], one["waiting_for"]) for one in seen] == [(at_once, ["review"])]
     await end_holds(database, database_url)
     assert (await programme.reward(plain["id"]))["waiting_for"] == ["review"]
     assert (await programme.step(plain, "approve", now=True)).body["waiting_for"] == ["review"]
@@ -446,6 +446,8 @@ async def test_what_is_kept_waiting_is_not_released_by_time(
     assert (await programme.step(manual, "approve")).body["waiting_for"] == ["review"]
     await sql(database_url, "UPDATE referrals SET review = 'cleared'")
     assert (await programme.step(manual, "approve")).body["status"] == "approved"
+    # Whoever clears a review makes what it kept due again.
+    await sql(database_url, "UPDATE rewards SET due_at = release_at WHERE status = 'pending' AND needs_approval = 0")
 
 
 async def test_an_approval_during_a_hold_is_remembered_and_can_end_it(
@@ -494,6 +496,7 @@ async def test_one_reward_that_cannot_be_released_keeps_no_other_one(
     assert await programme.available("bob") == 500
     assert "cannot be released and is left alone" in caplog.text
     await sql(database_url, f"UPDATE accounts SET earned = 0 WHERE earned = {2**62}")
+    await sql(database_url, "UPDATE rewards SET due_at = release_at WHERE status = 'pending'")
 
 
 # By hand
@@ -524,7 +527,7 @@ async def test_a_reward_by_hand_is_given_once_for_its_id(programme: Programme, d
     await programme.step(first.body, "reverse", id="v", amount=50, reason="Less")
     again = await programme.admin.post("/rewards", dict(reversed(body.items())))
     assert (again.status, again.headers["Idempotency-Replayed"]) == (200, "true")
-    assert {**again.body, "reason": "For the trouble"} == first.body
+    assert again.body == first.body
     for change in ({"value": usd(251)}, {"reason": "Other"}, {"user": {"external_id": "dora"}}, {"hold_days": 0}):
         assert (await programme.admin.post("/rewards", {**body, **change})).problem == "id-mismatch"
     answers = await asyncio.gather(*(programme.admin.post("/rewards", {**body, "id": "once"}) for _ in range(8)))
@@ -629,12 +632,22 @@ async def test_an_erased_user_leaves_sums_and_the_ledger_nameless(
     await programme.come()
     (waiting,) = (await programme.buy(event="order")).body["rewards"]
     await programme.give("alice", 300, reason="Alice in person")
-    await programme.redeem("alice", 100, note="to Alice", reference="Alice's order")
+    given = await programme.give("alice", 40, id="known", reason="Alice again")
+    await programme.step(given, "reverse", id="back", amount=5, reason="Alice was wrong")
+    await programme.refund("order", 1)
+    await programme.redeem("alice", 100, "spent", note="to Alice", reference="Alice's order")
     assert (await programme.admin.delete("/users/ext:alice")).status == 204
-    assert await count(database_url, "rewards") == 2
+    assert await count(database_url, "rewards") == 3
     assert await count(database_url, "accounts") == 1
-    rows = str(await sql(database_url, "SELECT * FROM rewards")) + str(await sql(database_url, "SELECT * FROM redemptions"))
-    assert "Alice" not in rows
+    tables = ("rewards", "redemptions", "reversals", "events", "audit_events", "transfers")
+    assert "Alice" not in "".join([str(await sql(database_url, f"SELECT * FROM {table}")) for table in tables])
+    # The ids are remembered: the same calls again do nothing, and others are refused.
+    body = {"id": "known", "user": {"external_id": "alice"}, "kind": "balance", "value": usd(40), "reason": "Alice again"}
+    assert (await programme.admin.post("/rewards", body)).status == 200
+    assert (await programme.admin.post("/rewards", {**body, "value": usd(41)})).problem == "id-mismatch"
+    alice = waiting["user_id"]
+    assert (await programme.admin.post(f"/users/{alice}/redemptions", {"id": "spent", **usd(100)})).status == 200
+    assert (await programme.admin.post(f"/users/{alice}/redemptions", {"id": "spent", **usd(99)})).problem == "id-mismatch"
     # The referral has ended: nothing more is earned by it, and refunds still take.
     assert [one["reason"] for one in (await programme.buy()).body["skipped"]] == ["not-referred"]
     await programme.refund("order")
@@ -657,3 +670,16 @@ async def test_a_referral_that_is_taken_back_takes_back_what_it_earned(make_clie
     assert sorted(reward["status"] for reward in await programme.rewards()) == ["reversed", "reversed", "void"]
     assert await programme.available("alice") == 0
     assert await sql(database_url, "SELECT converted_count FROM users WHERE external_id = 'alice'") == [(0,)]
+
+
+async def test_a_referral_that_is_taken_back_takes_nothing_of_what_the_next_one_earns(make_client: MakeClient) -> None:
+    client = await make_client(auth_unverified="limited")
+    programme = Programme(await Product.with_key(client, "admin"))
+    await programme.rule(on="seen")
+    squatter = await Person.register(client, "victim", referral_code=await programme.code_of("alice"))
+    seen = await programme.admin.report("one", "seen", user={"id": squatter.id})
+    assert len(seen.body["rewards"]) == 1
+    assert (await programme.admin.put(f"/users/{squatter.id}", {"external_id": "victim"})).body["referrer"] is None
+    answer = await programme.admin.report("two", "seen", "victim", code=await programme.code_of("carol"))
+    assert (answer.body["attribution"]["status"], len(answer.body["rewards"])) == ("attributed", 1)
+    assert (await programme.available("alice"), await programme.available("carol")) == (0, 500)

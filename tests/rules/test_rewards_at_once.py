@@ -232,3 +232,24 @@ async def test_reversals_refunds_and_steps_at_once_end_where_one_after_the_other
         taken = await pair.first.reward(given["id"])
         # Three ids ask for 200 each, and two fit; a refund of a part takes nothing of what is fixed.
         assert taken["reversed"] == 400
+
+
+async def test_what_gives_limits_back_and_what_takes_them_wait_for_each_other_in_one_order(pair: Pair) -> None:
+    """Refunds and rejections against events of other referees: on PostgreSQL nobody is undone by a deadlock."""
+    limits = {"budget": {"unit": "USD", "amount": 10**9, "period": "ever"}, "per_referrer": {"count": 999, "period": "day"}}
+    await pair.first.rule(times=None, hold_days=1)
+    await pair.first.rule(times=None, hold_days=1, limits=limits)
+    await pair.first.rule("referee", times=None, hold_days=1, limits=limits)
+    for number in range(6):
+        await pair.first.come(f"b{number}")
+    for turn in range(3):
+        bought = [await pair.one.buy(1000, f"b{number}", f"e{turn} {number}") for number in range(6)]
+        answers = await asyncio.gather(
+            *(pair.one.refund(f"e{turn} {number}", refund=f"r{turn} {number}") for number in range(3)),
+            *(pair.one.step(bought[number].body["rewards"][1], "reject", reason="No") for number in range(3, 6)),
+            *(pair.one.buy(1000, f"b{number}", f"f{turn} {number}") for number in range(6)),
+        )
+        await done(answers, 200, 201)
+    if "postgres" in pair.url:
+        found = await sql(pair.url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert found == [(0,)]

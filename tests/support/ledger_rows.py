@@ -137,6 +137,7 @@ LEDGER_RULES: list[tuple[str, str | None]] = [
     (f"{REDEMPTION}('x', 'alice', 'USD', 0, 'done', 1, NULL, '{{}}')", "redemptions_amount"),
     (f"{REDEMPTION}('x', 'alice', 'USD', 1, 'Done', 1, NULL, '{{}}')", "redemptions_status"),
     (f"{REDEMPTION}('x', 'alice', 'USD', 1, 'done', 1, 2, '{{}}')", "redemptions_due"),
+    ("UPDATE redemptions SET by_user = 2", "redemptions_by_user"),
     (f"{REDEMPTION}('x', 'alice', 'USD', 1, 'reserved', 1, NULL, '{{}}')", "redemptions_due"),
     (f"{REVERSAL}('back', 'hand', 1, 1, '{{}}')", "reversals_pkey"),
     (f"{REVERSAL}('x', 'none', 1, 1, '{{}}')", None),

@@ -6,7 +6,7 @@ import orjson
 from marshmallow import Schema, fields
 
 from referral.clock import rfc_3339
-from referral.contract.schemas.events import LONGEST_UNIT, MOST_AMOUNT
+from referral.contract.schemas.events import LONGEST_UNIT, MOST_AMOUNT, can_be_in_a_path
 from referral.contract.schemas.fields import InputSchema, Words, about, identifier, integer, line, time
 from referral.contract.schemas.pages import PageQuerySchema, PageSchema
 from referral.contract.schemas.rewards import LONGEST_REFERENCE, callers_id
@@ -61,7 +61,7 @@ class StatementQuerySchema(PageQuerySchema):
 
 
 class RedemptionCreationSchema(InputSchema):
-    id = callers_id("The caller's own id of the redemption, remembered for ever", required=True)
+    id = callers_id("The caller's own id of the redemption, remembered for ever", required=True, validate=can_be_in_a_path)
     unit = line("In which unit", "USD", LONGEST_UNIT, required=True)
     amount = integer(1, MOST_AMOUNT, required=True, metadata=about("How much, in the unit's smallest part", 500))
     reference = line("What the product calls it", "order-17", LONGEST_REFERENCE, allow_none=True)

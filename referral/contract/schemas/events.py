@@ -54,7 +54,8 @@ def event_id(description: str, **kwargs: Any) -> fields.Field[str]:
     return line(description, EXAMPLE_EVENT, LONGEST_EXTERNAL_ID, **kwargs)
 
 
-def _can_be_in_a_path(text: str) -> None:
+def can_be_in_a_path(text: str) -> None:
+    """Raises ValidationError for an id by which no path could name a thing."""
     # RFC 3986 section 5.2.4: clients take dots away; the last one is an address of its own.
     if text in (".", "..", "batch"):
         raise ValidationError("Must not be '.', '..' or 'batch', which no address can name.")
@@ -98,7 +99,7 @@ class ContextSchema(InputSchema):
 
 
 class EventReportSchema(InputSchema):
-    id = event_id("The caller's own id of the event, remembered for ever", required=True, validate=_can_be_in_a_path)
+    id = event_id("The caller's own id of the event, remembered for ever", required=True, validate=can_be_in_a_path)
     type = event_type("`signup`, `purchase`, `refund`, or a word of the product's", required=True)
     user = fields.Nested(EventUserSchema, metadata={"description": "Whom it is about; a refund may leave it out"})
     occurred_at = Timestamp(

@@ -23,7 +23,10 @@ from referral.texts import LONGEST_EXTERNAL_ID
 LONGEST_REASON = 500
 LONGEST_REFERENCE = 200
 # What of a reward changes after it was made: of a repeated report these are told as they were.
-STATE = ("reversed", "status", "waiting_for", "approved_at", "fulfilled_at", "reason", "reference")
+STATE = ("reversed", "status", "waiting_for", "release_at", "approved_at", "fulfilled_at", "reason", "reference")
+# Why a refund ended a reward. Other reasons and references are people's words, which go with the user, and are kept nowhere
+# else.
+REFUNDED = "refunded"
 
 
 def callers_id(description: str, **kwargs: Any) -> fields.Field[str]:
@@ -60,6 +63,8 @@ class RewardCreationSchema(InputSchema):
 
 
 class RewardApprovalSchema(InputSchema):
+    is_optional = True
+
     now = Boolean(
         load_default=False,
         metadata={"description": "Whether the hold ends, too", "type": "boolean", "example": False},
@@ -71,6 +76,8 @@ class RewardRejectionSchema(InputSchema):
 
 
 class RewardFulfilmentSchema(InputSchema):
+    is_optional = True
+
     reference = line("What the product calls the delivery", "coupon-81", LONGEST_REFERENCE, allow_none=True)
 
 
@@ -173,5 +180,7 @@ def reward_view(reward: Reward, moment: int | None = None) -> dict[str, Any]:
 
 
 def state_of(view: dict[str, Any]) -> dict[str, Any]:
-    """What of a reward's view may change later."""
-    return {name: view[name] for name in ("id", *STATE)}
+    """What of a reward's view may change later, without people's words."""
+    state = {name: view[name] for name in ("id", *STATE)}
+    words = {name for name in ("reason", "reference") if state[name] not in (None, REFUNDED)}
+    return {name: value for name, value in state.items() if name not in words}
