@@ -30,7 +30,8 @@ CREATE TABLE accounts (
 );
 
 -- What a user spends, or reserves to spend. The id is the caller's, and is remembered for ever, with the hash of what was asked
--- for. by_user says that the user made it, who may cancel it then. due_at is when a reservation ends by itself. outcome is the balance after it, as JSON, for whoever asks again.
+-- for. by_user says that the user made it, who may cancel it then. due_at is when a reservation ends by itself. outcome is how it
+-- was made, with the balance after it, as JSON, for whoever asks again.
 CREATE TABLE redemptions (
     id TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL,

@@ -149,15 +149,14 @@ RETURNING id;
 -- name: find_next_due_reward()^
 SELECT min(due_at) AS due_at FROM rewards WHERE due_at IS NOT NULL;
 
--- name: park_reward_of_suspended(reward_id)^
+-- name: park_waiting_reward(reward_id)!
 -- What waits for the end of a suspension or a review is due at no time; that end makes it due again. Conditional: it may have
 -- ended since the reward was claimed.
 UPDATE rewards SET due_at = NULL
 WHERE id = :reward_id AND (
     EXISTS (SELECT 1 FROM users u WHERE u.id = rewards.user_id AND u.suspended_at IS NOT NULL)
     OR EXISTS (SELECT 1 FROM referrals f WHERE f.user_id = rewards.referral_user_id AND f.review = 'open')
-)
-RETURNING id;
+);
 
 -- name: park_reward(reward_id)!
 UPDATE rewards SET due_at = NULL WHERE id = :reward_id;

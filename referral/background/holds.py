@@ -90,7 +90,7 @@ class HoldWorker:
                 kept = [reward for reward in claimed if reward.suspended_at is not None or reward.review == "open"]
                 for reward in kept:
                     # If what kept it has just ended, it stays due, and the next batch releases it.
-                    await rewards.park_reward_of_suspended(conn, reward.id)
+                    await rewards.park_waiting_reward(conn, reward.id)
                 await release(conn, [reward for reward in claimed if reward not in kept], now)
         except ConstraintViolation as violation:
             if size > 1 or not claimed:

@@ -182,7 +182,7 @@ async def list_rule_versions(request: web.Request) -> web.Response:
     summary="What a rule would have given",
     description="For the events that were reported since a time, had the rule been there before them; refunds that were "
     "reported since are taken off. It changes nothing. Where there are more than 100,000 events of the rule's type, or "
-    "refunds, a later time has to be given.",
+    "refunds, a later time has to be given. Of users who were erased since, the metadata of events is gone.",
     problems=("unit-unknown", "sum-too-large"),
 )
 @json_schema(PreviewRequestSchema, example={"rule": EXAMPLE, "since": "2027-01-01T00:00:00Z"})

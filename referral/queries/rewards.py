@@ -237,9 +237,9 @@ async def claim_due_rewards(conn: Connection, now: int, batch_size: int) -> list
     return await conn.page("claim_due_rewards", DueReward, now=now, batch_size=batch_size)
 
 
-async def park_reward_of_suspended(conn: Connection, reward_id: str) -> bool:
-    """Leave alone a due reward of a suspended user, or of a referral under review. False if it is neither any more."""
-    return await conn.value("park_reward_of_suspended", str, reward_id=reward_id) is not None
+async def park_waiting_reward(conn: Connection, reward_id: str) -> None:
+    """Leave alone a due reward of a suspended user, or of a referral under review, unless that has just ended."""
+    await conn.run("park_waiting_reward", reward_id=reward_id)
 
 
 async def park_reward(conn: Connection, reward_id: str) -> None:

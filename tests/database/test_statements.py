@@ -174,7 +174,7 @@ KEPT = {
     ("insert_reward", "rewards_once"): "the event was inserted by the same transaction",
     ("insert_reward", "rewards_times"): "the referee is locked, and the ordinal is free",
     (
-        "insert_rewards",
+        "insert_reward",
         "rewards_caller_id",
     ): "whoever gives by hand expects it of any statement of the transaction, and answers as the first time",
     ("insert_reward", "reference user_id"): "the user is locked, or a referrer, who stays",

@@ -20,7 +20,7 @@ class BalanceSchema(Schema):
     unit = fields.String(metadata=about("An ISO 4217 code, or a unit of the installation's own", "USD"))
     pending = fields.Integer(metadata=about("In rewards that wait, in the unit's smallest part", 980))
     available = fields.Integer(
-        metadata=about("What can be spent; below zero after a reward that was spent is taken back", 500)
+        metadata=about("What can be spent; below zero after a reward that was spent is taken back. Sums may pass 2^53", 500)
     )
     reserved = fields.Integer(metadata=about("In reservations", 0))
     earned = fields.Integer(metadata=about("All that was ever approved", 1480))
