@@ -161,11 +161,20 @@ async def _restore(url: str, table: str) -> None:
 async def test_a_doubled_ordinal_would_be_named(
     busy: Programme, command: Command, capsys: pytest.CaptureFixture[str], database_url: str
 ) -> None:
+    schema = "SELECT indexdef FROM pg_indexes" if is_postgres(database_url) else "SELECT sql FROM sqlite_schema"
+    column = "indexname" if is_postgres(database_url) else "name"
+    ((index,),) = await sql(database_url, f"{schema} WHERE {column} = 'rewards_times'")
+    numbered = "kind = 'balance' AND ordinal IS NOT NULL"
+    kept = await sql(database_url, f"SELECT id, ordinal FROM rewards WHERE {numbered}")
     await sql(database_url, "DROP INDEX rewards_times")
-    await sql(database_url, "UPDATE rewards SET ordinal = 1 WHERE kind = 'balance' AND ordinal IS NOT NULL")
+    await sql(database_url, f"UPDATE rewards SET ordinal = 1 WHERE {numbered}")
     with pytest.raises(Failed, match="1 differences"):
         await command("verify")
     assert "gave the referrer the 1. reward for the referral of" in capsys.readouterr().out
+    # Another test gets this database.
+    for reward_id, ordinal in kept:
+        await sql(database_url, f"UPDATE rewards SET ordinal = {ordinal} WHERE id = '{reward_id}'")
+    await sql(database_url, index)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])

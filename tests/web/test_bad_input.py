@@ -236,7 +236,12 @@ CALLS |= {
 }
 REQUIRED = {"email", "password", "current_password", "new_password", "token", "events", "reason"}
 # Those whose body may be left out.
-OPTIONAL = {("DELETE", "/users/me"), ("POST", "/users/{user}/token")}
+OPTIONAL = {
+    ("DELETE", "/users/me"),
+    ("POST", "/users/{user}/token"),
+    ("POST", "/rewards/{reward_id}/approve"),
+    ("POST", "/rewards/{reward_id}/fulfil"),
+}
 # What a back end calls.
 BY_KEY = ("/users/{user}", "/keys", "/events", "/rules", "/rewards")
 # What paths name; a rule and a reward are looked for once the body is good.
