@@ -31,7 +31,7 @@ from tests.support.programme import Programme, differences, usd
 from tests.support.serving import client_of
 
 # A longer search: `STATE_MACHINE_EXAMPLES=1000 make test ARGS=tests/rules/test_rewards_machine.py`.
-EXAMPLES, STEPS = int(os.environ.get("STATE_MACHINE_EXAMPLES", "12")), 50
+EXAMPLES, STEPS = int(os.environ.get("STATE_MACHINE_EXAMPLES", "8")), 50
 HOLD, TICK = 60_000, 45_000
 
 ANY = st.integers(0, 9_999)
