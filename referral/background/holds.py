@@ -107,10 +107,9 @@ class HoldWorker:
         return LONGEST_SLEEP if due is None else min(max((due - clock.now()) / 1000, 0.0), LONGEST_SLEEP)
 
 
-async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int) -> int:
-    """Approve pending rewards whose rows are this transaction's, make what is left of them available, and return how many
-    they were: those that are pending no more are left as they are. Raises ConstraintViolation for sums that the ledger
-    cannot hold."""
+async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int) -> None:
+    """Approve pending rewards whose rows are this transaction's, and make what is left of them available: those that are
+    pending no more are left as they are. Raises ConstraintViolation for sums that the ledger cannot hold."""
     approved = set(await rewards.approve_rewards(conn, [reward.id for reward in due], now))
     movements = [
         Movement(
@@ -126,13 +125,12 @@ async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int)
         if reward.id in approved and reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None
     ]
     await move(conn, movements, now)
-    return len(approved)
 
 
-async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> bool:
-    """End a reservation whose row is this transaction's, and make what it held available. False when it is none any more."""
+async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> None:
+    """End a reservation whose row is this transaction's, and make what it held available, unless it has ended already."""
     if not await ledger.end_redemption(conn, redemption.id, ledger.RESERVED, ledger.RELEASED):
-        return False
+        return
     back = Movement(
         "release",
         redemption.id,
@@ -143,4 +141,3 @@ async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> bo
         redemption_id=redemption.id,
     )
     await move(conn, [back], now)
-    return True

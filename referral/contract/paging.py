@@ -14,6 +14,8 @@ from referral.contract.problems import Problem, invalid
 T = TypeVar("T")
 Key = tuple[int, str]
 
+# The total of a list of events or rewards counts no further.
+MOST_COUNTED = 10_000
 # The key before the first page: it sorts behind every real item.
 _BEGINNING: Key = (2**62, "~")
 

@@ -10,7 +10,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 from referral.auth.identity import KEY
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import MOST_COUNTED, page, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas.events import (
     EventBatchSchema,
@@ -37,8 +37,6 @@ from referral.web.callers import KEY_LIMIT
 
 routes = web.RouteTableDef()
 
-# A list's total counts no further.
-MOST_COUNTED = 10_000
 # Bytes of a batch.
 BATCH_BODY = 2 * 1024 * 1024
 REPORT = EventReportSchema()

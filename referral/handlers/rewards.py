@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import Key, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key, page, read_cursor
 from referral.contract.schemas.rewards import (
     RewardApprovalSchema,
     RewardCreationSchema,
@@ -25,13 +25,12 @@ from referral.contract.schemas.rewards import (
 )
 from referral.database import DATABASE, Connection, ConstraintViolation
 from referral.handlers import API, USER_PATH
-from referral.queries import rewards
+from referral.queries import locks, rewards
 from referral.queries.rewards import Reward
 from referral.rules import rewards as steps
 from referral.rules.giving import give
 from referral.rules.idempotency import REPLAYED, hash_of, id_mismatch
 from referral.rules.named_user import id_of_named, known_user
-from referral.rules.rewarding import hold_rules
 from referral.rules.rewards import again, locked, no_such_reward, reward_id_of
 from referral.rules.work import Work, work_on
 from referral.web.answers import answer
@@ -39,8 +38,6 @@ from referral.web.bodies import BODY, QUERY, read_json
 
 routes = web.RouteTableDef()
 
-# A list's total counts no further.
-MOST_COUNTED = 10_000
 REWARD_PATH = f"{API}/rewards/{{reward_id}}"
 
 
@@ -187,7 +184,7 @@ async def _step(request: web.Request, take: Callable[[Work, Reward], Awaitable[N
     """The reward that the path names, after a step that is taken while nobody else changes it."""
     reward_id = reward_id_of(request.match_info["reward_id"])
     async with work_on(request) as work:
-        await hold_rules(work)
+        await locks.hold_rules(work.conn)
         await work.hold_caller()
         reward = await locked(work, reward_id)
         await take(work, reward)

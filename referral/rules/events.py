@@ -26,7 +26,7 @@ from referral.rules.event_contexts import keep_context
 from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
 from referral.rules.programme import Happened
-from referral.rules.rewarding import Meeting, decide, hold_rules, keep, kept_outcome, meet
+from referral.rules.rewarding import Meeting, decide, keep, kept_outcome, meet
 from referral.rules.rewards import refund as take_back
 from referral.rules.units import check_unit
 from referral.rules.work import Work, work_on
@@ -174,7 +174,7 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
     is_tried = code is not None and verdict is None
     may_refer = is_tried and await _may_refer(request, body["user"])
     async with work_on(request) as work:
-        await hold_rules(work)
+        await locks.hold_rules(work.conn)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         if may_refer:
@@ -291,7 +291,7 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
     """Raises Taken and _Known, after which nothing is left of it."""
     value = body.get("value")
     async with work_on(request) as work:
-        await hold_rules(work)
+        await locks.hold_rules(work.conn)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         refunded = await _lock_refunded(work, body)

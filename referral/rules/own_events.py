@@ -3,10 +3,10 @@
 from typing import Literal
 
 from referral.database import TransactionConflict
-from referral.queries import events
+from referral.queries import events, locks
 from referral.queries.events import NONE, NewEvent
 from referral.rules.programme import Happened
-from referral.rules.rewarding import decide, hold_rules, keep, meet
+from referral.rules.rewarding import decide, keep, meet
 from referral.rules.work import Work
 
 
@@ -24,7 +24,7 @@ async def report_own(
     conn, event_id = work.conn, f"{event_type}:{user_id}"
     if await events.find_reported_event(conn, event_id) is not None:
         return
-    await hold_rules(work)
+    await locks.hold_rules(work.conn)
     meeting = await meet(work, user_id, event_type, work.moment)
     outcome = await decide(work, event_id, Happened(event_type, work.moment, None, None), user_id, meeting)
     inserted = await events.insert_event_of_user(

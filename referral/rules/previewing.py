@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 
 from referral.contract.problems import Problem, invalid
+from referral.contract.schemas.events import REFUND
 from referral.contract.schemas.rules import LARGEST_SUM
 from referral.database import Connection
 from referral.queries import events
 from referral.queries.events import PastEvent
 from referral.rules.money import remains
 from referral.rules.periods import period_of
-from referral.rules.programme import REFERRER, Earned, Happened, History, Met, Rule, Used, rewards_for
+from referral.rules.programme import REFERRER, Earned, Happened, History, Limit, Met, Rule, Used, rewards_for
 
 # Events of the rule's type, and refunds, that a preview looks at.
 MOST_EVENTS = 100_000
@@ -76,7 +77,7 @@ class _Play:
         self.by_referrer[event.referrer_id, self._since(self.rule.per_referrer, event)] += sign
         self.spent[self._since(self.rule.budget, event)] += sign * (earned.value or 0)
 
-    def _since(self, limit: Any, event: PastEvent) -> int:
+    def _since(self, limit: Limit | None, event: PastEvent) -> int:
         return period_of(limit.period, event.received_at)[0] if limit else 0
 
     def _refund(self, refund: PastEvent) -> None:
@@ -104,11 +105,11 @@ def happened(event: PastEvent) -> Happened:
 async def preview(conn: Connection, rule: Rule, since: int) -> dict[str, Any]:
     """PreviewSchema, of the events that were reported since then (ms). Raises a `validation-error` for too many of them."""
     count = await events.count_events_of_type(conn, rule.on, since, MOST_EVENTS + 1)
-    refunds = await events.count_events_of_type(conn, "refund", since, MOST_EVENTS + 1)
+    refunds = await events.count_events_of_type(conn, REFUND, since, MOST_EVENTS + 1)
     if max(count, refunds) > MOST_EVENTS:
         raise invalid("/since", f"Must be later: a preview looks at {MOST_EVENTS:,} events and as many refunds at most.")
     play = _Play(rule)
-    async for event in _in_order(_past(conn, rule.on, since), _past(conn, "refund", since)):
+    async for event in _in_order(_past(conn, rule.on, since), _past(conn, REFUND, since)):
         play.report(event)
     kept = [reward for reward in play.given.values() if not reward.is_void]
     cost: defaultdict[str, int] = defaultdict(int)

@@ -15,7 +15,7 @@ from referral.contract.problems import Problem, translated
 from referral.contract.schemas.rewards import reward_view, state_of
 from referral.ids import new_id
 from referral.ledger import BOUNDS, Account, Kind, Movement, move
-from referral.queries import locks, referrals, rewards, rules
+from referral.queries import referrals, rewards, rules
 from referral.queries.rewards import NewReward, Reward
 from referral.queries.rules import BUDGET, MetRule
 from referral.rules.periods import period_of
@@ -268,8 +268,3 @@ def _as_kept(reward: NewReward, met: MetRule, review: str) -> Reward:
         reference=None,
         **{name: getattr(reward, name) for name in NewReward.__slots__ if name in Reward.__slots__},
     )
-
-
-async def hold_rules(work: Work) -> None:
-    """Comes first in a transaction that makes or voids rewards: nobody changes a rule until its end."""
-    await locks.hold_rules(work.conn)

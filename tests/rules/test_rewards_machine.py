@@ -18,14 +18,14 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import referral.clock
 from referral.app import create_app
 from referral.background.holds import HoldWorker
 from referral.database import DATABASE
 from tests.conftest import MakeConfig
+from tests.support.machines import play
 from tests.support.people import Answer, Product
 from tests.support.programme import Programme, differences, usd
 from tests.support.serving import client_of
@@ -460,16 +460,4 @@ def test_the_programme_keeps_to_its_rules_whatever_happens(harness: Harness) -> 
     class Here(Machine):
         harness = service
 
-    run_state_machine_as_test(
-        Here,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            # The same examples at each run, on every machine.
-            derandomize=True,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    play(Here, EXAMPLES, STEPS)

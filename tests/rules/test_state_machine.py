@@ -23,8 +23,7 @@ import hypothesis.strategies as st
 import psycopg
 import pytest
 from aiohttp.test_utils import TestClient
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import referral.clock
 from referral.app import create_app
@@ -32,6 +31,7 @@ from referral.clock import rfc_3339
 from referral.config import Config
 from referral.database import is_postgres, sqlite_path
 from tests.conftest import MakeConfig
+from tests.support.machines import play
 from tests.support.people import API, PASSWORD, Answer
 from tests.support.serving import client_of
 
@@ -772,16 +772,4 @@ def test_the_service_keeps_to_its_rules_whatever_people_do(harness: Harness) -> 
     class Here(Machine):
         harness = service
 
-    run_state_machine_as_test(
-        Here,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            # The same examples at each run, on every machine.
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    play(Here, EXAMPLES, STEPS)
