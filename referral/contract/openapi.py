@@ -22,13 +22,14 @@ from referral import __version__
 from referral.config import Config
 from referral.config.public_url import PUBLIC_URL, PublicURL
 from referral.contract.access import Access, Declaration, Errors, Limit, declaration_of
+from referral.contract.catalogue import CATALOGUE, Kind
 from referral.contract.components import finish_schemas, refer_to_words, schema_name
 from referral.contract.oauth import word_for
-from referral.contract.problems import CATALOGUE, CONTENT_TYPE, Kind, Problem, invalid_members, type_of
+from referral.contract.parameters import PATH_PARAMETERS, path_parameters
+from referral.contract.problems import CONTENT_TYPE, Problem, invalid_members, type_of
 from referral.contract.schemas import fields
 from referral.contract.schemas.events import EventType
 from referral.contract.schemas.problems import ProblemSchema
-from referral.texts import EXTERNAL, LONGEST_EXTERNAL_ID
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -195,7 +196,7 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     docs.pop("produces", None)
     assert route.resource is not None
     path, invalid = route.resource.canonical, None
-    parameters = [*docs.pop("parameters"), *_path_parameters(path)]
+    parameters = [*docs.pop("parameters"), *path_parameters(path)]
     for request_schema in docs.pop("schemas"):
         if request_schema["location"] == "json":
             example = {key: value for key, value in request_schema["example"].items() if key != "add_to_refs"}
@@ -282,63 +283,6 @@ def _invalid_example(schema: Schema) -> Problem:
     first = next(iter(schema.fields))
     messages = schema.validate({}) or schema.validate({first: []})
     return invalid_members([(f"/{name}", texts[0]) for name, texts in messages.items()])
-
-
-PATH_PARAMETERS: dict[str, dict[str, Any]] = {
-    "code": {
-        "description": "The code, in any case",
-        "schema": {
-            "type": "string",
-            "pattern": fields.CODE_PATTERN,
-            "minLength": fields.CODE_LENGTH[0],
-            "maxLength": fields.CODE_LENGTH[1],
-        },
-        "example": fields.EXAMPLE_CODE,
-    },
-    "user": {
-        "description": "The user's id, `me`, or `ext:` and the external id, percent-encoded",
-        "schema": {"type": "string", "minLength": 1, "maxLength": len(EXTERNAL) + LONGEST_EXTERNAL_ID},
-        "example": "ext:42",
-    },
-    "event_id": {
-        "description": "The caller's own id of the event, percent-encoded",
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
-        "example": "in_1QXyz",
-    },
-    "key_id": {
-        "description": "The key's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "rule_id": {
-        "description": "The rule's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "reward_id": {
-        "description": "The reward's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "redemption_id": {
-        "description": "The caller's own id of the redemption, percent-encoded",
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
-        "example": "order-17",
-    },
-    "session_id": {
-        "description": "The session's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-}
-
-
-def _path_parameters(path: str) -> list[dict[str, Any]]:
-    return [
-        {"in": "path", "name": name, "required": True, **described}
-        for name, described in PATH_PARAMETERS.items()
-        if f"{{{name}}}" in path
-    ]
 
 
 def _response(documented: dict[str, Any]) -> dict[str, Any]:

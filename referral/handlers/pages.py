@@ -9,8 +9,9 @@ from aiohttp import web
 
 from referral.config import CONFIG
 from referral.contract.access import Access, Limit, allow
+from referral.contract.catalogue import CATALOGUE
 from referral.contract.openapi import undocumented
-from referral.contract.problems import CATALOGUE, Problem
+from referral.contract.problems import Problem
 from referral.rules.mailed_links import confirm_email, confirm_reset, disown
 from referral.web.bodies import read_form
 from referral.web.pages import html

@@ -18,8 +18,9 @@ from referral.auth.service_keys import holds_key
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, Limit, declaration_of
+from referral.contract.catalogue import BY_STATUS
 from referral.contract.oauth import OAuthError, oauth_response
-from referral.contract.problems import BY_STATUS, Problem
+from referral.contract.problems import Problem
 from referral.database import ATTEMPTS, ConnectionLost, DatabaseUnavailable, TransactionConflict
 from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address

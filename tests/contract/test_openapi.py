@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from referral.app import create_app
+from referral.contract.catalogue import CATALOGUE
 from referral.contract.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
-from referral.contract.problems import CATALOGUE, CONTENT_TYPE
+from referral.contract.problems import CONTENT_TYPE
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in

@@ -11,7 +11,7 @@ from typing import Any
 import openapi_ui_bundles
 import pytest
 
-from referral.contract.problems import CATALOGUE
+from referral.contract.catalogue import CATALOGUE
 from referral.handlers.service import ASSETS
 from tests.conftest import Client
 from tests.support.endpoints import PAGES

@@ -11,8 +11,9 @@ from referral.app import create_app
 from referral.auth.fair_queue import Overloaded
 from referral.auth.passwords import PasswordHasher
 from referral.contract.access import Errors, paths_of
+from referral.contract.catalogue import CATALOGUE
 from referral.contract.oauth import oauth_response, word_for
-from referral.contract.problems import CATALOGUE, Problem
+from referral.contract.problems import Problem
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.handlers import tokens
 from tests.conftest import Client, MakeClient, MakeConfig

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from referral.config import Config
-from referral.contract.problems import BY_STATUS, CATALOGUE
+from referral.contract.catalogue import BY_STATUS, CATALOGUE
 from referral.database.statements import SQL, load_statements
 from tests.conftest import Client
 from tests.support.endpoints import OAUTH, PAGES

@@ -2,7 +2,8 @@
 
 from marshmallow import Schema, fields
 
-from referral.contract.problems import CATALOGUE, type_of
+from referral.contract.catalogue import CATALOGUE
+from referral.contract.problems import type_of
 from referral.contract.schemas.fields import EXAMPLE_ID, Words, about
 
 
