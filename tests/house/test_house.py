@@ -70,7 +70,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("queries",),
     ("auth", "cache", "mail", "contract", "ledger"),
-    ("vendors", "background", "limits"),
+    ("vendors", "webhooks", "background", "limits"),
     ("rules", "web"),
     ("handlers",),
     ("app", "commands"),
@@ -99,6 +99,7 @@ ONLY_IN = {
     "gunicorn": "referral.workers",
     "limits": "referral.limits",
     "cryptography": "referral.auth.signing_keys",
+    "standardwebhooks": "referral.webhooks.signing",
 }
 
 

@@ -1,0 +1,1 @@
+"""Calls to URLs that other people choose: guarded, signed, and sent once."""
