@@ -190,6 +190,15 @@ def parser() -> argparse.ArgumentParser:
         "signing_keys.accept_signing_key",
         "let the database belong to the key of these settings, in the place of another one",
     )
+    webhooks = group("webhooks", "try webhooks on a developer's machine")
+    listening = member(
+        webhooks,
+        "listen",
+        "webhooks.listen",
+        "post each change from now on to an address of your own, signed as webhooks are; it reads the service's database",
+    )
+    listening.add_argument("--to", required=True, metavar="URL", help="such as http://127.0.0.1:3000/hooks")
+    listening.add_argument("--types", default="*", metavar="TYPES", help="only these: reward.*,user.created")
     outbox = command("outbox", in_module("outbox.list_outbox"), "list the mail that waits and the mail that failed, and why")
     retry_text = "make all failed mail due again, or the mails that are named"
     retry = outbox.add_subparsers(title="commands", metavar="COMMAND").add_parser(

@@ -11,11 +11,15 @@ from aiohttp import web
 from referral import queries
 from referral.auth.issuers import ISSUERS, Issuers
 from referral.auth.passwords import PASSWORDS, PasswordHasher
+from referral.auth.sealing import SEAL, open_seal
 from referral.auth.tokens import SIGNER, open_signer
+from referral.background.expiries import ExpiryWorker
 from referral.background.holds import HoldWorker
 from referral.background.housekeeping import keep_house
 from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
+from referral.background.relay import RELAY, Relay
+from referral.background.webhooks import WEBHOOKS, Webhooks
 from referral.cache import open_caches
 from referral.cache.codes import CODE_CACHE
 from referral.cache.sessions import SESSION_CACHE
@@ -27,7 +31,9 @@ from referral.database import DATABASE
 from referral.database.opening import open_database
 from referral.handlers import (
     balances,
+    changes,
     codes,
+    deliveries,
     discovery,
     emails,
     events,
@@ -43,6 +49,7 @@ from referral.handlers import (
     sessions,
     tokens,
     users,
+    webhooks,
 )
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.log import LOG_REQUEST, open_request_log
@@ -55,6 +62,8 @@ from referral.web.callers import KEY_USES, KeyUses
 from referral.web.cors import allowing, answering_preflights
 from referral.web.headers import preparing_headers
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
+from referral.webhooks.guard import GUARD, Guard
+from referral.webhooks.sending import Sender
 
 # One line a domain; OpenAPI lists their operations in this order.
 HANDLERS: tuple[ModuleType, ...] = (
@@ -73,6 +82,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     rules,
     rewards,
     balances,
+    changes,
+    webhooks,
+    deliveries,
     service_keys,
     pages,
 )
@@ -100,7 +112,10 @@ def create_app(config: Config) -> web.Application:
     if config.server.cors_origins:
         app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
         app.on_response_prepare.append(allowing(config.server.cors_origins))
-    app.cleanup_ctx.extend([_metrics, _passwords, _database, _cache, _mailer, _vendors, _holds, _housekeeping])
+    app.on_shutdown.append(_stop_waiting)
+    app.cleanup_ctx.extend(
+        [_metrics, _passwords, _database, _cache, _mailer, _webhooks, _relay, _vendors, _holds, _expiries, _housekeeping]
+    )
     return app
 
 
@@ -119,6 +134,30 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     app[DATABASE] = await open_database(app[CONFIG].database.url, queries.records())
     yield
     await app[DATABASE].close()
+
+
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    settings = app[CONFIG].webhooks
+    app[SEAL] = open_seal(app[CONFIG].auth)
+    guard = app[GUARD] = Guard(networks(settings.allowed_networks))
+    sender = Sender(guard, settings.timeout)
+    app[WEBHOOKS] = Webhooks(settings, app[DATABASE], app[SEAL], sender, app[METRICS])
+    app[WEBHOOKS].mailed = app[MAILER].wake
+    async for _ in _running(app[WEBHOOKS].run()):
+        yield
+    await sender.close()
+    await guard.close()
+
+
+async def _relay(app: web.Application) -> AsyncIterator[None]:
+    app[RELAY] = Relay(app[DATABASE], app[WEBHOOKS].deliver)
+    app[WEBHOOKS].announced = app[RELAY].wake
+    async for _ in _running(app[RELAY].run()):
+        yield
+
+
+async def _stop_waiting(app: web.Application) -> None:
+    app[RELAY].close()
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
@@ -150,7 +189,12 @@ async def _vendors(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _holds(app: web.Application) -> AsyncIterator[None]:
-    async for _ in _running(HoldWorker(app[DATABASE]).run()):
+    async for _ in _running(HoldWorker(app[DATABASE], app[RELAY]).run()):
+        yield
+
+
+async def _expiries(app: web.Application) -> AsyncIterator[None]:
+    async for _ in _running(ExpiryWorker(app[DATABASE], app[RELAY]).run()):
         yield
 
 

@@ -59,13 +59,14 @@ class Movement(NamedTuple):
     redemption_id: str | None = None
 
 
-async def move(conn: Connection, movements: list[Movement], at: int, *, opens: bool = False) -> None:
-    """Make these movements, in their order, at a time (ms). The accounts are there, unless this `opens` them.
+async def move(conn: Connection, movements: list[Movement], at: int, *, opens: bool = False) -> list[Moved]:
+    """Make these movements, in their order, at a time (ms), and return what the users have then. The accounts are there,
+    unless this `opens` them.
 
     Raises ConstraintViolation (BOUNDS) for sums that the ledger cannot hold.
     """
     if not movements:
-        return
+        return []
     moves = _sums(movements)
     if opens:
         found = await ledger.earn_on_accounts(conn, moves)
@@ -74,10 +75,12 @@ async def move(conn: Connection, movements: list[Movement], at: int, *, opens: b
             await locks.lock_accounts(conn, [{"user_id": move["user_id"], "unit": move["unit"]} for move in moves])
         found = await ledger.move_accounts(conn, moves)
     await ledger.insert_transfers(conn, _transfers(movements, found, at))
+    return found
 
 
-async def spend(conn: Connection, movement: Movement, at: int) -> bool:
-    """Make a movement from `available` to `reserved` or `spent`. False, with nothing moved, where less is available."""
+async def spend(conn: Connection, movement: Movement, at: int) -> Moved | None:
+    """Make a movement from `available` to `reserved` or `spent`, and return what the user has then. None, with nothing
+    moved, where less is available."""
     amount, is_reserved = movement.amount, movement.legs[1] == "reserved"
     moved = await ledger.spend_on_account(
         conn,
@@ -87,10 +90,9 @@ async def spend(conn: Connection, movement: Movement, at: int) -> bool:
         reserved=amount if is_reserved else 0,
         spent=0 if is_reserved else amount,
     )
-    if moved is None:
-        return False
-    await ledger.insert_transfers(conn, _transfers([movement], [moved], at))
-    return True
+    if moved is not None:
+        await ledger.insert_transfers(conn, _transfers([movement], [moved], at))
+    return moved
 
 
 def _sums(movements: list[Movement]) -> list[dict[str, Any]]:

@@ -60,6 +60,24 @@ class Metrics:
         self.enrichments = Counter(
             "referral_enrichments_total", "Look-ups of profiles by what became of them.", ("result",), registry=self.registry
         )
+        self.deliveries = Counter(
+            "referral_webhook_attempts_total",
+            "Attempts to send a change to a webhook by what became of the delivery.",
+            ("result",),
+            registry=self.registry,
+        )
+        self.deliveries_waiting = Gauge(
+            "referral_webhook_deliveries_waiting",
+            "Deliveries that wait, counted up to 100,000.",
+            multiprocess_mode="mostrecent",
+            registry=self.registry,
+        )
+        self.delivery_age = Gauge(
+            "referral_webhook_oldest_waiting_seconds",
+            "The age of the change that has waited longest to be delivered.",
+            multiprocess_mode="mostrecent",
+            registry=self.registry,
+        )
 
     def began(self) -> None:
         """A request is being answered from now on."""

@@ -14,7 +14,7 @@ ON CONFLICT (user_id, unit) DO UPDATE SET programme = accounts.programme + exclu
     reserved = accounts.reserved + excluded.reserved, spent = accounts.spent + excluded.spent,
     earned = accounts.earned + excluded.earned, reversed = accounts.reversed + excluded.reversed,
     lines = accounts.lines + excluded.lines
-RETURNING user_id, unit, available, lines;
+RETURNING user_id, unit, pending, available, reserved, earned, spent, reversed, lines;
 
 -- name: move_accounts(moves)
 UPDATE accounts AS a SET programme = a.programme + m.programme, pending = a.pending + m.pending,
@@ -25,7 +25,7 @@ FROM jsonb_to_recordset(cast(:moves as jsonb)) AS m (
     reversed bigint, lines bigint
 )
 WHERE a.user_id = m.user_id AND a.unit = m.unit
-RETURNING a.user_id, a.unit, a.available, a.lines;
+RETURNING a.user_id, a.unit, a.pending, a.available, a.reserved, a.earned, a.spent, a.reversed, a.lines;
 
 -- name: insert_transfers(transfers)!
 INSERT INTO transfers (kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)

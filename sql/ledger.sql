@@ -4,7 +4,7 @@
 -- Conditional on what is available.
 UPDATE accounts SET available = available - :amount, reserved = reserved + :reserved, spent = spent + :spent, lines = lines + 1
 WHERE user_id = :user_id AND unit = :unit AND available >= :amount
-RETURNING user_id, unit, available, lines;
+RETURNING user_id, unit, pending, available, reserved, earned, spent, reversed, lines;
 
 -- name: find_balance(user_id, unit)^
 SELECT unit, pending, available, reserved, earned, spent, reversed FROM accounts WHERE user_id = :user_id AND unit = :unit;

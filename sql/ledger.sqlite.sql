@@ -12,7 +12,7 @@ ORDER BY 1, 2
 ON CONFLICT (user_id, unit) DO UPDATE SET programme = programme + excluded.programme, pending = pending + excluded.pending,
     available = available + excluded.available, reserved = reserved + excluded.reserved, spent = spent + excluded.spent,
     earned = earned + excluded.earned, reversed = reversed + excluded.reversed, lines = lines + excluded.lines
-RETURNING user_id, unit, available, lines;
+RETURNING user_id, unit, pending, available, reserved, earned, spent, reversed, lines;
 
 -- name: move_accounts(moves)
 UPDATE accounts SET programme = programme + (m.value ->> '$.programme'), pending = pending + (m.value ->> '$.pending'),
@@ -21,7 +21,7 @@ UPDATE accounts SET programme = programme + (m.value ->> '$.programme'), pending
     reversed = reversed + (m.value ->> '$.reversed'), lines = lines + (m.value ->> '$.lines')
 FROM json_each(:moves) AS m
 WHERE user_id = m.value ->> '$.user_id' AND unit = m.value ->> '$.unit'
-RETURNING user_id, unit, available, lines;
+RETURNING user_id, unit, pending, available, reserved, earned, spent, reversed, lines;
 
 -- name: insert_transfers(transfers)!
 INSERT INTO transfers (kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id)

@@ -59,3 +59,16 @@ WHERE EXISTS (
 )
 ORDER BY g.rule_id, CASE g.subject WHEN 'budget' THEN 1 ELSE 0 END, g.subject, g.starts_at
 FOR NO KEY UPDATE;
+
+-- name: lock_webhook(webhook_id)^
+-- Before deliveries of a webhook are claimed: one worker at a time looks whether another one has some.
+SELECT id FROM webhooks WHERE id = :webhook_id FOR NO KEY UPDATE;
+
+-- name: lock_code_expiries()^
+-- Before expired codes are told: one worker tells each once.
+SELECT id FROM code_expiries WHERE id = 1 FOR NO KEY UPDATE;
+
+-- name: lock_webhooks()
+-- All of them, in one order. Before they are counted, and before what their receivers answered about a user is forgotten: no
+-- attempt is marked meanwhile, and none is claimed, so that neither waits for the other in the middle.
+SELECT id FROM webhooks ORDER BY id FOR NO KEY UPDATE;

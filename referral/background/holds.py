@@ -7,13 +7,16 @@ the money. Workers that run at once pass over each other's rows, and a batch tha
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from referral import clock
+from referral.background.relay import Relay
+from referral.changes import Change, announce, balance_changes, redemption_change, reward_change
 from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict
 from referral.ledger import Movement, move
 from referral.queries import ledger, rewards
-from referral.queries.ledger import DueRedemption
-from referral.queries.rewards import DueReward, Reward
+from referral.queries.ledger import Redemption
+from referral.queries.rewards import Reward
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +31,9 @@ PAUSE = 0.002
 class HoldWorker:
     """Ends holds when their times come. Nobody has to wake it: it looks every few seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, relay: Relay) -> None:
         self._database = database
+        self._relay = relay
 
     async def run(self) -> None:
         """End holds that are due, for ever."""
@@ -60,9 +64,10 @@ class HoldWorker:
                 # One of them cannot be released: they go one by one, and that one is left alone.
                 size = 1
                 continue
-            ended += found
             if not found:
                 return ended
+            ended += found
+            self._relay.wake()
             await asyncio.sleep(PAUSE)
 
     async def _end_some(self, size: int) -> int:
@@ -78,12 +83,12 @@ class HoldWorker:
                 due = await ledger.claim_due_redemptions(conn, now, size)
                 # Accounts are taken in one order, by whoever takes several.
                 for redemption in sorted(due, key=lambda one: (one.user_id, one.unit)):
-                    await give_back(conn, redemption, now)
+                    await announce(conn, await give_back(conn, redemption, now), now)
             found += len(due)
         return found
 
     async def _release_some(self, now: int, size: int) -> int:
-        claimed: list[DueReward] = []
+        claimed: list[Reward] = []
         try:
             async with self._database.transaction() as conn:
                 claimed = await rewards.claim_due_rewards(conn, now, size)
@@ -91,7 +96,8 @@ class HoldWorker:
                 for reward in kept:
                     # If what kept it has just ended, it stays due, and the next batch releases it.
                     await rewards.park_waiting_reward(conn, reward.id)
-                await release(conn, [reward for reward in claimed if reward not in kept], now)
+                released = await release(conn, [reward for reward in claimed if reward not in kept], now)
+                await announce(conn, released, now)
         except ConstraintViolation as violation:
             if size > 1 or not claimed:
                 raise
@@ -107,9 +113,10 @@ class HoldWorker:
         return LONGEST_SLEEP if due is None else min(max((due - clock.now()) / 1000, 0.0), LONGEST_SLEEP)
 
 
-async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int) -> None:
+async def release(conn: Connection, due: Sequence[Reward], now: int) -> list[Change]:
     """Approve pending rewards whose rows are this transaction's, and make what is left of them available: those that are
-    pending no more are left as they are. Raises ConstraintViolation for sums that the ledger cannot hold."""
+    pending no more are left as they are. Returns what is to be announced. Raises ConstraintViolation for sums that the
+    ledger cannot hold."""
     approved = set(await rewards.approve_rewards(conn, [reward.id for reward in due], now))
     movements = [
         Movement(
@@ -124,13 +131,20 @@ async def release(conn: Connection, due: Sequence[DueReward | Reward], now: int)
         for reward in due
         if reward.id in approved and reward.kind == rewards.BALANCE and reward.unit is not None and reward.value is not None
     ]
-    await move(conn, movements, now)
+    moved = await move(conn, movements, now)
+    told = [
+        reward_change("reward.approved", replace(reward, status=rewards.APPROVED, approved_at=now, needs_approval=0), now)
+        for reward in due
+        if reward.id in approved
+    ]
+    return [*told, *balance_changes(moved)]
 
 
-async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> None:
-    """End a reservation whose row is this transaction's, and make what it held available, unless it has ended already."""
+async def give_back(conn: Connection, redemption: Redemption, now: int) -> list[Change]:
+    """End a reservation whose row is this transaction's, and make what it held available, unless it has ended already.
+    Returns what is to be announced."""
     if not await ledger.end_redemption(conn, redemption.id, ledger.RESERVED, ledger.RELEASED):
-        return
+        return []
     back = Movement(
         "release",
         redemption.id,
@@ -140,4 +154,6 @@ async def give_back(conn: Connection, redemption: DueRedemption, now: int) -> No
         redemption.amount,
         redemption_id=redemption.id,
     )
-    await move(conn, [back], now)
+    moved = await move(conn, [back], now)
+    ended = replace(redemption, status=ledger.RELEASED, due_at=None)
+    return [redemption_change("redemption.cancelled", ended, moved[0]), *balance_changes(moved)]

@@ -5,8 +5,17 @@ import logging
 
 from referral import clock
 from referral.config import Config
-from referral.database import Database, DatabaseUnavailable
-from referral.queries import audit, event_contexts, former_addresses, one_time_tokens, outbox, sessions
+from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, committed
+from referral.queries import (
+    audit,
+    changes,
+    deliveries,
+    event_contexts,
+    former_addresses,
+    one_time_tokens,
+    outbox,
+    sessions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +27,12 @@ FAILED_MAIL_KEPT = 30 * clock.DAY
 OLD_EVENTS = 1_000
 
 
+# Changes deleted in one transaction, each with what was delivered of it to each webhook.
+OLD_CHANGES = 200
+# Seconds before it is tried again where something else got in between.
+PAUSE = 1.0
+
+
 async def keep_house(config: Config, database: Database) -> None:
     """Delete what is old, once an hour, for ever."""
     while True:
@@ -25,6 +40,7 @@ async def keep_house(config: Config, database: Database) -> None:
             await _delete_expired(config, database)
             await _delete_old_events(config, database)
             await _delete_old_contexts(config, database)
+            await _delete_old_changes(config, database)
             await database.purge()
         except DatabaseUnavailable as error:
             log.warning("housekeeping put off: %s", error)
@@ -63,3 +79,28 @@ async def _delete_old_events(config: Config, database: Database) -> None:
         while count == OLD_EVENTS:
             async with database.transaction() as conn:
                 count = await delete(conn, clock.now() - days * clock.DAY, OLD_EVENTS)
+
+
+async def _delete_old_changes(config: Config, database: Database) -> None:
+    before = clock.now() - config.webhooks.keep_days * clock.DAY
+    has_more = True
+    while has_more:
+        try:
+            has_more = await committed(database, lambda conn: _delete_some_changes(conn, before))
+        except ConstraintViolation:
+            # One of them has just been replayed, or tried in vain.
+            await asyncio.sleep(PAUSE)
+
+
+async def _delete_some_changes(conn: Connection, before: int) -> bool:
+    """Delete the oldest changes, as far as they are older than a time (ms); whether there were any."""
+    # Nobody numbers changes meanwhile, so that whoever reads what is kept sees what is there.
+    await changes.lock_feed(conn)
+    end = await changes.find_end_of_old(conn, before, OLD_CHANGES)
+    if end is None:
+        return False
+    await changes.forget_changes_to(conn, end)
+    await deliveries.delete_failures_to(conn, end)
+    await deliveries.delete_deliveries_to(conn, end)
+    await changes.delete_changes_to(conn, end)
+    return True

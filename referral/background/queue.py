@@ -64,10 +64,10 @@ class QueueWorker(ABC, Generic[Item]):
     """Works off a queue: `run()` does so for ever, and `wake()` tells it that something was queued."""
 
     # What the log calls the queue.
-    name: ClassVar[str]
+    name: str
     batch_size: ClassVar[int]
     # Longer than a batch may take (ms): no other worker takes an item that is still being worked on.
-    lease: ClassVar[int]
+    lease: int
     backoff: ClassVar[Backoff]
 
     def __init__(self, database: Database) -> None:

@@ -14,6 +14,7 @@ import orjson
 from marshmallow import ValidationError
 
 from referral.auth.passwords import PasswordHasher
+from referral.changes import announce, user_change
 from referral.clock import now, rfc_3339
 from referral.commands import Stop, changed, opened
 from referral.config import Config, ConfigError
@@ -135,6 +136,7 @@ async def _insert_admin(conn: Connection, email: str, username: str | None, pass
     await users.insert_user(conn, user)
     # The operator vouches for the address, which no mail to it may take back.
     await users.verify_email(conn, user.id, None, user.created_at)
+    await announce(conn, [await user_change(conn, "user.created", user.id, user.created_at)], user.created_at)
     await _record(conn, "admin-created", user.id)
 
 

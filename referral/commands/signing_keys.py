@@ -5,7 +5,9 @@ import asyncio
 from contextlib import suppress
 
 from referral.auth.key_claim import accept_key, claim_database
+from referral.auth.sealing import open_seal
 from referral.auth.signing_keys import open_keys, rotate_keys
+from referral.background.webhook_upkeep import seal_all_anew
 from referral.commands import opened
 from referral.config import Config
 from referral.database import DatabaseUnavailable
@@ -15,6 +17,9 @@ from referral.database.migrate import MigrationError
 def rotate_signing_keys(config: Config, arguments: argparse.Namespace) -> None:
     """Make a new key that signs access tokens; the one before is accepted until the next time. Raises ConfigError,
     also when the database belongs to a key that is neither of the two."""
+    # What the key before this one has sealed could not be opened any more.
+    with suppress(DatabaseUnavailable, MigrationError):
+        asyncio.run(_seal_anew(config))
     file = rotate_keys(config.auth)
     print(
         f"{file} is a new key. Restart the service or, with several workers, send it SIGHUP to take it up. "
@@ -30,6 +35,11 @@ def accept_signing_key(config: Config, arguments: argparse.Namespace) -> None:
     """Let the database belong to the key of these settings, whichever it belonged to. Raises ConfigError."""
     asyncio.run(_accept(config))
     print("The database belongs to the key of these settings now. Access tokens of another one have ended; sessions go on.")
+
+
+async def _seal_anew(config: Config) -> None:
+    async with opened(config) as database:
+        await seal_all_anew(database, open_seal(config.auth))
 
 
 async def claim(config: Config) -> None:

@@ -156,6 +156,14 @@ class Redemptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhooks:
+    allowed_networks: tuple[str, ...] = setting(ip_networks)
+    timeout: float = setting(between(0.1, 60))
+    concurrency: int = setting(between(1, 100))
+    keep_days: int = setting(between(1, 3_650))
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     keep_days: int = setting(between(1, 3_650))
 
@@ -188,6 +196,7 @@ class Config:
     privacy: Privacy
     rewards: Rewards
     redemptions: Redemptions
+    webhooks: Webhooks
     context: Context
     audit: Audit
     log: Log

@@ -56,6 +56,14 @@ CATALOGUE: dict[str, Kind] = {
         ),
         Kind("not-found", 404, "There is no such thing", "Nothing is at this address, or it is no longer active."),
         Kind(
+            "gone",
+            410,
+            "The changes are no longer kept",
+            "Changes are kept for `webhooks.keep_days` days. Whoever is further behind reads users, referrals and rewards "
+            "anew, and follows the feed from `last_seq` on. It is the same where the database was restored to a time "
+            "before.",
+        ),
+        Kind(
             "method-not-allowed",
             405,
             "The method is not allowed here",
@@ -128,6 +136,32 @@ CATALOGUE: dict[str, Kind] = {
             "another state.",
         ),
         Kind(
+            "webhook-disabled",
+            409,
+            "The webhook is disabled",
+            "Nothing is sent to a webhook that is disabled. Enable it by `PATCH /webhooks/{id}`, with the `status` "
+            "`enabled`.",
+        ),
+        Kind(
+            "webhook-sealed",
+            409,
+            "The webhook's secret cannot be read",
+            "Secrets of webhooks are encrypted by the key that signs access tokens, and this one's is no more. Rotate the "
+            "webhook's secret, and tell the receiver the new one.",
+        ),
+        Kind(
+            "replay-under-way",
+            409,
+            "Another replay is under way",
+            "A webhook is replayed once at a time. Try again when what was asked for before has been queued.",
+        ),
+        Kind(
+            "too-many-webhooks",
+            409,
+            "There are too many webhooks",
+            "An installation has 100 webhooks at most. Delete one that is not needed any more.",
+        ),
+        Kind(
             "active-code-exists",
             409,
             "There is a current code",
@@ -190,6 +224,13 @@ CATALOGUE: dict[str, Kind] = {
             422,
             "The refund is too large",
             "The refunds of an event take at most its value together; so much is not left of it.",
+        ),
+        Kind(
+            "url-not-allowed",
+            422,
+            "The address is not allowed",
+            "Webhooks reach public addresses over https: only. Networks of your own, and http: within them, are allowed by "
+            "the setting `webhooks.allowed_networks`.",
         ),
         Kind(
             "unit-unknown",

@@ -46,7 +46,7 @@ def _finish_answers(document: dict[str, Any]) -> None:
     What a client reads may grow: only bodies of requests are closed to unknown members.
     """
     optional = {
-        "Problem": {"errors", "reason", "user_id", "available"},
+        "Problem": {"errors", "reason", "user_id", "available", "last_seq"},
         "Referral": {"email", "external_id", "source", "status", "review", "converted_at"},
         "Tokens": {"issued_token_type", "attribution"},
         "OAuthError": {"error_description"},

@@ -24,6 +24,7 @@ from referral.config.public_url import PUBLIC_URL, PublicURL
 from referral.contract.access import Access, Declaration, Errors, Limit, declaration_of
 from referral.contract.catalogue import CATALOGUE, Kind
 from referral.contract.components import finish_schemas, refer_to_words, schema_name
+from referral.contract.messages import add_messages, messages
 from referral.contract.oauth import word_for
 from referral.contract.parameters import PATH_PARAMETERS, path_parameters
 from referral.contract.problems import CONTENT_TYPE, Problem, invalid_members, type_of
@@ -47,6 +48,8 @@ TAGS = {
     "Rewards": "What was given: approve, reject, deliver it, and take it back.",
     "Redemptions": "What users spend of their balances.",
     "Codes": "Make, edit, share and end codes; look one up.",
+    "Changes": "What happened, for products that follow it by its numbers.",
+    "Webhooks": "Where changes are sent, and what became of it.",
     "Keys": "Service keys, by which a product's back end calls.",
     "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
 }
@@ -131,8 +134,10 @@ def build_openapi(app: web.Application, config: Config) -> dict[str, Any]:
                 path=route.resource.canonical,
                 operations={route.method.lower(): _operation(plugin, route, copy.deepcopy(documented), config)},
             )
+    add_messages(spec)
     document: dict[str, Any] = spec.to_dict()
     finish_schemas(document, config)
+    document["webhooks"] = messages(document)
     moved: dict[str, Any] = _moved(document, public)
     return moved
 

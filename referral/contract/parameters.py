@@ -46,6 +46,16 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
         "example": "order-17",
     },
+    "webhook_id": {
+        "description": "The webhook's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": fields.EXAMPLE_ID,
+    },
+    "change_id": {
+        "description": "The change's id",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": fields.EXAMPLE_ID,
+    },
     "session_id": {
         "description": "The session's id",
         "schema": {"type": "string", "format": "uuid"},

@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from itertools import islice
 from typing import Any, TextIO
@@ -18,6 +18,12 @@ BATCH = 1_000
 BAR_WIDTH = 40
 
 TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE '%yoyo%'"
+
+# Columns in which PostgreSQL numbers rows by itself.
+NUMBERED = """
+SELECT c.relname AS name, a.attname AS number FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attidentity <> '' AND c.relname = ANY($1) AND pg_table_is_visible(c.oid)
+"""
 
 
 class CopyRefused(Exception):
@@ -133,6 +139,7 @@ async def _copy_tables(source: sqlite3.Connection, target: Any, tables: dict[str
             progress.finish(table, counts[table])
     finally:
         progress.end()
+    await _number_on(target, tables)
     for table, count in counts.items():
         await _verify(target, f"rows of {table}", count, _select("count(*)", table))
     referrals = _select("coalesce(sum(referral_count), 0)", "users")
@@ -145,6 +152,13 @@ def _rows(source: sqlite3.Connection, table: str, columns: tuple[str, ...], prog
     while batch := list(islice(cursor, BATCH)):
         yield from batch
         progress.advance(table, len(batch))
+
+
+async def _number_on(target: Any, tables: Iterable[str]) -> None:
+    """Let PostgreSQL number further rows behind those that came with their numbers, of which it has counted none."""
+    for table, number in await target.fetch(NUMBERED, list(tables)):
+        following = int(await target.fetchval(_select(f"coalesce(max({number}), 0) + 1", table)))
+        await target.execute("SELECT setval(pg_get_serial_sequence($1, $2), $3, false)", table, number, following)
 
 
 async def _verify(target: Any, subject: str, expected: int, statement: str) -> None:

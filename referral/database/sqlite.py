@@ -34,6 +34,11 @@ SELECT m.name || '.' || group_concat(c.name, ', ' || m.name || '.'),
 FROM sqlite_schema m JOIN pragma_index_list(m.name) i JOIN pragma_index_info(i.name) c
 WHERE m.type = 'table' AND i."unique" = 1
 GROUP BY m.name, i.name, i.origin
+UNION ALL
+-- The key that is the number of the row has no index.
+SELECT m.name || '.' || c.name, m.name || '_pkey'
+FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+WHERE m.type = 'table' AND c.pk = 1 AND c.type = 'INTEGER'
 """
 
 

@@ -31,7 +31,7 @@ from referral.handlers import API, USER_PATH
 from referral.limits import LIMITER
 from referral.queries import codes, locks, outbox, users
 from referral.rules.accounts import own_contact
-from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, loading, make_code
+from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, loading, lock_owner, make_code
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
@@ -214,6 +214,7 @@ async def update_current_code(request: web.Request) -> web.Response:
         if code is None:
             raise _none_current()
         work.invalidates_code(code.code)
+        work.announce_code("code.updated", code.code)
         await work.record("code-edited", **facts_of(code))
     return answer(code_view(code, work.moment))
 
@@ -240,6 +241,7 @@ async def delete_current_code(request: web.Request) -> web.Response:
         if code is None:
             raise _none_current()
         work.invalidates_code(code)
+        work.announce_code("code.ended", code)
         await work.record("code-ended", code=code)
     return web.Response(status=204)
 
@@ -350,12 +352,14 @@ async def update_code(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         change = _change(request[BODY], work.moment, request.app[CONFIG])
         await work.hold_caller()
+        await lock_owner(work, text)
         with translated(_impossible(request[BODY])):
             edited = await codes.update_code(work.conn, text, owner_id, change)
         if edited is None:
             raise await _refusal(work.conn, text, owner_id)
         await check_not_admins(work, edited.referrer_id)
         work.invalidates_code(edited.code)
+        work.announce_code("code.updated", edited.code)
         await work.record("code-edited", user=edited.referrer_id, **facts_of(edited))
     return answer(code_view(edited, work.moment))
 
@@ -374,11 +378,13 @@ async def delete_code(request: web.Request) -> web.Response:
     owner_id, text = _owner(request), _text_of(request)
     async with work_on(request) as work:
         await work.hold_caller()
+        await lock_owner(work, text)
         ended = await codes.revoke_code(work.conn, text, owner_id, work.moment)
         if ended is None:
             raise await _refusal(work.conn, text, owner_id)
         await check_not_admins(work, ended.referrer_id)
         work.invalidates_code(ended.code)
         if ended.revoked_at == work.moment:
+            work.announce_code("code.ended", ended.code)
             await work.record("code-ended", user=ended.referrer_id, code=ended.code)
     return web.Response(status=204)

@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.tokens import SIGNER
+from referral.background.relay import RELAY
 from referral.clock import SECOND, now, rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
@@ -227,6 +228,7 @@ async def suspend_user(request: web.Request) -> web.Response:
             work.ends_sessions(*ended)
             await end_product_tokens(work, contact.user_id, external_id)
             await work.invalidate_code_of(contact.user_id)
+            work.wakes(request.app[RELAY])
             await work.record("account-suspended", user=contact.user_id, reason=reason)
         document = await _view(work.conn, contact.user_id, work.moment)
     return answer(document)
@@ -248,6 +250,7 @@ async def unsuspend_user(request: web.Request) -> web.Response:
         if await suspension.unsuspend(work.conn, contact, work.moment):
             await end_product_tokens(work, contact.user_id, external_id)
             await work.invalidate_code_of(contact.user_id)
+            work.wakes(request.app[RELAY])
             await work.record("account-unsuspended", user=contact.user_id)
         document = await _view(work.conn, contact.user_id, work.moment)
     return answer(document)

@@ -112,6 +112,7 @@ async def _make_account(
         )
         with translated(taken):
             await users.insert_user(work.conn, user)
+        work.announce_user("user.created", user.id)
         await take_resets_over(work, user.id, email)
         known = await is_known(work, email, user.id)
         if known:

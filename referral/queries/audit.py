@@ -52,6 +52,12 @@ EventName = Literal[
     "reward-approved",
     "reward-rejected",
     "reward-reversed",
+    "webhook-made",
+    "webhook-changed",
+    "webhook-rotated",
+    "webhook-replayed",
+    "webhook-retried",
+    "webhook-deleted",
     "events-left-out",
 ]
 

@@ -48,6 +48,13 @@ class OwnedCode(Code):
 
 
 @dataclass(frozen=True, slots=True)
+class ToldCode(OwnedCode):
+    """A code as it is announced; `suspended_at` (ms) is its owner's."""
+
+    suspended_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChange:
     """What an edit sets: an expiry in ms unless None, and the limit of uses (None: no limit) if `set_max_uses`."""
 
@@ -91,6 +98,11 @@ async def find_active_code_by_email(conn: Connection, email_key: str, now: int, 
 async def find_code(conn: Connection, code: str) -> OwnedCode | None:
     """Any code, whatever became of it."""
     return await conn.one("find_code", OwnedCode, code=code)
+
+
+async def find_told_code(conn: Connection, code: str) -> ToldCode | None:
+    """The code of exactly this text, whatever became of it."""
+    return await conn.one("find_told_code", ToldCode, code=code)
 
 
 async def find_current_code(conn: Connection, referrer_id: str, now: int) -> Code | None:

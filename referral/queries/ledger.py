@@ -11,16 +11,6 @@ DONE, RESERVED, RELEASED, CANCELLED = "done", "reserved", "released", "cancelled
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """What is available to a user in a unit after movements, and the number of the statement's last line."""
-
-    user_id: str
-    unit: str
-    available: int
-    lines: int
-
-
-@dataclass(frozen=True, slots=True)
 class Transfer:
     """A movement to insert: `at` in ms; `line` and `available_after` where it is one of the statement's."""
 
@@ -49,6 +39,14 @@ class Balance:
     earned: int
     spent: int
     reversed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Balance):
+    """What a user has in a unit after movements, and the number of the statement's last line."""
+
+    user_id: str
+    lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +83,6 @@ class Redemption:
     by_user: int
     outcome: str
     body_hash: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DueRedemption:
-    """A reservation whose time is over."""
-
-    id: str
-    user_id: str
-    unit: str
-    amount: int
 
 
 async def earn_on_accounts(conn: Connection, moves: list[dict[str, Any]]) -> list[Moved]:
@@ -159,9 +147,9 @@ async def find_next_due_redemption(conn: Connection) -> int | None:
     return await conn.value("find_next_due_redemption", int)
 
 
-async def claim_due_redemptions(conn: Connection, now: int, batch_size: int) -> list[DueRedemption]:
+async def claim_due_redemptions(conn: Connection, now: int, batch_size: int) -> list[Redemption]:
     """Reservations whose time is over; their rows are this transaction's until its end."""
-    return await conn.page("claim_due_redemptions", DueRedemption, now=now, batch_size=batch_size)
+    return await conn.page("claim_due_redemptions", Redemption, now=now, batch_size=batch_size)
 
 
 async def list_redemptions_of_user(conn: Connection, user_id: str, before: tuple[int, str], limit: int) -> list[Redemption]:

@@ -63,3 +63,18 @@ async def lock_usage(conn: Connection, given: list[dict[str, Any]]) -> None:
     """Until the end of the transaction nobody else uses the limits that these rewards used (`rule_id`, `referrer_id`,
     `made_at`)."""
     await conn.lock("lock_usage", given=orjson.dumps(given).decode())
+
+
+async def lock_webhook(conn: Connection, webhook_id: str) -> None:
+    """Until the end of the transaction nobody else claims deliveries of this webhook, or replays it."""
+    await conn.lock("lock_webhook", webhook_id=webhook_id)
+
+
+async def lock_code_expiries(conn: Connection) -> None:
+    """Until the end of the transaction nobody else tells that codes have expired."""
+    await conn.lock("lock_code_expiries")
+
+
+async def lock_webhooks(conn: Connection) -> None:
+    """As `lock_webhook`, all that there are. Nobody else who calls this makes one meanwhile."""
+    await conn.lock("lock_webhooks")

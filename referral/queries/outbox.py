@@ -7,13 +7,14 @@ import orjson
 
 from referral.database import Connection
 
-MailKind = Literal["verify-email", "change-email", "email-changed", "reset-password", "code"]
+MailKind = Literal["verify-email", "change-email", "email-changed", "reset-password", "code", "webhook-disabled"]
 
 VERIFY_EMAIL: MailKind = "verify-email"
 CHANGE_EMAIL: MailKind = "change-email"
 EMAIL_CHANGED: MailKind = "email-changed"
 RESET_PASSWORD: MailKind = "reset-password"
 CODE: MailKind = "code"
+WEBHOOK_DISABLED: MailKind = "webhook-disabled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,20 +84,6 @@ class Reward:
 
 
 @dataclass(frozen=True, slots=True)
-class DueReward:
-    """A reward whose time has come, and what may keep it waiting."""
-
-    id: str
-    user_id: str
-    kind: str
-    unit: str | None
-    value: int | None
-    reversed: int
-    suspended_at: int | None
-    review: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Reversal:
     """What somebody took back of a reward; `outcome` as JSON text."""
 
@@ -232,9 +218,9 @@ async def find_next_due_reward(conn: Connection) -> int | None:
     return await conn.value("find_next_due_reward", int)
 
 
-async def claim_due_rewards(conn: Connection, now: int, batch_size: int) -> list[DueReward]:
+async def claim_due_rewards(conn: Connection, now: int, batch_size: int) -> list[Reward]:
     """Rewards whose time has come; their rows are this transaction's until its end."""
-    return await conn.page("claim_due_rewards", DueReward, now=now, batch_size=batch_size)
+    return await conn.page("claim_due_rewards", Reward, now=now, batch_size=batch_size)
 
 
 async def park_waiting_reward(conn: Connection, reward_id: str) -> None:

@@ -11,7 +11,7 @@ from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.contract.problems import Problem, invalid, translated
 from referral.database import DATABASE, DatabaseUnavailable
-from referral.queries import codes, users
+from referral.queries import codes, locks, users
 from referral.rules.accounts import erased
 from referral.rules.work import Work
 from referral.texts import fold_code
@@ -30,6 +30,17 @@ def check_new_code(body: dict[str, Any], config: Config, pointer: str = "") -> N
     expiry_of(body, now(), config, pointer)
 
 
+async def lock_owner(work: Work, text: str) -> None:
+    """Lock the owner of the code that this text stands for, if there is one, before the code's row is taken.
+
+    What becomes of a code is announced with whether its owner is suspended, and a suspension announces the code. If both
+    went at once, whichever is told last would not know of the other one.
+    """
+    found = await codes.find_code(work.conn, text)
+    if found is not None:
+        await locks.lock_user(work.conn, found.referrer_id)
+
+
 async def make_code(work: Work, owner_id: str, body: dict[str, Any], pointer: str = "") -> codes.Code:
     """Make the owner's current code, of a body that `check_new_code` has passed. The owner is locked.
 
@@ -43,6 +54,9 @@ async def make_code(work: Work, owner_id: str, body: dict[str, Any], pointer: st
         code = await _insert(work, owner_id, body.get("code"), expires_at, body.get("max_uses"))
     replaced = put_aside.values(str)
     work.invalidates_code(*replaced)
+    for text in replaced:
+        work.announce_code("code.ended", text)
+    work.announce_code("code.created", code.code)
     await work.record("code-made", user=owner_id, **facts_of(code), replaced=replaced or None)
     return code
 

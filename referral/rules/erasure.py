@@ -6,10 +6,13 @@ from aiohttp import web
 
 from referral import clock
 from referral.background.mailer import MAILER
+from referral.changes import PERSONAL, erased_user_change, taken_referral_change
 from referral.database import DATABASE, Connection, DatabaseUnavailable
 from referral.queries import (
     audit,
+    changes,
     codes,
+    deliveries,
     event_contexts,
     events,
     former_addresses,
@@ -62,8 +65,9 @@ async def erase_unverified(work: Work, user_id: str) -> bool:
     contact = await _begin(work, user_id)
     if contact is None:
         return False
-    await take_referral_back(work, user_id)
+    # What is taken back is announced as it is then: without what is personal.
     await _end_product_data(work, user_id)
+    await take_referral_back(work, user_id)
     if not await users.erase_unverified_user(work.conn, user_id, work.moment):
         return False
     await _erase_rest(work, contact, "account-disowned")
@@ -96,6 +100,19 @@ async def _forget_events(conn: Connection, user_id: str) -> None:
         pass
 
 
+async def _forget_changes(conn: Connection, user_id: str) -> None:
+    # First what waits for its place: whatever gets it meanwhile is found behind.
+    await changes.forget_announcements_of_user(conn, user_id, PERSONAL)
+    after: int | None = 0
+    while after is not None:
+        forgotten = await changes.forget_changes_of_user(conn, user_id, PERSONAL, after, EVENTS_AT_A_TIME)
+        after = max(forgotten, default=None)
+    # Whatever is marked before this is found, and whatever is marked behind it finds that the change is another one.
+    await locks.lock_webhooks(conn)
+    await deliveries.forget_answers_about_user(conn, user_id)
+    await deliveries.forget_failures_about_user(conn, user_id)
+
+
 async def _begin(work: Work, user_id: str, *, by_oneself: bool = False) -> users.Contact | None:
     # Events hold the rules before they lock their user.
     await locks.hold_rules(work.conn)
@@ -121,10 +138,13 @@ async def take_referral_back(work: Work, user_id: str) -> None:
     is locked."""
     conn = work.conn
     await locks.hold_rules(conn)
+    referral = await referrals.find_referral(conn, user_id)
     # In the order of `come_by`: the owner's row, the code, the referral.
     if await users.decrement_referral_count(conn, user_id):
         code = await codes.take_use_back(conn, user_id)
         gone = await referrals.delete_referral(conn, user_id)
+        if gone is not None and referral is not None:
+            work.announce(taken_referral_change(referral, gone.referrer_id))
         if gone is not None and gone.conversions > 0:
             await referrals.decrement_converted_count(conn, gone.referrer_id)
         await events.forget_conversions(conn, user_id)
@@ -132,6 +152,7 @@ async def take_referral_back(work: Work, user_id: str) -> None:
         if code:
             # It may have been used up until now.
             work.invalidates_code(code)
+            work.announce_code("code.updated", code)
 
 
 async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName) -> None:
@@ -139,6 +160,9 @@ async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName
     ended = await codes.revoke_any_code(conn, user_id, work.moment)
     if ended:
         work.invalidates_code(ended)
+        work.announce_code("code.ended", ended)
+    await _forget_changes(conn, user_id)
+    work.announce(erased_user_change(user_id))
     work.ends_sessions(*await sessions.delete_sessions_of_user(conn, user_id))
     if not speaks_for_address(work, contact):
         await leave_resets(work, contact)

@@ -331,6 +331,7 @@ async def _retract(work: Work, refunded: ReportedEvent, total: int) -> None:
         left = await referrals.retract_conversion(work.conn, refunded.user_id)
         if left is not None and left.conversions == 0:
             await referrals.decrement_converted_count(work.conn, left.referrer_id)
+            work.announce_referral("referral.retracted", refunded.user_id, left.referrer_id)
 
 
 async def _lock_refunded(work: Work, body: dict[str, Any]) -> ReportedEvent:

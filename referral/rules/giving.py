@@ -13,7 +13,7 @@ from referral.queries import rewards
 from referral.queries.rewards import APPROVED, PENDING, NewReward, Reward
 from referral.rules.idempotency import Answered, hash_of, id_mismatch
 from referral.rules.product_users import describe, lock_named, naming_holders
-from referral.rules.rewarding import make_rewards
+from referral.rules.rewarding import as_kept, make_rewards
 from referral.rules.suspension import suspended
 from referral.rules.units import check_unit
 from referral.rules.work import work_on
@@ -97,8 +97,7 @@ async def _give(request: web.Request, body: dict[str, Any], body_hash: str) -> d
             caller_id=body["id"],
             body_hash=body_hash,
         )
-        await make_rewards(work, [reward])
+        made = as_kept(reward)
+        await make_rewards(work, [reward], [made])
         await work.record("reward-made", user=user.id, reward_id=reward.id)
-        made = await rewards.find_reward(work.conn, reward.id)
-    assert made is not None
     return reward_view(made, made.created_at)

@@ -145,6 +145,7 @@ async def _identified_user(work: Work, claims: Claims, email: str | None, *, rep
 async def _make(work: Work, claims: Claims, email: str | None, *, reports: bool) -> ProductUser:
     user = ProductUser(new_id(), None, work.moment)
     await product_users.insert_product_user(work.conn, user.id, None, work.moment)
+    work.announce_user("user.created", user.id)
     if await is_known_id(work, identity_key(claims.issuer, claims.subject)):
         await users.refuse_attribution(work.conn, user.id, work.moment)
         user = replace(user, unattributable_at=work.moment)

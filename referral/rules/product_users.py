@@ -92,6 +92,7 @@ async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]
     if found is None:
         made = ProductUser(new_id(), external_id, work.moment)
         if await product_users.insert_product_user(work.conn, made.id, external_id, work.moment):
+            work.announce_user("user.created", made.id)
             if caller_of(work.request):
                 await work.record("registered", user=made.id)
             if await is_known_id(work, external_id):

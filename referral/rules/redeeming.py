@@ -11,6 +11,7 @@ from aiohttp import web
 
 from referral.auth.identity import is_operator
 from referral.background.holds import give_back
+from referral.changes import balance_changes, redemption_change
 from referral.clock import SECOND, rfc_3339
 from referral.config import CONFIG
 from referral.contract.problems import Problem
@@ -18,7 +19,7 @@ from referral.contract.schemas.balances import balance_view, first_view, redempt
 from referral.database import DATABASE, TransactionConflict
 from referral.ledger import Account, Kind, Movement, move, spend
 from referral.queries import ledger, locks
-from referral.queries.ledger import CANCELLED, DONE, RELEASED, RESERVED, Balance, DueRedemption, Redemption
+from referral.queries.ledger import CANCELLED, DONE, RELEASED, RESERVED, Balance, Redemption
 from referral.rules.idempotency import Answered, hash_of, id_mismatch
 from referral.rules.product_users import lock_known
 from referral.rules.suspension import suspended
@@ -71,7 +72,8 @@ async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str
         raise Problem("insufficient-balance", f"{available} {unit} are available.", available=available)
     due_at = None if hold is None else work.moment + hold * SECOND
     status = DONE if due_at is None else RESERVED
-    after = balance_view(_after(balance, amount, is_reserved=due_at is not None))
+    expected = _after(balance, amount, is_reserved=due_at is not None)
+    after = balance_view(expected)
     outcome = {"status": status, "expires_at": None if due_at is None else rfc_3339(due_at), "balance": after}
     redemption = Redemption(
         body["id"],
@@ -91,8 +93,10 @@ async def _redeem(work: Work, user_id: str, body: dict[str, Any], body_hash: str
         raise _Known
     kind: Kind = "redemption" if due_at is None else "reservation"
     legs: tuple[Account, Account] = ("available", "spent" if due_at is None else "reserved")
-    if not await spend(work.conn, _movement(kind, redemption, legs), work.moment):
+    moved = await spend(work.conn, _movement(kind, redemption, legs), work.moment)
+    if moved is None:
         raise TransactionConflict("less is available than a moment ago")
+    work.announce(redemption_change("redemption.created", redemption, expected), *balance_changes([moved]))
     return redemption_view(redemption, after)
 
 
@@ -134,7 +138,10 @@ async def cancel(work: Work, redemption: Redemption) -> dict[str, Any]:
         return await release(work, redemption)
     if redemption.status == DONE:
         await ledger.end_redemption(work.conn, redemption.id, DONE, CANCELLED)
-        await move(work.conn, [_movement("cancellation", redemption, ("spent", "available"))], work.moment)
+        back = _movement("cancellation", redemption, ("spent", "available"))
+        moved = await move(work.conn, [back], work.moment)
+        cancelled = replace(redemption, status=CANCELLED)
+        work.announce(redemption_change("redemption.cancelled", cancelled, moved[0]), *balance_changes(moved))
     elif redemption.status != CANCELLED:
         raise _refuse(redemption, "there is nothing to give back")
     return await _now(work, redemption)
@@ -146,7 +153,9 @@ async def capture(work: Work, redemption: Redemption) -> dict[str, Any]:
         raise _refuse(redemption, "its time is over, and it is released at any moment")
     if redemption.status == RESERVED:
         await ledger.end_redemption(work.conn, redemption.id, RESERVED, DONE)
-        await move(work.conn, [_movement("capture", redemption, ("reserved", "spent"))], work.moment)
+        moved = await move(work.conn, [_movement("capture", redemption, ("reserved", "spent"))], work.moment)
+        captured = replace(redemption, status=DONE, due_at=None)
+        work.announce(redemption_change("redemption.captured", captured, moved[0]), *balance_changes(moved))
     elif redemption.status != DONE:
         raise _refuse(redemption, "only a reserved one is captured")
     return await _now(work, redemption)
@@ -155,8 +164,7 @@ async def capture(work: Work, redemption: Redemption) -> dict[str, Any]:
 async def release(work: Work, redemption: Redemption) -> dict[str, Any]:
     """Give back what is reserved. Raises `redemption-state`."""
     if redemption.status == RESERVED:
-        due = DueRedemption(redemption.id, redemption.user_id, redemption.unit, redemption.amount)
-        await give_back(work.conn, due, work.moment)
+        work.announce(*await give_back(work.conn, redemption, work.moment))
     elif redemption.status != RELEASED:
         raise _refuse(redemption, "only a reserved one is released")
     return await _now(work, redemption)

@@ -48,8 +48,10 @@ async def refer(work: Work, user_id: str, code: str) -> codes.UsedCode:
             if not await users.is_attributable(conn, user_id):
                 raise Problem("known-address", "Your e-mail address had an account before, so that you come by nobody.")
             raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")
+    work.announce_referral("referral.created", user_id, used.referrer_id)
     if used.is_exhausted:
         work.invalidates_code(used.code)
+        work.announce_code("code.ended", used.code)
     return used
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from referral.changes import balance_changes, reward_change
 from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas.rewards import reward_view, state_of
@@ -74,7 +75,7 @@ class Outcome:
 
     @cached_property
     def views(self) -> list[dict[str, Any]]:
-        return [reward_view(_as_kept(reward, met, self.review), reward.created_at) for reward, met in self.earned]
+        return [reward_view(as_kept(reward, met, self.review), reward.created_at) for reward, met in self.earned]
 
     @property
     def skipped_views(self) -> list[dict[str, str]]:
@@ -113,6 +114,7 @@ async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> M
     converts = event_type in work.request.app[CONFIG].attribution.converts_on and "rejected" not in barred
     if converts and await referrals.convert_referral(work.conn, user_id, occurred_at) == 1:
         tier, converted_at = await referrals.increment_converted_count(work.conn, found.referrer_id), occurred_at
+        work.announce_referral("referral.converted", user_id, found.referrer_id)
     if converted_at is None:
         # This one included, whether or not it is converted yet.
         tier += 1
@@ -237,12 +239,13 @@ async def _new_reward(
 
 async def keep(work: Work, outcome: Outcome) -> None:
     """Make the rewards, whose event is recorded, and move their money. Raises `sum-too-large`."""
-    await make_rewards(work, [reward for reward, _ in outcome.earned])
+    made = [reward for reward, _ in outcome.earned]
+    await make_rewards(work, made, [as_kept(reward, met, outcome.review) for reward, met in outcome.earned])
 
 
-async def make_rewards(work: Work, made: list[NewReward]) -> None:
-    """Insert rewards and move their money: to what is pending, and on to what is available where nothing holds it. Raises
-    `sum-too-large`."""
+async def make_rewards(work: Work, made: list[NewReward], kept: list[Reward]) -> None:
+    """Insert rewards and move their money: to what is pending, and on to what is available where nothing holds it; `kept` is
+    what they are then. Raises `sum-too-large`."""
     movements = []
     for reward in made:
         await rewards.insert_reward(work.conn, reward)
@@ -255,14 +258,20 @@ async def make_rewards(work: Work, made: list[NewReward]) -> None:
                 for kind, legs in steps
             ]
     with translated(BOUNDS_PASSED):
-        await move(work.conn, movements, work.moment, opens=True)
+        moved = await move(work.conn, movements, work.moment, opens=True)
+    for one in kept:
+        work.announce(reward_change("reward.created", one, work.moment))
+        if one.status == rewards.APPROVED:
+            work.announce(reward_change("reward.approved", one, work.moment))
+    work.announce(*balance_changes(moved))
 
 
-def _as_kept(reward: NewReward, met: MetRule, review: str) -> Reward:
+def as_kept(reward: NewReward, met: MetRule | None = None, review: str | None = None) -> Reward:
+    """A new reward as it is kept: by a rule, of a referral that has a review, or by hand."""
     return Reward(
         reversed=0,
         reversed_by_hand=0,
-        definition=met.definition,
+        definition=met.definition if met is not None else None,
         review=review,
         fulfilled_at=None,
         reference=None,

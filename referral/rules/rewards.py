@@ -4,9 +4,10 @@ Whoever changes a reward has locked its row, so that each step starts from the s
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from referral.background.holds import release
+from referral.changes import balance_changes, reward_change
 from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.rewards import REFUNDED
 from referral.ledger import Account, Kind, Movement, move
@@ -77,7 +78,7 @@ async def approve(work: Work, reward: Reward, *, at_once: bool) -> bool:
         await rewards.remember_approval(work.conn, reward.id, release_at, None if is_kept else release_at)
         return True
     with translated(BOUNDS_PASSED):
-        await release(work.conn, [reward], work.moment)
+        work.announce(*await release(work.conn, [reward], work.moment))
     return True
 
 
@@ -101,6 +102,8 @@ async def fulfil(work: Work, reward: Reward, reference: str | None) -> bool:
         wanted = "a balance is redeemed" if reward.kind == rewards.BALANCE else "only an approved one is fulfilled, once"
         raise _refuse(reward, wanted)
     await rewards.fulfil_reward(work.conn, reward.id, reference, work.moment)
+    fulfilled = replace(reward, status=FULFILLED, reference=reference, fulfilled_at=work.moment)
+    work.announce(reward_change("reward.fulfilled", fulfilled, work.moment))
     return True
 
 
@@ -235,4 +238,13 @@ async def _apply(work: Work, changes: list[Change]) -> None:
         await locks.lock_usage(conn, given)
         await rules.give_limits_back(conn, given)
     with translated(BOUNDS_PASSED):
-        await move(conn, [change.movement for change in changes if change.movement is not None], work.moment)
+        moved = await move(conn, [change.movement for change in changes if change.movement is not None], work.moment)
+    for change in changes:
+        changed = replace(
+            change.reward,
+            status=change.status,
+            reversed=change.reversed,
+            reason=change.reward.reason if change.reason is None else change.reason,
+        )
+        work.announce(reward_change("reward.voided" if change.status == VOID else "reward.reversed", changed, work.moment))
+    work.announce(*balance_changes(moved))

@@ -26,5 +26,7 @@ async def put_stranger_out(work: Work, contact: users.Contact) -> None:
     await identities.delete_identities(conn, user_id)
     ended = await codes.revoke_any_code(conn, user_id, work.moment)
     if ended:
+        work.announce_code("code.ended", ended)
+    if ended:
         work.invalidates_code(ended)
     await work.record("stranger-put-out", user=user_id, code=ended)

@@ -1,9 +1,11 @@
 """Suspension: an account signs in nowhere, its sessions and links end, and its code is not active."""
 
+from referral.changes import announce, found_code_change, user_change
 from referral.clock import SECOND
 from referral.contract.problems import Problem
 from referral.database import Connection
-from referral.queries import one_time_tokens, outbox, rewards, sessions, users
+from referral.queries import codes, one_time_tokens, outbox, rewards, sessions, users
+from referral.queries.changes import ChangeType
 from referral.texts import optional_email_key
 
 # What is due within an hour may be due already by another machine's clock (ms).
@@ -24,6 +26,7 @@ async def suspend(conn: Connection, contact: users.Contact, reason: str, moment:
         return None
     ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
     await _end_links(conn, contact)
+    await _announce(conn, contact.user_id, "user.suspended", "code.ended", moment)
     return ended
 
 
@@ -34,7 +37,16 @@ async def unsuspend(conn: Connection, contact: users.Contact, moment: int) -> bo
     await rewards.resume_rewards_of_user(conn, contact.user_id, moment + SOON)
     # A mail that was on its way when the account was suspended has a link, too.
     await _end_links(conn, contact)
+    await _announce(conn, contact.user_id, "user.unsuspended", "code.updated", moment)
     return True
+
+
+async def _announce(conn: Connection, user_id: str, of_user: ChangeType, of_code: ChangeType, moment: int) -> None:
+    told = [await user_change(conn, of_user, user_id, moment)]
+    code = await codes.find_current_code(conn, user_id, moment)
+    if code is not None and code.status(moment) == "active":
+        told.append(await found_code_change(conn, of_code, code.code, moment))
+    await announce(conn, told, moment)
 
 
 async def _end_links(conn: Connection, contact: users.Contact) -> None:

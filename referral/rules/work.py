@@ -6,7 +6,7 @@ request is cancelled during the commit.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -15,9 +15,11 @@ from aiohttp import web
 
 from referral.auth.identity import ACCESS_TOKEN, CLAIMS, IDENTITY, KEY, caller_of
 from referral.background.mailer import MAILER
+from referral.background.relay import RELAY
 from referral.cache.codes import CODE_CACHE
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.sessions import SESSION_CACHE
+from referral.changes import Change, announce, found_code_change, referral_change, user_change
 from referral.clock import now
 from referral.contract.problems import Problem
 from referral.database import DATABASE, Connection, Deferred
@@ -25,6 +27,7 @@ from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.mail.compose import language_of
 from referral.queries import audit, codes, identities, locks, outbox, service_keys, sessions
+from referral.queries.changes import ChangeType
 from referral.queries.identities import LiveIdentity
 from referral.rules.strangers import MOST_EVENTS, MOST_EVENTS_IN_ALL, STRANGERS_EVENTS
 
@@ -67,6 +70,7 @@ class Work:
         self._codes = codes
         self._sessions = sessions
         self._to_wake: dict[Wakeable, float] = {}
+        self._told: list[Change | Callable[[], Awaitable[Change]]] = []
         self._held_key: Deferred | None = None
 
     async def hold_caller(self) -> None:
@@ -184,6 +188,29 @@ class Work:
                 return True
         return False
 
+    def announce(self, *told: Change) -> None:
+        """Have the product told of these changes, if and only if this is committed."""
+        self._told += told
+
+    def announce_user(self, kind: ChangeType, user_id: str) -> None:
+        """Announce a user, as they are at the end."""
+        self._told.append(lambda: user_change(self.conn, kind, user_id, self.moment))
+
+    def announce_code(self, kind: ChangeType, text: str) -> None:
+        """Announce the code of this text, as it is at the end."""
+        self._told.append(lambda: found_code_change(self.conn, kind, text, self.moment))
+
+    def announce_referral(self, kind: ChangeType, user_id: str, referrer_id: str) -> None:
+        """Announce by whom the user came, as it is at the end."""
+        self._told.append(lambda: referral_change(self.conn, kind, user_id, referrer_id))
+
+    async def tell(self) -> None:
+        """Write down what was announced. This is the last thing that the transaction does."""
+        if self._told:
+            told = [change if isinstance(change, Change) else await change() for change in self._told]
+            await announce(self.conn, told, self.moment)
+            self.wakes(self.request.app[RELAY])
+
     async def queue_mail(
         self, kind: outbox.MailKind, user_id: str | None, recipient: str, *, wake_after: float = 0.0, **params: Any
     ) -> None:
@@ -218,6 +245,7 @@ async def work_on(request: web.Request) -> AsyncIterator[Work]:
         async with invalidating(app[DATABASE], codes, sessions) as conn:
             work = Work(request, conn, now(), codes, sessions)
             yield work
+            await work.tell()
             work.check_key()
             ended = work
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import re
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
 from tests.support.programme import SHARE, usd
+from tests.support.receivers import answer, running_receiver
 
 Document = dict[str, Any]
 Eventually = Callable[..., Awaitable[Any]]
@@ -306,9 +308,9 @@ class Tour:
 
 
 async def test_live_answers_are_as_documented(
-    client: Client, document: Document, mail_folder: Path, eventually: Eventually
+    make_client: MakeClient, document: Document, mail_folder: Path, eventually: Eventually
 ) -> None:
-    tour = Tour(document)
+    client, tour = await make_client(webhooks_allowed_networks="127.0.0.0/8"), Tour(document)
     alice, bob, carol = (Person(client, f"{name}@example.com") for name in ("alice", "bob", "carol"))
     anybody = Person(client, "")
 
@@ -549,6 +551,46 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
     await tour.call(reader, "GET", "/users/ext:ref/statement", 422)
     await tour.call(reader, "GET", "/users/ext:ref/referrals", 200)
     await tour.call(admin, "GET", "/users/ext:ref/export", 200)
+    told = (await tour.call(reader, "GET", "/changes?wait=5&limit=100", 200)).body
+    assert told["items"]
+    await tour.call(reader, "GET", f"/changes?after={told['last_seq']}&types=reward.*,balance.changed&limit=1", 200)
+    await tour.call(reader, "GET", "/changes?types=rewards", 422)
+    beyond = await tour.call(reader, "GET", f"/changes?after={told['last_seq'] + 1_000_000}", 410)
+    assert beyond.body["last_seq"] >= told["last_seq"]
+    user = await Person.register(client, "frank")
+    await tour.call(user, "GET", "/changes", 403)
+    await tour_of_webhooks(tour, admin, reader)
+
+
+async def tour_of_webhooks(tour: Tour, admin: Product, reader: Product) -> None:
+    async with running_receiver() as receiver:
+        made = await tour.call(admin, "POST", "/webhooks", 201, {"url": receiver.url(), "types": ["user.*"]})
+        path, sealed = f"/webhooks/{made.body['id']}", made.body["secret"]
+        assert sealed.startswith("whsec_")
+        await tour.call(reader, "POST", "/webhooks", 403, {"url": receiver.url(), "types": ["*"]})
+        await tour.call(admin, "POST", "/webhooks", 422, {"url": receiver.url(), "types": ["users"]})
+        await tour.call(admin, "POST", "/webhooks", 422, {"url": "https://10.0.0.5/", "types": ["*"]})
+        await tour.call(admin, "GET", "/webhooks", 200)
+        await tour.call(admin, "GET", path, 200)
+        await tour.call(admin, "PATCH", path, 200, {"types": ["user.created", "code.*"]})
+        await tour.call(admin, "POST", f"{path}/rotate", 200)
+        assert (await tour.call(admin, "POST", f"{path}/test", 200)).body["status"] == 200
+        receiver.replies_with(answer(500, b"no"))
+        await tour.call(admin, "PUT", "/users/ext:told", 201, {})
+        while not (waiting := (await tour.call(admin, "GET", f"{path}/deliveries?status=waiting", 200)).body["items"]):
+            await asyncio.sleep(0.05)
+        delivery = f"{path}/deliveries/{waiting[0]['change_id']}"
+        while not (await tour.call(admin, "GET", delivery, 200)).body["failures"]:
+            await asyncio.sleep(0.05)
+        receiver.replies_with(answer(204))
+        await tour.call(admin, "POST", f"{delivery}/retry", 200)
+        await tour.call(admin, "GET", f"{path}/deliveries/{UNKNOWN}", 404)
+        await tour.call(admin, "POST", f"{path}/replay", 202, {"since": "2026-01-31T12:00:00Z"})
+        await tour.call(admin, "PATCH", path, 200, {"status": "disabled"})
+        await tour.call(admin, "POST", f"{path}/replay", 409, {"since": "2026-01-31T12:00:00Z"})
+        await tour.call(admin, "POST", f"{delivery}/retry", 409)
+        await tour.call(admin, "DELETE", path, 204)
+        await tour.call(admin, "GET", path, 404)
 
 
 async def test_examples_of_request_bodies_are_accepted(

@@ -29,6 +29,8 @@ from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
 
+NUMBERED = "INSERT INTO announcements (id, type, at, subject_id, data) VALUES ('new', 'ping', 1, 'x', '{}') RETURNING number"
+
 
 @pytest.fixture
 def engine() -> str:
@@ -88,6 +90,16 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
     with closing(sqlite3.connect(sqlite_path(url))) as source, source:
         source.execute("UPDATE users SET role = 'admin' WHERE username = 'alice'")
         source.execute("UPDATE cache_epoch SET epoch = 7")
+        # What no relay has told yet.
+        source.executemany(
+            "INSERT INTO announcements VALUES (?, ?, 'code.updated', 1, 'CODE', NULL, '{}')", [(70, "a70"), (71, "a71")]
+        )
+        source.execute(
+            "INSERT INTO webhooks (id, url, types, status, secret, created_at) VALUES ('hook', 'x', '[]', 'enabled', 'x', 1)"
+        )
+        source.execute("INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at) VALUES (1, 'hook', 'waiting', 0)")
+        source.execute("INSERT INTO delivery_failures VALUES ('f', 1, 'hook', 1, NULL, 'x', 5)")
+        source.execute("INSERT INTO replays VALUES ('hook', 1, '[]', 0, 1)")
         source.execute("INSERT INTO service_keys VALUES ('key', 'shop', 'write', ?, 1, NULL)", (64 * "e",))
         source.execute("INSERT INTO identities VALUES ('https://a.example.com', 'Ж', ?, 1)", (bob.id,))
         # In another order than they refer to each other.
@@ -161,6 +173,26 @@ async def test_a_copied_installation_has_every_row_and_goes_on_where_it_stopped(
     assert late.body["reason"] == "exhausted"
 
 
+async def test_what_is_numbered_after_a_copy_comes_behind_what_was_copied(
+    client: Client, person: MakePerson, database_url: str, target: str
+) -> None:
+    await populate(client, person, database_url)
+    await copy(database_url, target)
+    with psycopg.connect(target) as connection:
+        announced = connection.execute("SELECT number FROM announcements WHERE id = 'a71'").fetchone()
+        assert announced is not None
+        assert connection.execute(NUMBERED.encode()).fetchone() == (announced[0] + 1,)
+        # Each table that numbers its rows is among those of this test.
+        names = connection.execute("SELECT attrelid::regclass::text FROM pg_attribute WHERE attidentity <> ''").fetchall()
+        assert names == [("announcements",)]
+
+
+async def test_after_a_copy_of_nothing_rows_are_numbered_from_one(database_url: str, target: str) -> None:
+    await copy(database_url, target)
+    with psycopg.connect(target) as connection:
+        assert connection.execute(NUMBERED.encode()).fetchone() == (1,)
+
+
 async def test_what_the_source_holds_in_its_write_ahead_log_is_copied_and_nothing_is_written_there(
     database_url: str, target: str
 ) -> None:
@@ -208,7 +240,7 @@ async def test_a_large_table_is_never_held_in_memory(database_url: str, target: 
     migrate(target)
     tracemalloc.start()
     try:
-        assert await copy(database_url, target) == 20_001
+        assert await copy(database_url, target) == 20_003
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -162,6 +162,12 @@ SERVICE_KEY = "INSERT INTO service_keys (id, name, scope, key_hash, created_at) 
 IDENTITY = "INSERT INTO identities (issuer, subject, user_id, created_at) VALUES "
 REPORTED = "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, attribution) VALUES "
 CONTEXT = "INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash) VALUES "
+ANNOUNCED = "INSERT INTO announcements (number, id, type, at, subject_id, data) VALUES "
+CHANGE = "INSERT INTO changes (seq, id, type, at, subject_id, version, data) VALUES "
+WEBHOOK = "INSERT INTO webhooks (id, url, types, status, secret, created_at, disabled_at, disabled_reason) VALUES "
+DELIVERY = "INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at, delivered_at) VALUES "
+FAILURE = "INSERT INTO delivery_failures (id, seq, webhook_id, at, error, milliseconds) VALUES "
+REPLAY = "INSERT INTO replays (webhook_id, since, types, next_seq, last_seq) VALUES "
 # What has not the shape of a word; which words there are is the program's to say.
 NO_WORDS = ("", "xy", "Signed-In", "signed in", "-signed", "x" * 41)
 RULES: list[tuple[str, str | None]] = [
@@ -282,6 +288,47 @@ RULES: list[tuple[str, str | None]] = [
     (f"{EVENT}('event', 1, 'signed-in', 'alice', NULL, '{{}}')", "audit_events_pkey"),
     *((f"{EVENT}('x', 1, '{word}', 'alice', NULL, '{{}}')", "audit_events_event") for word in NO_WORDS),
     (f"{EVENT}('x', 1, 'signed-in', 'alice', 'x', '{{}}')", "audit_events_email"),
+    (f"{ANNOUNCED}(1, 'x', 'user.created', 1, 'alice', '{{}}')", "announcements_pkey"),
+    ("INSERT INTO feed (id, last_seq, gone_seq) VALUES (1, 0, 0)", "feed_pkey"),
+    ("INSERT INTO feed (id, last_seq, gone_seq) VALUES (2, 0, 0)", "feed_one_row"),
+    ("UPDATE feed SET gone_seq = 2", "feed_order"),
+    ("UPDATE feed SET gone_seq = -1", "feed_order"),
+    ("UPDATE feed SET last_seq = -1", "feed_order"),
+    ("INSERT INTO change_subjects (subject_id, version) VALUES ('alice', 1)", "change_subjects_pkey"),
+    (f"{CHANGE}(1, 'x', 'user.created', 1, 'alice', 2, '{{}}')", "changes_pkey"),
+    (f"{CHANGE}(2, 'told', 'user.created', 1, 'alice', 2, '{{}}')", "changes_id"),
+    (f"{CHANGE}(2, 'x', 'user.created', 1, 'alice', 1, '{{}}')", "changes_version_once"),
+    (f"{CHANGE}(2, 'x', 'user.created', 1, 'alice', 0, '{{}}')", "changes_version"),
+    *(
+        (f"{CHANGE}(2, 'x', '{word}', 1, 'alice', 2, '{{}}')", "changes_type")
+        for word in ("", "xy", "User.created", "x" * 41)
+    ),
+    ("INSERT INTO code_expiries (id, expires_at, code) VALUES (1, 1, '')", "code_expiries_pkey"),
+    ("INSERT INTO code_expiries (id, expires_at, code) VALUES (2, 1, '')", "code_expiries_one_row"),
+    (f"{WEBHOOK}('hook', 'x', '[]', 'enabled', 'x', 1, NULL, NULL)", "webhooks_pkey"),
+    *((f"{WEBHOOK}('x', 'x', '[]', '{word}', 'x', 1, 1, 'x')", "webhooks_status") for word in ("", "xy", "On", "x" * 21)),
+    (f"{WEBHOOK}('x', 'x', '[]', 'enabled', 'x', 1, 1, 'x')", "webhooks_disabled"),
+    (f"{WEBHOOK}('x', 'x', '[]', 'disabled', 'x', 1, NULL, NULL)", "webhooks_disabled"),
+    (f"{WEBHOOK}('x', 'x', '[]', 'disabled', 'x', 1, 1, NULL)", "webhooks_disabled"),
+    ("UPDATE webhooks SET previous_secret = 'x'", "webhooks_previous"),
+    ("UPDATE webhooks SET previous_until = 1", "webhooks_previous"),
+    (f"{DELIVERY}(1, 'hook', 'waiting', 0, NULL)", "deliveries_pkey"),
+    (f"{DELIVERY}(2, 'hook', 'waiting', 0, NULL)", None),
+    (f"{DELIVERY}(1, 'none', 'waiting', 0, NULL)", None),
+    *((f"{DELIVERY}(1, 'other', '{word}', NULL, NULL)", "deliveries_status") for word in ("", "xy", "Failed", "x" * 21)),
+    (f"{DELIVERY}(1, 'other', 'waiting', NULL, NULL)", "deliveries_waiting"),
+    (f"{DELIVERY}(1, 'other', 'failed', 0, NULL)", "deliveries_waiting"),
+    (f"{DELIVERY}(1, 'other', 'delivered', NULL, NULL)", "deliveries_delivered"),
+    (f"{DELIVERY}(1, 'other', 'failed', NULL, 1)", "deliveries_delivered"),
+    ("UPDATE deliveries SET attempts = -1", "deliveries_attempts"),
+    ("UPDATE deliveries SET status = 'failed', next_attempt_at = NULL, leased_until = 1", "deliveries_leased"),
+    (f"{FAILURE}('f', 1, 'hook', 1, 'x', 5)", "delivery_failures_pkey"),
+    (f"{FAILURE}('g', 1, 'hook', 1, 'x', -1)", "delivery_failures_milliseconds"),
+    (f"{FAILURE}('g', 1, 'other', 1, 'x', 5)", None),
+    (f"{REPLAY}('hook', 1, '[]', 0, 1)", "replays_pkey"),
+    (f"{REPLAY}('none', 1, '[]', 0, 1)", None),
+    (f"{REPLAY}('other', 1, '[]', 2, 1)", "replays_order"),
+    (f"{REPLAY}('other', 1, '[]', -1, 1)", "replays_order"),
     *LEDGER_RULES,
 ]
 
@@ -314,6 +361,15 @@ WORLD = [
     "INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)",
     f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')",
     f"{REPORTED}('seen', 'seen', 'bob', 1, 1, NULL, NULL, NULL, 'none')",
+    f"{ANNOUNCED}(1, 'announced', 'user.suspended', 1, 'alice', '{{}}')",
+    f"{CHANGE}(1, 'told', 'user.created', 1, 'alice', 1, '{{}}')",
+    "INSERT INTO change_subjects (subject_id, version) VALUES ('alice', 1)",
+    "UPDATE feed SET last_seq = 1",
+    f"{WEBHOOK}('hook', 'x', '[]', 'enabled', 'x', 1, NULL, NULL)",
+    f"{WEBHOOK}('other', 'x', '[]', 'enabled', 'x', 1, NULL, NULL)",
+    f"{DELIVERY}(1, 'hook', 'waiting', 0, NULL)",
+    f"{FAILURE}('f', 1, 'hook', 1, 'x', 5)",
+    f"{REPLAY}('hook', 1, '[]', 0, 1)",
     *LEDGER_WORLD,
 ]
 
@@ -1126,11 +1182,30 @@ BACKGROUND = {
     "forget_context_secrets",
     "delete_old_contexts",
     "delete_context_keys",
+    "find_end_of_old",
+    # Before the metrics are told, of each webhook.
+    "count_waiting_deliveries",
+    "find_oldest_waiting_delivery",
     # `run.py verify` reads everything.
     *re.findall(r"-- name: (\w+)", (ROOT / "sql" / "verify.sql").read_text()),
 }
 # Of tables that have a few rows.
-SMALL = {"find_context_key", "count_service_keys", "list_service_keys", "count_rules"}
+SMALL = {
+    "find_context_key",
+    "count_service_keys",
+    "list_service_keys",
+    "count_rules",
+    "find_feed",
+    "lock_feed",
+    "find_told_expiry",
+    "count_webhooks",
+    "list_webhooks",
+    "list_all_webhooks",
+    "hold_enabled_webhooks",
+    "list_replays",
+}
+# They read so many rows from the beginning of an index.
+FIRST_ROWS = {"list_announcements"}
 
 MANY_ROWS = """
 CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;
@@ -1159,6 +1234,15 @@ INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, r
 INSERT INTO context_keys (id, secret, created_at) SELECT 'k' || i, 'x', i FROM n WHERE i < 5;
 INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash)
     SELECT 'e' || i, 'ip', 'u' || (i % 100 + 1), 'k1', hex(zeroblob(32)) FROM n;
+INSERT INTO announcements (id, type, at, subject_id, user_id, data)
+    SELECT 'a' || i, 'user.created', i, 'u' || i, 'u' || i, '{}' FROM n;
+INSERT INTO changes (seq, id, type, at, subject_id, version, user_id, data)
+    SELECT i, 'g' || i, 'user.created', i, 'u' || i, 1, 'u' || i, '{}' FROM n;
+INSERT INTO change_subjects (subject_id, version) SELECT 'u' || i, 1 FROM n; UPDATE feed SET last_seq = 3000; INSERT INTO
+webhooks (id, url, types, status, secret, created_at) SELECT 'w' || i, 'x', '[]', 'enabled', 'x', i FROM n WHERE i < 5;
+INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at) SELECT i, 'w1', 'waiting', i FROM n; INSERT INTO
+delivery_failures (id, seq, webhook_id, at, error, milliseconds) SELECT 'f' || i, i, 'w1', i, 'x', 1 FROM n; INSERT INTO
+replays (webhook_id, since, types, next_seq, last_seq) VALUES ('w1', 1, '[]', 1, 2);
 """
 MANY_ROWS += MANY_REWARDS
 
@@ -1182,7 +1266,7 @@ def test_no_statement_that_a_request_runs_scans_a_table(file: Path, with_statist
     found = {name: scans(connection, statement.sql) for name, statement in load_statements("sqlite").items()}
     connection.close()
     assert len(found) > 40
-    assert {name: steps for name, steps in found.items() if steps and name not in BACKGROUND | SMALL} == {}
+    assert {name: steps for name, steps in found.items() if steps and name not in BACKGROUND | SMALL | FIRST_ROWS} == {}
 
 
 def test_a_scan_would_be_seen(file: Path) -> None:

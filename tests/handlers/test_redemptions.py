@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from referral.background.holds import HoldWorker
+from referral.background.relay import Relay
 from referral.clock import now
 from referral.database import Database
 from tests.conftest import Client, MakeClient
@@ -154,7 +155,7 @@ async def test_a_reservation_ends_by_itself_and_is_not_captured_after_its_time(
     await sql(database_url, f"UPDATE redemptions SET due_at = {now() - 1} WHERE id = 'one'")
     late = await programme.admin.post("/redemptions/one/capture")
     assert late.status == 409
-    await HoldWorker(database).work_off()
+    await HoldWorker(database, Relay(database)).work_off()
     assert (await programme.admin.post("/redemptions/one/capture")).problem == "redemption-state"
     assert (await programme.admin.post("/redemptions/one/release")).body["status"] == "released"
     assert (await programme.admin.post("/redemptions/two/capture")).body["balance"] == balance(900, spent=100)

@@ -9,7 +9,7 @@ from typing import Any
 from referral.clock import now
 from tests.conftest import Client
 from tests.support.people import PASSWORD, Person
-from tests.support.rows import everything, expire, outbox_is_empty, sql
+from tests.support.rows import everything, expire, is_at_rest, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
 Eventually = Callable[..., Awaitable[Any]]
@@ -71,7 +71,7 @@ async def test_with_a_code_that_cannot_be_used_there_is_no_account(
     await expire(database_url, codes["expired"])
     await sql(database_url, f"UPDATE codes SET revoked_at = {now()} WHERE code = '{codes['revoked']}'")
     await person("bob", referral_code=codes["exhausted"])
-    await eventually(lambda: outbox_is_empty(database_url))
+    await eventually(lambda: is_at_rest(database_url))
     before = await everything(database_url)
     for reason, code in codes.items():
         body = {"email": "carol@example.com", "password": PASSWORD, "username": "carol", "referral_code": code}
@@ -86,7 +86,7 @@ async def test_a_taken_address_or_name_is_refused_whole(
     client: Client, person: MakePerson, database_url: str, eventually: Eventually
 ) -> None:
     code = await (await person("alice")).make_code()
-    await eventually(lambda: outbox_is_empty(database_url))
+    await eventually(lambda: is_at_rest(database_url))
     before = await everything(database_url)
     for email, username, problem in (
         ("alice@example.com", "somebody", "email-taken"),

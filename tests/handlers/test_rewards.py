@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from referral.background.holds import HoldWorker
+from referral.background.relay import Relay
 from referral.clock import now
 from referral.database import DATABASE, Database
 from tests.conftest import Client, MakeClient
@@ -27,7 +28,7 @@ async def end_holds(database: Database, url: str, ago: int = 1_000) -> int:
     """Let all holds have ended so long ago (ms), and let a worker find that."""
     await sql(url, f"UPDATE rewards SET release_at = {now() - ago} WHERE status = 'pending'")
     await sql(url, f"UPDATE rewards SET due_at = {now() - ago} WHERE due_at IS NOT NULL")
-    return await HoldWorker(database).work_off()
+    return await HoldWorker(database, Relay(database)).work_off()
 
 
 # What an event brings
@@ -429,9 +430,9 @@ async def test_what_is_kept_waiting_is_not_released_by_time(
     await end_holds(database, database_url)
     assert (await programme.reward(plain["id"]))["waiting_for"] == ["hold"]
     assert (await programme.reward(manual["id"]))["waiting_for"] == ["approval"]
-    assert await HoldWorker(database).work_off() == 0, "it is not looked at again and again"
+    assert await HoldWorker(database, Relay(database)).work_off() == 0, "it is not looked at again and again"
     await programme.admin.post("/users/ext:alice/unsuspend")
-    assert await HoldWorker(database).work_off() == 1
+    assert await HoldWorker(database, Relay(database)).work_off() == 1
     assert (await programme.reward(plain["id"]))["status"] == "approved"
     # Under review.
     plain, _ = (await programme.buy()).body["rewards"]
@@ -476,7 +477,7 @@ async def test_several_workers_end_each_hold_once(programme: Programme, database
     await sql(database_url, f"UPDATE rewards SET due_at = {now() - 1} WHERE due_at IS NOT NULL")
     await sql(database_url, f"UPDATE redemptions SET due_at = {now() - 1} WHERE due_at IS NOT NULL")
     others = [programme.admin.client.app[DATABASE], database]
-    found = await asyncio.gather(*(HoldWorker(other).work_off() for other in others * 3))
+    found = await asyncio.gather(*(HoldWorker(other, Relay(other)).work_off() for other in others * 3))
     assert sum(found) == 18
     assert await programme.available("alice") == 6000
     assert len(await programme.statement("alice")) == 12

@@ -69,7 +69,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("ground", "config"),
     ("database",),
     ("queries",),
-    ("auth", "cache", "mail", "contract", "ledger"),
+    ("auth", "cache", "mail", "contract", "ledger", "changes"),
     ("vendors", "webhooks", "background", "limits"),
     ("rules", "web"),
     ("handlers",),
@@ -80,8 +80,10 @@ RANKS: tuple[tuple[str, ...], ...] = (
 SIDEWAYS = {
     ("ground", "config"),
     ("contract", "auth"),
+    ("changes", "contract"),
     ("web", "rules"),
     ("background", "vendors"),
+    ("background", "webhooks"),
     ("commands", "app"),
 }
 # Libraries that one part of the house knows, and nobody else.
@@ -98,7 +100,7 @@ ONLY_IN = {
     "aiosmtplib": "referral.mail.smtp",
     "gunicorn": "referral.workers",
     "limits": "referral.limits",
-    "cryptography": "referral.auth.signing_keys",
+    "cryptography": "referral.auth",
     "standardwebhooks": "referral.webhooks.signing",
 }
 

@@ -311,6 +311,7 @@ PARAMS: dict[str, dict[str, str]] = {
     outbox.EMAIL_CHANGED: {"new": "a***@example.org"},
     outbox.RESET_PASSWORD: {},
     outbox.CODE: {"code": "8ZK4M2QA", "expires_at": "2027-01-31T12:00:00Z"},
+    outbox.WEBHOOK_DISABLED: {"url": "https://shop.example.com/hooks", "reason": "Every delivery has failed for five days."},
 }
 SUBJECTS = {
     (outbox.VERIFY_EMAIL, "en"): "Confirm your e-mail address",
@@ -323,6 +324,8 @@ SUBJECTS = {
     (outbox.RESET_PASSWORD, "ru"): "Выберите новый пароль",
     (outbox.CODE, "en"): "Your referral code 8ZK4M2QA",
     (outbox.CODE, "ru"): "Ваш реферальный код 8ZK4M2QA",
+    (outbox.WEBHOOK_DISABLED, "en"): "A webhook is disabled",
+    (outbox.WEBHOOK_DISABLED, "ru"): "Вебхук отключён",
 }
 
 
@@ -358,11 +361,13 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
                 assert "2027-01-31T12:00:00Z" in part
             elif kind == outbox.EMAIL_CHANGED:
                 assert "a***@example.org" in part
+            elif kind == outbox.WEBHOOK_DISABLED:
+                assert "https://shop.example.com/hooks" in part
             else:
                 page = "reset" if kind == outbox.RESET_PASSWORD else "verify"
                 assert f"https://product.example/account/{page}?token=" in part
             assert ("https://product.example/account/disown?token=" in part) == (kind == outbox.VERIFY_EMAIL)
-        if kind not in (outbox.CODE, outbox.EMAIL_CHANGED):
+        if kind not in (outbox.CODE, outbox.EMAIL_CHANGED, outbox.WEBHOOK_DISABLED):
             assert token_in(message) in html
 
 

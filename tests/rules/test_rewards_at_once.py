@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from referral.background.holds import HoldWorker
+from referral.background.relay import Relay
 from referral.clock import now
 from referral.database import DATABASE
 from tests.conftest import MakeClient
@@ -44,7 +45,10 @@ class Pair:
     async def end_holds(self) -> int:
         """Both workers find at once that all holds are over."""
         await sql(self.url, f"UPDATE rewards SET due_at = {now() - 1} WHERE due_at IS NOT NULL")
-        workers = [HoldWorker(programme.admin.client.app[DATABASE]) for programme in self.programmes]
+        workers = [
+            HoldWorker(programme.admin.client.app[DATABASE], Relay(programme.admin.client.app[DATABASE]))
+            for programme in self.programmes
+        ]
         return sum(await asyncio.gather(*(worker.work_off() for worker in workers)))
 
     async def make_due(self) -> None:

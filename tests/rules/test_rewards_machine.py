@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import referral.clock
 from referral.app import create_app
 from referral.background.holds import HoldWorker
+from referral.background.relay import Relay
 from referral.database import DATABASE
 from tests.conftest import MakeConfig
 from tests.support.machines import play
@@ -437,7 +438,9 @@ class Harness:
         return self.clock
 
     async def end_holds(self) -> None:
-        await HoldWorker(self.programme.admin.client.app[DATABASE]).work_off()
+        await HoldWorker(
+            self.programme.admin.client.app[DATABASE], Relay(self.programme.admin.client.app[DATABASE])
+        ).work_off()
 
     async def differences(self) -> list[str]:
         return await differences(self.programme.admin.client.app[DATABASE])

@@ -14,6 +14,8 @@ from referral.database import is_postgres, sqlite_path
 from referral.queries import users
 from referral.texts import email_key, key_of
 
+# What tells of changes. A change is in the first of them for a moment, and then in the others.
+FEED = ("announcements", "changes", "change_subjects", "feed", "code_expiries")
 TABLES = (
     "users",
     "codes",
@@ -40,6 +42,11 @@ TABLES = (
     "transfers",
     "redemptions",
     "reversals",
+    *FEED,
+    "webhooks",
+    "deliveries",
+    "delivery_failures",
+    "replays",
 )
 
 
@@ -69,8 +76,13 @@ async def count(url: str, table: str, where: str = "1 = 1") -> int:
 
 
 async def outbox_is_empty(url: str) -> bool:
-    """Whether all mail is sent, so that nothing but requests changes the database."""
+    """Whether all mail is sent."""
     return await count(url, "outbox") == 0
+
+
+async def is_at_rest(url: str) -> bool:
+    """Whether all mail is sent and all changes are told, so that nothing but requests changes the database."""
+    return await outbox_is_empty(url) and await count(url, "announcements") == 0
 
 
 async def everything(url: str) -> dict[str, list[tuple[Any, ...]]]:

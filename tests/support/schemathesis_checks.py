@@ -94,6 +94,11 @@ REFUSALS = {
     # A text is looked for in one way, and has to be printable.
     "listUsers": {"/q", "/email", "/external_id"},
     "listEvents": {"/user"},
+    # A URL is more than its pattern, and leads to public addresses.
+    "createWebhook": {"/url", "url-not-allowed"},
+    "updateWebhook": {"/url", "url-not-allowed"},
+    # There are so many types.
+    "listChanges": {"/types"},
 }
 # Why any operation may: a cursor is of a page before.
 ALWAYS = ("/cursor",)

@@ -208,8 +208,15 @@ SELECT (SELECT max(xmin::text::bigint) FROM (SELECT xmin FROM pg_class UNION ALL
        (SELECT count(*) FROM pg_db_role_setting)
 """
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+# Tables of one row, which migrations insert, and the service changes.
+FIRST_ROWS = (
+    "UPDATE cache_epoch SET epoch = 1",
+    "UPDATE feed SET last_seq = 0, gone_seq = 0",
+    "UPDATE code_expiries SET expires_at = 0, code = ''",
+)
 TABLES = """
-SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%' AND tablename <> 'cache_epoch'
+SELECT tablename FROM pg_tables
+WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%' AND tablename NOT IN ('cache_epoch', 'feed', 'code_expiries')
 """
 
 
@@ -224,7 +231,7 @@ class SpareDatabases:
             self._state = connection.execute(SCHEMA_STATE).fetchone()
             deletions = [f"DELETE FROM {name}" for (name,) in connection.execute(TABLES)]
         # As a replica does: in any order, and without triggers.
-        self._empty = "; ".join(["SET session_replication_role = replica", *deletions, "UPDATE cache_epoch SET epoch = 1"])
+        self._empty = "; ".join(["SET session_replication_role = replica", *deletions, *FIRST_ROWS])
 
     def take(self) -> str:
         """The name of a database that nobody else uses."""

@@ -22,7 +22,7 @@ from referral.web.bodies import _load_kept
 from tests.conftest import Client, MakeConfig
 from tests.support.endpoints import OAUTH, PAGES
 from tests.support.people import API, PASSWORD, UNKNOWN, Person, Product
-from tests.support.rows import everything, outbox_is_empty
+from tests.support.rows import everything, is_at_rest
 from tests.support.wire import raw
 
 MakePerson = Callable[..., Awaitable[Person]]
@@ -234,6 +234,35 @@ CALLS |= {
         },
     ),
 }
+URLS: list[Any] = [
+    *NO_TEXT,
+    None,
+    "",
+    "x",
+    "//shop.example.com/",
+    "ftp://shop.example.com/",
+    "https://",
+    "https://a:b@shop.example.com/",
+    "https://shop.example.com/#part",
+    "https://shop.example.com:0/",
+    "https://shop.example.com:65536/",
+    "https://2130706433/",
+    "https://shop example.com/",
+    "https://shop.example.com/\x00",
+    f"https://shop.example.com/{'x' * 2000}",
+]
+PATTERNS: list[Any] = [0, True, "x", {}, None, [], ["reward.*", "reward.*"]]
+CALLS |= {
+    ("POST", "/webhooks"): ({"url": "https://shop.example.com/", "types": ["*"]}, {"url": URLS, "types": PATTERNS}),
+    ("PATCH", "/webhooks/{webhook_id}"): (
+        {},
+        {"url": URLS, "types": PATTERNS, "status": [*NO_TEXT, None, "", "deleted", "Enabled"]},
+    ),
+    ("POST", "/webhooks/{webhook_id}/replay"): (
+        {"since": "2026-01-31T12:00:00Z"},
+        {"since": NO_TIMES, "types": PATTERNS},
+    ),
+}
 REQUIRED = {"email", "password", "current_password", "new_password", "token", "events", "reason"}
 # Those whose body may be left out.
 OPTIONAL = {
@@ -243,9 +272,9 @@ OPTIONAL = {
     ("POST", "/rewards/{reward_id}/fulfil"),
 }
 # What a back end calls.
-BY_KEY = ("/users/{user}", "/keys", "/events", "/rules", "/rewards")
+BY_KEY = ("/users/{user}", "/keys", "/events", "/rules", "/rewards", "/webhooks")
 # What paths name; a rule and a reward are looked for once the body is good.
-NAMED = {"code": "ALICES", "user": "ext:42", "rule_id": UNKNOWN, "reward_id": UNKNOWN}
+NAMED = {"code": "ALICES", "user": "ext:42", "rule_id": UNKNOWN, "reward_id": UNKNOWN, "webhook_id": UNKNOWN}
 
 
 @pytest.fixture
@@ -260,7 +289,7 @@ async def alice(person: MakePerson, database_url: str, eventually: Eventually) -
     alice = await person("alice")
     await alice.make_code(code="ALICES")
     await (await Product.with_key(alice.client)).user("42")
-    await eventually(lambda: outbox_is_empty(database_url))
+    await eventually(lambda: is_at_rest(database_url))
     before = await everything(database_url)
     yield alice
     after = await everything(database_url)
@@ -389,6 +418,20 @@ async def test_a_wrong_query_is_refused_at_its_pointer(alice: Person) -> None:
                 assert (answer.status, answer.pointers) == (422, [f"/{member}"]), (path, member, value)
         assert (await alice.get(path, params={"offset": "1"})).pointers == ["/offset"]
         assert (await alice.get(path, params={"limit": "0", "cursor": "x"})).pointers == ["/limit", "/cursor"]
+    reader = await Product.with_key(alice.client, "read")
+    wrong = [limit for limit in limits if limit not in ("0", "101")]
+    for member, values in (
+        ("after", [*wrong, str(2**53)]),
+        ("wait", [*wrong, "31"]),
+        ("limit", limits),
+        (
+            "types",
+            ["", ",", "x", "reward", "reward.", "*.created", "Reward.*", "ping,", "ping, ping", "ping\0", LONG[:4_000]],
+        ),
+    ):
+        for value in values:
+            answer = await reader.get("/changes", params={member: value})
+            assert (answer.status, answer.pointers) == (422, [f"/{member}"]), (member, value)
     emails = ["", "x", "a\0@example.com", "a@example\0.com", "\u202e@example.com", LONG[:4_000] + "@example.com"]
     for email in emails:
         assert (await alice.get("/codes/by-email", params={"email": email})).pointers == ["/email"]

@@ -93,7 +93,7 @@ class RedemptionSchema(Schema):
 
 
 def balance_view(balance: Balance) -> dict[str, Any]:
-    """A balance, as its user and keys see it."""
+    """A balance, as its user and keys see it; whatever else is known of it is left out."""
     return {name: getattr(balance, name) for name in Balance.__slots__}
 
 

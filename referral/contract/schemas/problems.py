@@ -39,6 +39,7 @@ class ProblemSchema(Schema):
         metadata={**about("Of what another user has: their id. Only service keys are told", EXAMPLE_ID), "format": "uuid"}
     )
     available = fields.Integer(metadata=about("Of insufficient-balance: what is available", 100))
+    last_seq = fields.Integer(metadata=about("Of gone: where the feed can be followed from", 17))
     reason = Words(
         "RefusalReason",
         {f"code-{word}": word for word in ("unknown", "expired", "revoked", "exhausted", "suspended")},

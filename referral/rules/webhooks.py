@@ -1,0 +1,135 @@
+"""Webhooks, as admins make and change them."""
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from referral.auth.sealing import SEAL
+from referral.background.webhook_upkeep import disabled_change
+from referral.background.webhooks import WEBHOOKS
+from referral.clock import DAY
+from referral.contract.problems import Problem, invalid
+from referral.database import Connection
+from referral.ids import new_id
+from referral.queries import changes, locks, webhooks
+from referral.queries.webhooks import DELETED, DISABLED, ENABLED, Replay, Webhook
+from referral.rules.work import Work
+from referral.webhooks.guard import GUARD, url_error
+from referral.webhooks.signing import new_secret
+
+# Each has a task of its own in every worker.
+MOST_WEBHOOKS = 100
+# How long the secret before a rotation signs, too (ms).
+OVERLAP = DAY
+
+
+def no_such_webhook() -> Problem:
+    return Problem("not-found", "There is no such webhook.")
+
+
+def webhook_id_of(request: web.Request) -> str:
+    """The id that the path names. Raises `not-found` for what is none."""
+    try:
+        return str(uuid.UUID(request.match_info["webhook_id"]))
+    except ValueError:
+        raise no_such_webhook() from None
+
+
+async def known_webhook(conn: Connection, webhook_id: str) -> Webhook:
+    """The webhook of this id. Raises `not-found`."""
+    found = await webhooks.find_webhook(conn, webhook_id)
+    if found is None:
+        raise no_such_webhook()
+    return found
+
+
+async def locked_webhook(work: Work, webhook_id: str) -> Webhook:
+    """The webhook of this id, which nobody else changes until the end of the transaction. Raises `not-found`."""
+    await work.hold_caller()
+    await locks.lock_webhook(work.conn, webhook_id)
+    return await known_webhook(work.conn, webhook_id)
+
+
+async def check_url(request: web.Request, url: str) -> None:
+    """Raises a `validation-error` for what is no URL, and `url-not-allowed`. Comes before the transaction: it asks the
+    domain name system."""
+    error = url_error(url)
+    if error is not None:
+        raise invalid("/url", f"{error[0].upper()}{error[1:]}.")
+    refusal = await request.app[GUARD].check_url(url)
+    if refusal is not None:
+        raise Problem("url-not-allowed", f"{refusal}.")
+
+
+async def make_webhook(work: Work, body: dict[str, Any]) -> tuple[Webhook, str]:
+    """Make the webhook that `body` (WebhookCreationSchema) says, and return it with its secret. Raises
+    `too-many-webhooks`."""
+    await work.hold_caller()
+    await locks.lock_webhooks(work.conn)
+    if await webhooks.count_webhooks(work.conn) >= MOST_WEBHOOKS:
+        raise Problem("too-many-webhooks", f"There are {MOST_WEBHOOKS} webhooks: delete one first.")
+    webhook_id, secret = new_id(), new_secret()
+    sealed = work.request.app[SEAL].seal(secret)
+    types = orjson.dumps(body["types"]).decode()
+    await webhooks.insert_webhook(work.conn, webhook_id, body["url"], types, sealed, work.moment)
+    await work.record("webhook-made", webhook_id=webhook_id, url=body["url"])
+    work.wakes(work.request.app[WEBHOOKS])
+    return await known_webhook(work.conn, webhook_id), secret
+
+
+async def change_webhook(work: Work, webhook: Webhook, body: dict[str, Any]) -> Webhook:
+    """Change a webhook, which is locked, as `body` (WebhookChangeSchema) says, and return it as it is then."""
+    types = orjson.dumps(body["types"]).decode() if "types" in body else webhook.types
+    wanted = replace(webhook, url=body.get("url", webhook.url), types=types)
+    if wanted != webhook:
+        await webhooks.update_webhook(work.conn, webhook.id, wanted.url, wanted.types)
+    status = body.get("status", webhook.status)
+    if status == ENABLED:
+        await webhooks.enable_webhook(work.conn, webhook.id)
+    else:
+        await webhooks.disable_webhook(work.conn, webhook.id, DISABLED, "An admin disabled it.", work.moment)
+    changed = await known_webhook(work.conn, webhook.id)
+    if changed != webhook:
+        if changed.status == DISABLED != webhook.status:
+            work.announce(disabled_change(changed))
+        await work.record("webhook-changed", webhook_id=webhook.id, url=changed.url, status=changed.status)
+        work.wakes(work.request.app[WEBHOOKS])
+    return changed
+
+
+async def end_webhook(work: Work, webhook: Webhook) -> None:
+    """Delete a webhook, which is locked. Its deliveries are cleared up behind it."""
+    await webhooks.disable_webhook(work.conn, webhook.id, DELETED, "An admin deleted it.", work.moment)
+    await work.record("webhook-deleted", webhook_id=webhook.id, url=webhook.url)
+    work.wakes(work.request.app[WEBHOOKS])
+
+
+async def rotate_secret(work: Work, webhook: Webhook) -> str:
+    """Give a webhook, which is locked, another secret, and return it. The one before signs, too, for a day."""
+    secret = new_secret()
+    sealed = work.request.app[SEAL].seal(secret)
+    await webhooks.update_webhook_secrets(work.conn, webhook.id, sealed, webhook.secret, work.moment + OVERLAP)
+    await work.record("webhook-rotated", webhook_id=webhook.id)
+    return secret
+
+
+async def replay(work: Work, webhook: Webhook, since: int, types: list[str]) -> Replay:
+    """Have what changed since a time (ms) sent again. Raises `webhook-disabled`, and `replay-under-way`."""
+    check_enabled(webhook)
+    since = max(since, 0)
+    feed = await changes.find_feed(work.conn)
+    asked = Replay(webhook.id, since, orjson.dumps(types).decode(), feed.gone_seq, feed.last_seq)
+    if not await webhooks.insert_replay(work.conn, asked):
+        raise Problem("replay-under-way", "Another replay of this webhook is under way: wait until it has been queued.")
+    await work.record("webhook-replayed", webhook_id=webhook.id, since=since)
+    work.wakes(work.request.app[WEBHOOKS])
+    return asked
+
+
+def check_enabled(webhook: Webhook) -> None:
+    """Raises `webhook-disabled`."""
+    if webhook.status != ENABLED:
+        raise Problem("webhook-disabled", "The webhook is disabled: enable it first, by a PATCH of its status.")
