@@ -76,6 +76,13 @@ def test_secrets_are_made_once_and_known_to_nobody(secrets: Path, config: Config
         assert (elsewhere / name).read_bytes() != content
 
 
+def test_webhooks_reach_the_products_network_and_none_of_the_other_parts(config: Config) -> None:
+    (subnet,) = (found["subnet"] for found in DOCUMENT["networks"]["product"]["ipam"]["config"])
+    assert config.webhooks.allowed_networks == (subnet,)
+    assert [name for name, part in SERVICES.items() if "product" in part.get("networks", ["default"])] == ["referral"]
+    assert SERVICES["referral"]["networks"] == ["default", "product"]
+
+
 def test_every_lasting_part_has_a_health_check() -> None:
     for name in LASTING:
         checked = "healthcheck" in SERVICES[name] or (SERVICES[name].get("build") == "." and "\nHEALTHCHECK" in DOCKERFILE)
