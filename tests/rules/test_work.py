@@ -48,6 +48,11 @@ class Seen:
             monkeypatch.setattr(cache, "after_commit", self._noting(cache.after_commit, f"{name} invalidated"))
         monkeypatch.setattr(app[DATABASE], "transaction", self._transactions(app[DATABASE].transaction))
         monkeypatch.setattr(app[MAILER], "wake", lambda: self.steps.append("woken"))
+        # It looks for mail when it starts, too, and sends it in tasks of its own.
+        monkeypatch.setattr(app[MAILER], "claim", self._claim_nothing)
+
+    async def _claim_nothing(self, *arguments: Any) -> list[Any]:
+        return []
 
     def _noting(self, really: Any, step: str) -> Any:
         async def note(*arguments: Any, **options: Any) -> Any:
