@@ -10,7 +10,8 @@ from yoyo import step
 __depends__ = {"0036.transfers-immutable"}
 
 # A transaction announces what it changes here, and the relay moves it to `changes`. `number` grows with each row that is
-# written: of two transactions that change one thing, the second waits for the first one's end, and has greater numbers.
+# written while others wait: of two transactions that change one thing, the second waits for the first one's end, and has
+# greater numbers.
 ANNOUNCEMENTS = """
 CREATE TABLE announcements (
     number {number},

@@ -39,7 +39,7 @@ def _operation(kind: str, text: str, name: str, schemas: dict[str, Any]) -> dict
             "subject_id": {"type": "string", "description": "What it is about"},
             "version": {
                 "type": "integer",
-                "description": "Grows with each change of the subject: an older one comes too late",
+                "description": "Grows with each change of the subject: of two messages about an object the greater is right",
             },
             "data": reference,
         },
