@@ -24,20 +24,21 @@ RETURNING seq, attempts;
 SELECT id, seq, type, at, subject_id, version, data FROM changes WHERE seq IN (SELECT m.value FROM json_each(:numbers) AS m);
 
 -- name: end_attempts(webhook_id, attempts)
--- What became of attempts. Whoever was too slow for its lease, so that another one has begun since, ends nothing.
+-- What became of attempts. Whoever was too slow for its lease, so that another one has begun since, ends nothing. The plus keeps
+-- SQLite from the webhook's indexes, by which it would read the whole array again for each row.
 UPDATE deliveries SET status = m.value ->> '$.status', attempts = m.value ->> '$.attempts',
     next_attempt_at = m.value ->> '$.next_attempt_at', leased_until = NULL, last_status = m.value ->> '$.last_status',
     last_error = m.value ->> '$.last_error', delivered_at = m.value ->> '$.delivered_at'
 FROM json_each(:attempts) AS m
-WHERE webhook_id = :webhook_id AND seq = m.value ->> '$.seq' AND deliveries.attempts = m.value ->> '$.claimed'
-  AND leased_until IS NOT NULL
+WHERE +webhook_id = :webhook_id AND seq = m.value ->> '$.seq' AND deliveries.attempts = m.value ->> '$.claimed'
+  AND +leased_until IS NOT NULL
 RETURNING seq;
 
 -- name: hand_back_deliveries(webhook_id, deliveries)!
 -- Of what was claimed and not begun: it is due as before.
 UPDATE deliveries SET leased_until = NULL, attempts = attempts - 1
 FROM json_each(:deliveries) AS m
-WHERE webhook_id = :webhook_id AND seq = m.value ->> '$.seq' AND attempts = m.value ->> '$.claimed' AND leased_until IS NOT NULL;
+WHERE +webhook_id = :webhook_id AND seq = m.value ->> '$.seq' AND attempts = m.value ->> '$.claimed' AND +leased_until IS NOT NULL;
 
 -- name: insert_delivery_failures(failures)!
 INSERT INTO delivery_failures (id, seq, webhook_id, at, status, error, milliseconds)

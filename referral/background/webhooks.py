@@ -41,7 +41,9 @@ BATCH_TIME = 10 * clock.SECOND
 # Beyond that and the time of a call: for marking what was sent, with a database that is slow (ms).
 MARGIN = 20 * clock.SECOND
 # Seconds between two transactions that mark: as many deliveries share one as end meanwhile.
-MARK_PAUSE = 0.05
+MARK_PAUSE = 0.25
+# Seconds between two batches of a webhook, unless the first one was full: what comes meanwhile shares a claim and a mark.
+BATCH_PAUSE = 0.1
 # Everything has failed for so long that the webhook is disabled (ms).
 LONGEST_FAILURE = 5 * clock.DAY
 # Seconds that a worker which is stopped goes on with what it has begun, as the mailer does.
@@ -112,6 +114,8 @@ class WebhookQueue(QueueWorker[Outgoing]):
         """Send the batch, so many at once, and mark what became of each. Raises Rest when nothing can be signed."""
         if batch:
             await finish(self._process(batch), STOP_GRACE)
+        if len(batch) < self.batch_size:
+            await asyncio.sleep(BATCH_PAUSE)
 
     async def _process(self, batch: list[Outgoing]) -> None:
         assert self._webhook is not None
