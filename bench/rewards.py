@@ -82,10 +82,11 @@ async def programme(running: Service, key: str) -> list[str]:
     return people
 
 
-async def events(running: Service, key: str, event_type: str, people: list[str], seconds: float) -> Load:
-    """32 callers report events of this type, of these people one after the other; each is rewarded if a rule says so."""
+async def rewarded_events(
+    running: Service, key: str, event_type: str, people: list[str], seconds: float, *, rewards: int
+) -> Load:
+    """32 callers report events of this type, of these people one after the other; each brings so many rewards."""
     numbers, run = itertools.count(), time.time_ns()
-    rewarded = 0 if event_type == PLAIN else 2
 
     async def turn(caller: Caller) -> None:
         number = next(numbers)
@@ -97,7 +98,7 @@ async def events(running: Service, key: str, event_type: str, people: list[str],
         }
         status, document = await caller.call("POST", f"{API}/events", body, key)
         assert status == 201, document
-        assert len(document["rewards"]) == rewarded, document
+        assert len(document["rewards"]) == rewards, document
 
     return await in_turns([Caller(running.port) for _ in range(CONNECTIONS)], turn, seconds)
 
@@ -106,7 +107,8 @@ def _ratio_figure(name: str, variant: str, running: Service, key: str, people: l
     """The rate of a variant's events as a part of that of events that no rule rewards, round by round."""
 
     def measured(event_type: str) -> Load:
-        return asyncio.run(events(running, key, event_type, people, setting.seconds))
+        count = 0 if event_type == PLAIN else 2
+        return asyncio.run(rewarded_events(running, key, event_type, people, setting.seconds, rewards=count))
 
     ratios, loads, plain = [], [], []
     before = measured(PLAIN)

@@ -44,6 +44,7 @@ from bench.servers import (
 )
 from bench.timing import timing
 from bench.traffic import gentle_lookups, logins, pairs_of_writes, registrations
+from bench.webhooks import webhooks
 
 
 def against_bare(measure: Callable[[], Load], bare: str, setting: Setting) -> tuple[list[float], list[Load], list[float]]:
@@ -335,6 +336,7 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "writes": writes,
     "beside": beside,
     "rewards": rewards,
+    "webhooks": webhooks,
     "holds": holds,
     "passwords": passwords,
     "memory": memory,
