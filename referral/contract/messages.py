@@ -14,6 +14,36 @@ HEADERS = {
     "webhook-signature": ("`v1,` and the signature (HMAC-SHA256, base64); two of them after a rotation", "v1,g0hM9SsE+…="),
 }
 
+# What the examples of a schema's members do not say of an object that this has happened to.
+MADE = {"approved_at": None, "fulfilled_at": None}
+EARNED: dict[str, Any] = {"waiting_for": [], "fulfilled_at": None}
+SHOWN: dict[str, dict[str, Any]] = {
+    "user.suspended": {"status": "suspended"},
+    "user.erased": {"username": None, "name": None},
+    "code.ended": {"status": "revoked", "ended_by": "revoked"},
+    "referral.created": {"converted_at": None},
+    "referral.converted": {"status": "converted"},
+    "referral.retracted": {"converted_at": None},
+    "referral.rejected": {"status": "rejected", "review": "rejected"},
+    "review.opened": {"review": "open", "converted_at": None},
+    "review.overdue": {"review": "open", "converted_at": None},
+    "reward.created": MADE,
+    "reward.approved": {"status": "approved", **EARNED},
+    "reward.fulfilled": {
+        "status": "fulfilled",
+        "kind": "coupon",
+        "label": "A month",
+        "waiting_for": [],
+        "reference": "coupon-81",
+    },
+    "reward.voided": {"status": "void", "waiting_for": [], "reason": "Bought by themselves", **MADE},
+    "reward.reversed": {"status": "reversed", "reversed": 4900, "reason": "refunded", **EARNED},
+    "redemption.created": {"status": "done", "expires_at": None},
+    "redemption.captured": {"status": "done", "expires_at": None},
+    "redemption.cancelled": {"status": "cancelled", "expires_at": None},
+    "webhook.disabled": {"status": "disabled", "disabled_reason": "Every delivery has failed for five days."},
+}
+
 
 def add_messages(spec: APISpec) -> None:
     """Have the document describe what the messages carry."""
@@ -34,7 +64,7 @@ def _operation(kind: str, text: str, name: str, schemas: dict[str, Any]) -> dict
         "type": "object",
         "required": ["type", "timestamp", "subject_id", "version", "data"],
         "properties": {
-            "type": {"const": kind},
+            "type": {"type": "string", "const": kind},
             "timestamp": {"type": "string", "format": "date-time", "description": "When it happened"},
             "subject_id": {"type": "string", "description": "What it is about"},
             "version": {
@@ -44,7 +74,7 @@ def _operation(kind: str, text: str, name: str, schemas: dict[str, Any]) -> dict
             "data": reference,
         },
     }
-    data = _example(reference, schemas)
+    data = {**_example(reference, schemas), **SHOWN.get(kind, {})}
     example = {
         "type": kind,
         "timestamp": fields.EXAMPLE_TIME,

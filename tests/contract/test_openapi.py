@@ -18,6 +18,7 @@ from referral.app import create_app
 from referral.contract.catalogue import CATALOGUE
 from referral.contract.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
 from referral.contract.problems import CONTENT_TYPE
+from referral.contract.schemas.changes import TYPES
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
@@ -307,6 +308,20 @@ class Tour:
         raise AssertionError(f"{path} is not documented")
 
 
+def message_of(document: Document, kind: str) -> Document:
+    """What the document says of the message of this type."""
+    content: Document = document["webhooks"][kind]["post"]["requestBody"]["content"]["application/json"]
+    return content
+
+
+def test_every_type_of_change_is_described_with_an_example(document: Document) -> None:
+    assert set(document["webhooks"]) == set(TYPES)
+    for kind in TYPES:
+        described = message_of(strict(document), kind)
+        assert_conforms(strict(document), described["schema"], described["example"])
+        assert described["example"]["type"] == kind
+
+
 async def test_live_answers_are_as_documented(
     make_client: MakeClient, document: Document, mail_folder: Path, eventually: Eventually
 ) -> None:
@@ -552,7 +567,11 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
     await tour.call(reader, "GET", "/users/ext:ref/referrals", 200)
     await tour.call(admin, "GET", "/users/ext:ref/export", 200)
     told = (await tour.call(reader, "GET", "/changes?wait=5&limit=100", 200)).body
-    assert told["items"]
+    for change in told["items"]:
+        schema = message_of(tour.document, change["type"])["schema"]
+        message = {"timestamp": change["at"], **{name: change[name] for name in ("type", "subject_id", "version", "data")}}
+        assert_conforms(tour.document, schema, message)
+    assert len({change["type"] for change in told["items"]}) > 8
     await tour.call(reader, "GET", f"/changes?after={told['last_seq']}&types=reward.*,balance.changed&limit=1", 200)
     await tour.call(reader, "GET", "/changes?types=rewards", 422)
     beyond = await tour.call(reader, "GET", f"/changes?after={told['last_seq'] + 1_000_000}", 410)
