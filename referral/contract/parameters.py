@@ -1,9 +1,18 @@
-"""Names in paths, as the document describes them."""
+"""Names in paths: how the document describes them, and the ids that they stand for."""
 
+import uuid
 from typing import Any
 
+from aiohttp import web
+
+from referral.contract.problems import Problem
 from referral.contract.schemas import fields
 from referral.texts import EXTERNAL, LONGEST_EXTERNAL_ID
+
+
+def _uuid(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", "format": "uuid"}, "example": fields.EXAMPLE_ID}
+
 
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "code": {
@@ -26,41 +35,17 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
         "example": "in_1QXyz",
     },
-    "key_id": {
-        "description": "The key's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "rule_id": {
-        "description": "The rule's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "reward_id": {
-        "description": "The reward's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
+    "key_id": _uuid("The key's id"),
+    "rule_id": _uuid("The rule's id"),
+    "reward_id": _uuid("The reward's id"),
     "redemption_id": {
         "description": "The caller's own id of the redemption, percent-encoded",
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
         "example": "order-17",
     },
-    "webhook_id": {
-        "description": "The webhook's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "change_id": {
-        "description": "The change's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
-    "session_id": {
-        "description": "The session's id",
-        "schema": {"type": "string", "format": "uuid"},
-        "example": fields.EXAMPLE_ID,
-    },
+    "webhook_id": _uuid("The webhook's id"),
+    "change_id": _uuid("The change's id"),
+    "session_id": _uuid("The session's id"),
 }
 
 
@@ -71,3 +56,11 @@ def path_parameters(path: str) -> list[dict[str, Any]]:
         for name, described in PATH_PARAMETERS.items()
         if f"{{{name}}}" in path
     ]
+
+
+def id_in_path(request: web.Request, name: str, gone: Problem) -> str:
+    """The id that the path has by this name. Raises `gone` for a text that is none."""
+    try:
+        return str(uuid.UUID(request.match_info[name]))
+    except ValueError:
+        raise gone from None

@@ -1,7 +1,5 @@
 """Deliveries of webhooks: looked at, and sent again."""
 
-import uuid
-
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
@@ -9,6 +7,7 @@ from referral.background.webhooks import WEBHOOKS
 from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem
 from referral.contract.schemas.webhooks import (
     DeliveryPageSchema,
@@ -73,11 +72,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
 async def _known(request: web.Request, conn: Connection, webhook_id: str) -> Delivery:
     """The delivery that the path names. Raises `not-found`."""
     gone = Problem("not-found", "There is no such delivery.")
-    try:
-        change_id = str(uuid.UUID(request.match_info["change_id"]))
-    except ValueError:
-        raise gone from None
-    found = await deliveries.find_delivery(conn, webhook_id, change_id)
+    found = await deliveries.find_delivery(conn, webhook_id, id_in_path(request, "change_id", gone))
     if found is None:
         raise gone
     return found

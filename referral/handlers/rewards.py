@@ -10,6 +10,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
 from referral.contract.paging import MOST_COUNTED, Key, page, read_cursor
+from referral.contract.parameters import id_in_path
 from referral.contract.schemas.rewards import (
     RewardApprovalSchema,
     RewardCreationSchema,
@@ -31,7 +32,7 @@ from referral.rules import rewards as steps
 from referral.rules.giving import give
 from referral.rules.idempotency import REPLAYED, hash_of, id_mismatch
 from referral.rules.named_user import id_of_named, known_user
-from referral.rules.rewards import again, locked, no_such_reward, reward_id_of
+from referral.rules.rewards import again, locked, no_such_reward
 from referral.rules.work import Work, work_on
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
@@ -172,7 +173,7 @@ async def _find(
 )
 @response_schema(RewardSchema, 200, description="The reward")
 async def get_reward(request: web.Request) -> web.Response:
-    reward_id = reward_id_of(request.match_info["reward_id"])
+    reward_id = id_in_path(request, "reward_id", no_such_reward())
     async with request.app[DATABASE].reader() as conn:
         reward = await rewards.find_reward(conn, reward_id)
     if reward is None:
@@ -182,7 +183,7 @@ async def get_reward(request: web.Request) -> web.Response:
 
 async def _step(request: web.Request, take: Callable[[Work, Reward], Awaitable[None]]) -> web.Response:
     """The reward that the path names, after a step that is taken while nobody else changes it."""
-    reward_id = reward_id_of(request.match_info["reward_id"])
+    reward_id = id_in_path(request, "reward_id", no_such_reward())
     async with work_on(request) as work:
         await locks.hold_rules(work.conn)
         await work.hold_caller()
@@ -269,7 +270,7 @@ async def fulfil_reward(request: web.Request) -> web.Response:
 @json_schema(RewardReversalSchema, example={"id": "rev-1", "amount": 100, "reason": "Paid twice"})
 @response_schema(RewardSchema, 200, description="The reward after it")
 async def reverse_reward(request: web.Request) -> web.Response:
-    body, reward_id = request[BODY], reward_id_of(request.match_info["reward_id"])
+    body, reward_id = request[BODY], id_in_path(request, "reward_id", no_such_reward())
     body_hash, amount = hash_of(await read_json(request)), body.get("amount")
     try:
         async with work_on(request) as work:

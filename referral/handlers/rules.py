@@ -1,7 +1,5 @@
 """Rules of rewards: made, changed, looked at, and tried on the past."""
 
-import uuid
-
 import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
@@ -11,6 +9,7 @@ from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
+from referral.contract.parameters import id_in_path
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.rules import (
     PreviewRequestSchema,
@@ -84,7 +83,7 @@ async def create_rule(request: web.Request) -> web.Response:
 @json_schema(RuleChangeSchema, example={"enabled": False})
 @response_schema(RuleSchema, 200, description="The rule as it is now")
 async def patch_rule(request: web.Request) -> web.Response:
-    rule_id = _id_in(request)
+    rule_id = id_in_path(request, "rule_id", no_such_rule())
     async with work_on(request) as work:
         # Before anything else is locked: those who make rewards hold the rules first, too.
         await locks.change_rules(work.conn)
@@ -136,7 +135,7 @@ async def list_rules(request: web.Request) -> web.Response:
 )
 @response_schema(RuleSchema, 200, description="The rule")
 async def get_rule(request: web.Request) -> web.Response:
-    rule_id = _id_in(request)
+    rule_id = id_in_path(request, "rule_id", no_such_rule())
     async with request.app[DATABASE].reader() as conn:
         rule = await rules.find_rule(conn, rule_id)
         if rule is None:
@@ -157,7 +156,8 @@ async def get_rule(request: web.Request) -> web.Response:
 @querystring_schema(PageQuerySchema)
 @response_schema(RuleVersionPageSchema, 200, description="A page of versions")
 async def list_rule_versions(request: web.Request) -> web.Response:
-    rule_id, (before, _), limit = _id_in(request), read_cursor(request[QUERY]), request[QUERY]["limit"]
+    rule_id = id_in_path(request, "rule_id", no_such_rule())
+    (before, _), limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
     async with request.app[DATABASE].reader() as conn:
         rule = await rules.find_rule(conn, rule_id)
         if rule is None:
@@ -192,11 +192,3 @@ async def preview_rule(request: web.Request) -> web.Response:
     definition = orjson.dumps(new_definition(body["rule"], request.app[CONFIG], "/rule")).decode()
     async with request.app[DATABASE].snapshot() as conn:
         return answer(await preview(conn, rule_of(new_id(), 1, definition), body["since"]))
-
-
-def _id_in(request: web.Request) -> str:
-    """The id that the path names. Raises `not-found` for what is none."""
-    try:
-        return str(uuid.UUID(request.match_info["rule_id"]))
-    except ValueError:
-        raise no_such_rule() from None

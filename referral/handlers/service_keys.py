@@ -1,7 +1,5 @@
 """Service keys, by which a product's back end calls: made, listed and revoked by admins."""
 
-import uuid
-
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
@@ -9,6 +7,7 @@ from referral.auth.service_keys import new_key
 from referral.auth.tokens import hash_token
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
+from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.service_keys import KeyCreationSchema, KeyPageSchema, ShownKeySchema, key_view
@@ -75,10 +74,7 @@ async def list_keys(request: web.Request) -> web.Response:
 )
 async def delete_key(request: web.Request) -> web.Response:
     gone = Problem("not-found", "There is no such key.")
-    try:
-        key_id = str(uuid.UUID(request.match_info["key_id"]))
-    except ValueError:
-        raise gone from None
+    key_id = id_in_path(request, "key_id", gone)
     async with work_on(request) as work:
         await work.hold_caller()
         key = await service_keys.delete_service_key(work.conn, key_id)

@@ -1,7 +1,5 @@
 """Where an account is signed in: its sessions, listed and ended by their owner."""
 
-import uuid
-
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
@@ -9,6 +7,7 @@ from referral.auth.identity import IDENTITY
 from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
+from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.sessions import SessionPageSchema, session_view
@@ -63,10 +62,7 @@ async def list_sessions(request: web.Request) -> web.Response:
 )
 async def delete_session(request: web.Request) -> web.Response:
     gone = Problem("not-found", "You have no such session.")
-    try:
-        session_id = str(uuid.UUID(request.match_info["session_id"]))
-    except ValueError:
-        raise gone from None
+    session_id = id_in_path(request, "session_id", gone)
     async with work_on(request) as work:
         await work.hold_caller()
         if not await sessions.delete_own_session(work.conn, request[IDENTITY].user_id, session_id):

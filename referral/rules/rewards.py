@@ -3,7 +3,6 @@
 Whoever changes a reward has locked its row, so that each step starts from the state that it asks for.
 """
 
-import uuid
 from dataclasses import dataclass, replace
 
 from referral.background.holds import release
@@ -35,14 +34,6 @@ class Change:
 
 def no_such_reward() -> Problem:
     return Problem("not-found", "There is no such reward.")
-
-
-def reward_id_of(text: str) -> str:
-    """The id that a path names. Raises `not-found` for what is none."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise no_such_reward() from None
 
 
 async def locked(work: Work, reward_id: str) -> Reward:
