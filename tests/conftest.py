@@ -27,6 +27,7 @@ from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
+from tests.support.killed import Killed
 from tests.support.people import PASSWORD, SECRETS, Person, Product, read_mails, text_of, token_in
 from tests.support.programme import Programme, differences
 from tests.support.rows import sql
@@ -92,6 +93,12 @@ def database_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     name = spare.take()
     yield request.getfixturevalue("postgres_server").url(name)
     spare.give_back(name)
+
+
+@pytest.fixture
+def killed(database_url: str, tmp_path: Path) -> Killed:
+    """A service of two workers, processes that can be killed."""
+    return Killed(tmp_path, database_url, 2)
 
 
 @pytest.fixture

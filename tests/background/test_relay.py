@@ -8,7 +8,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -29,7 +28,6 @@ from tests.support.killed import Killed
 from tests.support.people import Person, Product
 from tests.support.programme import SHARE, Programme, usd
 from tests.support.rows import count, everything, sql
-from tests.support.servers import PostgresServer
 from tests.support.service import is_ready, started
 
 Eventually = Callable[..., Awaitable[Any]]
@@ -429,17 +427,6 @@ async def test_erasures_and_relays_at_once_wait_for_each_other_in_one_order(
     if "postgres" in database_url:
         found = await sql(database_url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert found == [(0,)]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
-    if request.param == "sqlite":
-        yield Killed(tmp_path, f"sqlite:///{tmp_path}/killed.db", 2)
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    server.execute("CREATE DATABASE killed_relay TEMPLATE migrated")
-    yield Killed(tmp_path, server.url("killed_relay"), 2)
-    server.execute("DROP DATABASE killed_relay WITH (FORCE)")
 
 
 async def test_killed_again_and_again_nothing_is_missed_and_nothing_is_told_twice(killed: Killed) -> None:

@@ -20,7 +20,6 @@ from tests.support.killed import Killed
 from tests.support.people import SECRETS
 from tests.support.programme import SHARE, usd
 from tests.support.rows import sql
-from tests.support.servers import PostgresServer
 from tests.support.service import is_ready, started
 
 EVENTS, CALLERS, PARTS = 120, 8, 3
@@ -28,18 +27,9 @@ EVENTS, CALLERS, PARTS = 120, 8, 3
 State = dict[tuple[str, str], tuple[int, Any]]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
-    if request.param == "sqlite":
-        yield _receiving_here(Killed(tmp_path, f"sqlite:///{tmp_path}/killed.db", 1))
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    server.execute("CREATE DATABASE killed_webhooks TEMPLATE migrated")
-    yield _receiving_here(Killed(tmp_path, server.url("killed_webhooks"), 2))
-    server.execute("DROP DATABASE killed_webhooks WITH (FORCE)")
-
-
-def _receiving_here(killed: Killed) -> Killed:
+@pytest.fixture
+def killed(killed: Killed) -> Killed:
+    """The service, which may send to this machine."""
     killed.settings["REFERRAL_WEBHOOKS_ALLOWED_NETWORKS"] = "127.0.0.0/8"
     return killed
 

@@ -5,29 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from tests.support.killed import Killed
 from tests.support.rows import sql
-from tests.support.servers import PostgresServer
 
 EVENTS, CALLERS = 1_000, 16
-
-
-@pytest.fixture(params=[("sqlite", 1), ("postgres", 2)], ids=lambda param: f"{param[0]}-{param[1]}")
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
-    engine, workers = request.param
-    if engine == "sqlite":
-        yield Killed(tmp_path, f"sqlite:///{tmp_path}/killed.db", workers)
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    server.execute("CREATE DATABASE killed TEMPLATE migrated")
-    yield Killed(tmp_path, server.url("killed"), workers)
-    server.execute("DROP DATABASE killed WITH (FORCE)")
 
 
 async def test_killed_amid_a_thousand_events_each_is_recorded_once(killed: Killed) -> None:

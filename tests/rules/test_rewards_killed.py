@@ -6,33 +6,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from referral.database.opening import open_database
 from tests.support.killed import Killed
 from tests.support.programme import SHARE, differences, usd
 from tests.support.rows import sql
-from tests.support.servers import PostgresServer
 
 EVENTS, CALLERS = 300, 12
 # What the referrer may spend, in cents, of which each redemption takes some.
 SPENT = 70
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killed]:
-    if request.param == "sqlite":
-        yield Killed(tmp_path, f"sqlite:///{tmp_path}/killed.db", 2)
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    server.execute("CREATE DATABASE killed_rewards TEMPLATE migrated")
-    yield Killed(tmp_path, server.url("killed_rewards"), 2)
-    server.execute("DROP DATABASE killed_rewards WITH (FORCE)")
 
 
 async def test_killed_amid_events_refunds_and_redemptions_nothing_is_twice_and_nothing_is_lost(killed: Killed) -> None:
