@@ -4,17 +4,13 @@ A batch is one transaction. It keeps its codes as they are, announces them, and 
 expiry is told once by however many workers. A code that gets another expiry has another place in the order.
 """
 
-import asyncio
-import logging
-
 from referral import clock
+from referral.background.loop import work_for_ever
 from referral.background.relay import Relay
 from referral.changes import announce, code_change
-from referral.database import Connection, Database, DatabaseUnavailable, committed
+from referral.database import Connection, Database, committed
 from referral.queries import code_expiries, locks
 from referral.queries.code_expiries import Expiry
-
-log = logging.getLogger(__name__)
 
 # How long an expiry may go untold that was set meanwhile, in seconds.
 LONGEST_SLEEP = 5.0
@@ -31,17 +27,12 @@ class ExpiryWorker:
 
     async def run(self) -> None:
         """Announce expired codes, for ever."""
-        while True:
-            pause = LONGEST_SLEEP
-            try:
-                while await self.work_off():
-                    pass
-                pause = await self._pause()
-            except DatabaseUnavailable as error:
-                log.warning("expired codes cannot be told now: %s", error)
-            except Exception:
-                log.exception("the worker of expired codes failed and goes on")
-            await asyncio.sleep(pause)
+        await work_for_ever("expired codes", self._turn, LONGEST_SLEEP)
+
+    async def _turn(self) -> float:
+        while await self.work_off():
+            pass
+        return await self._pause()
 
     async def work_off(self) -> int:
         """Announce up to BATCH codes that have expired, and return how many those were."""

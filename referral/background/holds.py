@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from referral import clock
+from referral.background.loop import work_for_ever
 from referral.background.relay import Relay
 from referral.changes import Change, announce, balance_changes, redemption_change, reward_change
-from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict
+from referral.database import Connection, ConstraintViolation, Database, TransactionConflict
 from referral.ledger import Movement, move
 from referral.queries import ledger, rewards
 from referral.queries.ledger import Redemption
@@ -37,17 +38,11 @@ class HoldWorker:
 
     async def run(self) -> None:
         """End holds that are due, for ever."""
-        while True:
-            try:
-                await self.work_off()
-                pause = await self._pause()
-            except DatabaseUnavailable as error:
-                log.warning("holds cannot be ended now: %s", error)
-                pause = LONGEST_SLEEP
-            except Exception:
-                log.exception("the worker of holds failed and goes on")
-                pause = LONGEST_SLEEP
-            await asyncio.sleep(pause)
+        await work_for_ever("holds", self._turn, LONGEST_SLEEP)
+
+    async def _turn(self) -> float:
+        await self.work_off()
+        return await self._pause()
 
     async def work_off(self) -> int:
         """End all holds that are due, and return how many rows that were."""
@@ -82,8 +77,10 @@ class HoldWorker:
             async with self._database.transaction() as conn:
                 due = await ledger.claim_due_redemptions(conn, now, size)
                 # Accounts are taken in one order, by whoever takes several.
+                told: list[Change] = []
                 for redemption in sorted(due, key=lambda one: (one.user_id, one.unit)):
-                    await announce(conn, await give_back(conn, redemption, now), now)
+                    told += await give_back(conn, redemption, now)
+                await announce(conn, told, now)
             found += len(due)
         return found
 

@@ -7,18 +7,15 @@ ends: everything is done at least once.
 """
 
 import asyncio
-import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from referral import clock
-from referral.database import Connection, Database, DatabaseUnavailable
-
-log = logging.getLogger(__name__)
+from referral.background.loop import work_for_ever
+from referral.database import Connection, Database
 
 # How long what another process queued (or a clock that was set back) may go unnoticed, in seconds.
 LONGEST_SLEEP = 15.0
@@ -112,25 +109,17 @@ class QueueWorker(ABC, Generic[Item]):
 
     async def run(self) -> None:
         """Work on what is due, and sleep until more is, for ever."""
-        while True:
-            self._woken.clear()
-            try:
-                while await self.work_off():
-                    pass
-                pause = await self._pause()
-            except Rest as rest:
-                # What is queued meanwhile waits, too: one attempt a pause is enough to find out that the other side is back.
-                await asyncio.sleep(rest.seconds)
-                continue
-            except DatabaseUnavailable as error:
-                log.warning("%s cannot be read: %s", self.name, error)
-                pause = LONGEST_SLEEP
-            except Exception:
-                log.exception("the worker of %s failed and goes on", self.name)
-                pause = LONGEST_SLEEP
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
+        await work_for_ever(self.name, self._turn, LONGEST_SLEEP, self._woken)
+
+    async def _turn(self) -> float:
+        try:
+            while await self.work_off():
+                pass
+        except Rest as rest:
+            # What is queued meanwhile waits, too: one attempt a pause is enough to find out that the other side is back.
+            await asyncio.sleep(rest.seconds)
+            return 0.0
+        return await self._pause()
 
     async def work_off(self) -> int:
         """Work on one batch of what is due, and return how many items were claimed. Raises as `process` does."""

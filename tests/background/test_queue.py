@@ -216,7 +216,7 @@ async def test_a_worker_outlives_whatever_goes_wrong(
     task = asyncio.create_task(Worker(database, table, work).run())
     await eventually(lambda: table.done == ["one"], 5)
     task.cancel()
-    said = [record.getMessage() for record in caplog.records if record.name == "referral.background.queue"]
+    said = [record.getMessage() for record in caplog.records if record.name == "referral.background.loop"]
     assert said == [
         "the jobs cannot be read: gone"
         if isinstance(error, DatabaseUnavailable)
