@@ -141,8 +141,7 @@ async def _webhooks(app: web.Application) -> AsyncIterator[None]:
     app[SEAL] = open_seal(app[CONFIG].auth)
     guard = app[GUARD] = Guard(networks(settings.allowed_networks))
     sender = Sender(guard, settings.timeout)
-    app[WEBHOOKS] = Webhooks(settings, app[DATABASE], app[SEAL], sender, app[METRICS])
-    app[WEBHOOKS].mailed = app[MAILER].wake
+    app[WEBHOOKS] = Webhooks(settings, app[DATABASE], app[SEAL], sender, app[MAILER], app[METRICS])
     async for _ in _running(app[WEBHOOKS].run()):
         yield
     await sender.close()
@@ -151,7 +150,6 @@ async def _webhooks(app: web.Application) -> AsyncIterator[None]:
 
 async def _relay(app: web.Application) -> AsyncIterator[None]:
     app[RELAY] = Relay(app[DATABASE], app[WEBHOOKS].deliver)
-    app[WEBHOOKS].announced = app[RELAY].wake
     async for _ in _running(app[RELAY].run()):
         yield
 

@@ -1,7 +1,8 @@
-"""Changes (the outbox pattern): a transaction announces what it changes in a row of its own.
+"""Changes (the transactional outbox): a transaction announces what it changes by rows of its own, so that a change is told
+if and only if it is committed.
 
-So that a change is told if and only if it is committed. The relay (`background/relay.py`) gives each its place in the feed.
-What is told is the whole object, as it is at the end of the transaction.
+The relay (`background/relay.py`) gives each its place in the feed. What is told is the whole object, as it is at the end of
+the transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,11 @@ import orjson
 
 from referral.contract.schemas.balances import balance_view, redemption_view
 from referral.contract.schemas.codes import code_view
+from referral.contract.schemas.people import person
 from referral.contract.schemas.referrals import operators_referral_view
 from referral.contract.schemas.rewards import reward_view
 from referral.contract.schemas.users import user_view
+from referral.contract.schemas.webhooks import webhook_view
 from referral.database import Connection
 from referral.ids import new_id
 from referral.queries import changes, codes, referrals, users
@@ -22,8 +25,9 @@ from referral.queries.codes import Code
 from referral.queries.ledger import Balance, Moved, Redemption
 from referral.queries.referrals import Referral
 from referral.queries.rewards import Reward
+from referral.queries.webhooks import Webhook
 
-# Members of what is told of a user's that go with the user.
+# With an erased user these members go from whatever was told of them.
 PERSONAL = [
     "email",
     "external_id",
@@ -68,13 +72,14 @@ async def user_change(conn: Connection, kind: ChangeType, user_id: str, at: int)
     account = await users.find_account(conn, user_id, at)
     assert account is not None
     data = user_view(account, at)
-    if data["referrer"] is not None:
-        data["referrer"] = {**data["referrer"], "username": None, "name": None}
+    if account.referrer_id is not None:
+        data["referrer"] = person(account.referrer_id, None, None)
     return Change(kind, user_id, data, user_id)
 
 
 def erased_user_change(user_id: str) -> Change:
-    return Change("user.erased", user_id, {"id": user_id, "username": None, "name": None}, user_id)
+    """That a user is gone: as others see them from now on."""
+    return Change("user.erased", user_id, person(user_id, None, None), user_id)
 
 
 def code_change(kind: ChangeType, code: Code, owner_id: str, at: int, *, is_suspended: bool = False) -> Change:
@@ -126,3 +131,9 @@ def redemption_change(kind: ChangeType, redemption: Redemption, balance: Balance
     """A redemption, with the user's balance after it."""
     data = redemption_view(redemption, balance_view(balance))
     return Change(kind, redemption.id, data, redemption.user_id)
+
+
+def disabled_webhook_change(webhook: Webhook) -> Change:
+    """That a webhook is disabled. A query may hold what its receiver keeps secret from other readers of the feed."""
+    view = webhook_view(webhook)
+    return Change("webhook.disabled", webhook.id, {**view, "url": webhook.url.partition("?")[0]})

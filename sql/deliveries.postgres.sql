@@ -1,10 +1,5 @@
 -- Deliveries, several at once, which PostgreSQL reads from a JSON array.
 
--- name: hold_enabled_webhooks()
--- None of them is taken away before the commit, and so before what is queued for it.
-SELECT id, url, types, status, secret, previous_secret, previous_until, created_at, failing_since, disabled_at, disabled_reason
-FROM webhooks WHERE status = 'enabled' ORDER BY id FOR KEY SHARE;
-
 -- name: insert_deliveries(deliveries)!
 -- One that is there is sent once more, from the beginning, unless it is being sent.
 INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at)

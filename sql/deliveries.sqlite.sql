@@ -1,9 +1,5 @@
 -- Deliveries, several at once, which SQLite reads from a JSON array.
 
--- name: hold_enabled_webhooks()
-SELECT id, url, types, status, secret, previous_secret, previous_until, created_at, failing_since, disabled_at, disabled_reason
-FROM webhooks WHERE status = 'enabled' ORDER BY id;
-
 -- name: insert_deliveries(deliveries)!
 -- One that is there is sent once more, from the beginning, unless it is being sent.
 INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at)

@@ -25,8 +25,6 @@ INTERVAL = 3_600.0
 FAILED_MAIL_KEPT = 30 * clock.DAY
 # Events deleted in one transaction.
 OLD_EVENTS = 1_000
-
-
 # Changes deleted in one transaction, each with what was delivered of it to each webhook.
 OLD_CHANGES = 200
 # Seconds before it is tried again where something else got in between.

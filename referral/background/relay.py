@@ -6,19 +6,17 @@ row from before it reads what waits until its own commit: whoever sees a number 
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
 
+from referral.background.loop import work_for_ever
 from referral.contract.schemas.changes import matches
-from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
-from referral.queries import changes, deliveries
+from referral.database import Connection, Database
+from referral.queries import changes, deliveries, webhooks
 from referral.queries.changes import Announced
-
-log = logging.getLogger(__name__)
 
 # Changes of one transaction.
 BATCH = 500
@@ -50,25 +48,12 @@ class Relay:
 
     async def run(self) -> None:
         """Move what is announced, for ever."""
-        while True:
-            self._woken.clear()
-            pause = PAUSE
-            try:
-                if not await self.work_off():
-                    pause = LONGEST_SLEEP
-            except TransactionConflict:
-                pass
-            except DatabaseUnavailable as error:
-                log.warning("changes cannot be told now: %s", error)
-                pause = LONGEST_SLEEP
-            except Exception:
-                log.exception("the relay of changes failed and goes on")
-                pause = LONGEST_SLEEP
-            if pause > PAUSE:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._woken.wait()
-            await asyncio.sleep(PAUSE)
+        await work_for_ever("changes", self._turn, LONGEST_SLEEP, self._woken)
+
+    async def _turn(self) -> float:
+        told = await self.work_off()
+        await asyncio.sleep(PAUSE)
+        return 0.0 if told else LONGEST_SLEEP
 
     async def work_off(self) -> int:
         """Move up to BATCH changes, and return how many those were."""
@@ -105,7 +90,7 @@ class Relay:
         """Have these changes sent to whoever wants them; returns the ids of those webhooks."""
         queued = [
             {"seq": seq, "webhook_id": webhook.id}
-            for webhook in await deliveries.hold_enabled_webhooks(conn)
+            for webhook in await webhooks.hold_enabled_webhooks(conn)
             for seq, kind in types.items()
             if matches(webhook.patterns, kind)
         ]

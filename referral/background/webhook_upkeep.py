@@ -7,9 +7,8 @@ import orjson
 
 from referral import clock
 from referral.auth.sealing import Seal
-from referral.changes import Change, announce
+from referral.changes import announce, disabled_webhook_change
 from referral.contract.schemas.changes import matches
-from referral.contract.schemas.webhooks import webhook_view
 from referral.database import Connection, ConstraintViolation, Database, TransactionConflict
 from referral.ids import new_id
 from referral.queries import changes, deliveries, locks, outbox, users, webhooks
@@ -29,7 +28,7 @@ async def disable(conn: Connection, webhook_id: str, url: str, reason: str, now:
     if not await webhooks.disable_webhook(conn, webhook_id, webhooks.DISABLED, reason, now):
         return False
     webhook = replace(webhook, status=webhooks.DISABLED, disabled_at=now, disabled_reason=reason)
-    await announce(conn, [disabled_change(webhook)], now)
+    await announce(conn, [disabled_webhook_change(webhook)], now)
     for admin in await users.list_admins(conn):
         if admin.email is not None and admin.suspended_at is None:
             await outbox.insert_mail(
@@ -38,23 +37,15 @@ async def disable(conn: Connection, webhook_id: str, url: str, reason: str, now:
     return True
 
 
-def disabled_change(webhook: Webhook) -> Change:
-    """That a webhook is disabled. A query may hold what its receiver keeps secret from other readers of the feed."""
-    view = webhook_view(webhook)
-    return Change("webhook.disabled", webhook.id, {**view, "url": view["url"].partition("?")[0]})
-
-
-async def keep_up(database: Database, seal: Seal, found: list[Webhook]) -> tuple[set[str], bool]:
+async def keep_up(database: Database, found: list[Webhook]) -> tuple[set[str], bool]:
     """One step of all that is to be done for these webhooks. Returns to which of them something was queued, and whether
     there is more to do. Raises DatabaseUnavailable."""
     has_more = False
     for webhook in found:
         if webhook.status == webhooks.DELETED:
             has_more |= await _delete_some(database, webhook)
-        else:
-            await _seal_anew(database, seal, webhook)
-            if webhook.status == webhooks.DISABLED:
-                has_more |= await _drop_some(database, webhook)
+        elif webhook.status == webhooks.DISABLED:
+            has_more |= await _drop_some(database, webhook)
     queued = set()
     async with database.reader() as conn:
         waiting = await webhooks.list_replays(conn)
@@ -67,7 +58,7 @@ async def keep_up(database: Database, seal: Seal, found: list[Webhook]) -> tuple
 
 async def _drop_some(database: Database, webhook: Webhook) -> bool:
     async with database.reader() as conn:
-        if (await deliveries.find_turn(conn, webhook.id, 0)).next_attempt_at is None:
+        if not await deliveries.count_deliveries(conn, webhook.id, deliveries.WAITING, 1):
             return False
     async with database.transaction() as conn:
         await locks.lock_webhook(conn, webhook.id)

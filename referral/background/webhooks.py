@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -18,11 +18,13 @@ from aiohttp import web
 
 from referral import clock
 from referral.auth.sealing import Seal, SealBroken
+from referral.background.loop import work_for_ever
+from referral.background.mailer import Mailer
 from referral.background.queue import LONGEST_SLEEP, QueueWorker, Rest, finish
-from referral.background.webhook_upkeep import disable, keep_up
+from referral.background.webhook_upkeep import disable, keep_up, seal_all_anew
 from referral.config.sections import Webhooks as Settings
 from referral.contract.schemas.changes import delivered_view
-from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, committed
+from referral.database import Connection, Database, DatabaseUnavailable, committed
 from referral.ids import new_id
 from referral.metrics import Metrics
 from referral.queries import deliveries, locks, webhooks
@@ -48,6 +50,8 @@ BATCH_PAUSE = 0.1
 LONGEST_FAILURE = 5 * clock.DAY
 # Seconds that a worker which is stopped goes on with what it has begun, as the mailer does.
 STOP_GRACE = 5.0
+# Seconds between two steps of what is to be cleared up or replayed, so that requests get their turn.
+UPKEEP_PAUSE = 0.01
 # Seconds between two counts of what waits, and how far it is counted.
 MEASURE_PAUSE = 10.0
 MOST_MEASURED = 100_000
@@ -265,23 +269,31 @@ class WebhookQueue(QueueWorker[Outgoing]):
             await committed(self.database, lambda conn: deliveries.hand_back_deliveries(conn, self._id, claimed))
 
 
+async def post_change(sender: Sender, url: str, secrets: list[str], change: ToldChange) -> Sent:
+    """Send a change once, signed now by these secrets."""
+    body = orjson.dumps(delivered_view(change))
+    return await sender.post(url, headers_for(secrets, change.id, clock.now() // clock.SECOND, body), body)
+
+
 class Webhooks:
     """Keeps a queue for each webhook that is enabled, and clears up behind those that are not."""
 
-    def __init__(self, settings: Settings, database: Database, seal: Seal, sender: Sender, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, seal: Seal, sender: Sender, mailer: Mailer, metrics: Metrics
+    ) -> None:
         self.settings = settings
         self.database = database
         self.metrics = metrics
         self._seal = seal
         self._sender = sender
+        self._mailer = mailer
         self._woken = asyncio.Event()
         self._queues: dict[str, tuple[WebhookQueue, asyncio.Task[None]]] = {}
         # Queues that are ended, and finish what they have begun.
         self._ending: set[asyncio.Task[None]] = set()
         self._measured_at = float("-inf")
-        # Called after something was announced, or a mail was queued.
-        self.announced: Callable[[], None] = lambda: None
-        self.mailed: Callable[[], None] = lambda: None
+        # The key that seals is another one after a restart only.
+        self._is_sealed_anew = False
 
     def wake(self) -> None:
         """Call after the commit that changed a webhook."""
@@ -298,23 +310,16 @@ class Webhooks:
     async def run(self) -> None:
         """Send what waits, for ever."""
         try:
-            while True:
-                self._woken.clear()
-                has_more = False
-                try:
-                    has_more = await self._look()
-                except TransactionConflict:
-                    has_more = True
-                except DatabaseUnavailable as error:
-                    log.warning("webhooks cannot be read: %s", error)
-                except Exception:
-                    log.exception("the worker of webhooks failed and goes on")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(0.01 if has_more else LONGEST_SLEEP):
-                        await self._woken.wait()
+            await work_for_ever("webhooks", self._turn, LONGEST_SLEEP, self._woken)
         finally:
             self._stop(list(self._queues))
             await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _turn(self) -> float:
+        if not self._is_sealed_anew:
+            await seal_all_anew(self.database, self._seal)
+            self._is_sealed_anew = True
+        return UPKEEP_PAUSE if await self._look() else LONGEST_SLEEP
 
     async def _look(self) -> bool:
         """Begin and end queues, and clear up for a moment. Returns whether there is more to clear up."""
@@ -327,7 +332,7 @@ class Webhooks:
         for webhook_id in enabled - self._queues.keys():
             queue = WebhookQueue(webhook_id, self)
             self._queues[webhook_id] = queue, asyncio.create_task(queue.run())
-        queued, has_more = await keep_up(self.database, self._seal, found)
+        queued, has_more = await keep_up(self.database, found)
         self.deliver(queued)
         await self._measure()
         return has_more
@@ -369,16 +374,14 @@ class Webhooks:
 
     async def post(self, url: str, secrets: list[str], change: ToldChange) -> Sent:
         """Send a change once, signed now."""
-        body = orjson.dumps(delivered_view(change))
-        return await self._sender.post(url, headers_for(secrets, change.id, clock.now() // clock.SECOND, body), body)
+        return await post_change(self._sender, url, secrets, change)
 
     async def disable(self, webhook: Webhook, reason: str) -> None:
         """Disable a webhook that was called, unless it is already, and tell the admins. Raises DatabaseUnavailable."""
         now = clock.now()
         if await committed(self.database, lambda conn: disable(conn, webhook.id, webhook.url, reason, now)):
             log.warning("webhook %s is disabled: %s", webhook.id, reason)
-            self.announced()
-            self.mailed()
+            self._mailer.wake()
         self.wake()
 
 

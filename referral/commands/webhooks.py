@@ -7,19 +7,16 @@ import hashlib
 import hmac
 from ipaddress import ip_network
 
-import orjson
-
 from referral import clock
 from referral.auth.signing_keys import open_keys
+from referral.background.webhooks import post_change
 from referral.commands import opened
 from referral.config import Config, ConfigError
-from referral.contract.schemas.changes import LARGEST_SEQ, PATTERNS, delivered_view, matches
-from referral.database import Database
+from referral.contract.schemas.changes import LARGEST_SEQ, PATTERNS, matches
 from referral.queries import changes
 from referral.queries.changes import ToldChange
 from referral.webhooks.guard import Guard, url_error
 from referral.webhooks.sending import Sender
-from referral.webhooks.signing import headers_for
 
 SOURCE = "command line"
 # Seconds between two looks at the feed, and for an answer.
@@ -51,7 +48,8 @@ async def _listen(config: Config, url: str, patterns: list[str], secret: str) ->
     sender = Sender(guard, TIMEOUT)
     try:
         async with opened(config) as database:
-            last_seq = await _last_seq(database)
+            async with database.reader() as conn:
+                last_seq = (await changes.find_feed(conn)).last_seq
             print(f"Changes from now on are posted to {url}, signed by {secret} (Ctrl+C stops).", flush=True)
             while True:
                 async with database.reader() as conn:
@@ -67,13 +65,7 @@ async def _listen(config: Config, url: str, patterns: list[str], secret: str) ->
         await guard.close()
 
 
-async def _last_seq(database: Database) -> int:
-    async with database.reader() as conn:
-        return (await changes.find_feed(conn)).last_seq
-
-
 async def _post(sender: Sender, url: str, secret: str, change: ToldChange) -> None:
-    body = orjson.dumps(delivered_view(change))
-    sent = await sender.post(url, headers_for([secret], change.id, clock.now() // clock.SECOND, body), body)
+    sent = await post_change(sender, url, [secret], change)
     outcome = sent.status if sent.status is not None else sent.error
     print(f"{clock.rfc_3339(clock.now())}  {change.type:20}  {change.id}  {outcome}", flush=True)

@@ -8,7 +8,6 @@ import orjson
 
 from referral.database import Connection
 from referral.queries.changes import ToldChange
-from referral.queries.webhooks import Webhook
 
 WAITING, DELIVERED, FAILED, DROPPED = "waiting", "delivered", "failed", "dropped"
 STATUSES = (WAITING, DELIVERED, FAILED, DROPPED)
@@ -55,11 +54,6 @@ class Claimed(NamedTuple):
 
     seq: int
     attempts: int
-
-
-async def hold_enabled_webhooks(conn: Connection) -> list[Webhook]:
-    """The webhooks that are enabled, none of which is taken away before the end of the transaction."""
-    return await conn.page("hold_enabled_webhooks", Webhook)
 
 
 async def insert_deliveries(conn: Connection, deliveries: list[dict[str, Any]]) -> None:

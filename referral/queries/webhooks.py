@@ -1,4 +1,4 @@
-"""Webhooks, and their replays: statements of `sql/webhooks.sql`."""
+"""Webhooks, and their replays: statements of `sql/webhooks*.sql`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -64,6 +64,11 @@ async def list_webhooks(conn: Connection, before: tuple[int, str], limit: int) -
 async def list_all_webhooks(conn: Connection) -> list[Webhook]:
     """Deleted ones, too."""
     return await conn.page("list_all_webhooks", Webhook)
+
+
+async def hold_enabled_webhooks(conn: Connection) -> list[Webhook]:
+    """The webhooks that are enabled, none of which is taken away before the end of the transaction."""
+    return await conn.page("hold_enabled_webhooks", Webhook)
 
 
 async def find_webhook(conn: Connection, webhook_id: str) -> Webhook | None:

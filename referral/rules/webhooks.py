@@ -1,6 +1,5 @@
 """Webhooks, as admins make and change them."""
 
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +7,10 @@ import orjson
 from aiohttp import web
 
 from referral.auth.sealing import SEAL
-from referral.background.webhook_upkeep import disabled_change
 from referral.background.webhooks import WEBHOOKS
+from referral.changes import disabled_webhook_change
 from referral.clock import DAY
+from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem, invalid
 from referral.database import Connection
 from referral.ids import new_id
@@ -32,10 +32,7 @@ def no_such_webhook() -> Problem:
 
 def webhook_id_of(request: web.Request) -> str:
     """The id that the path names. Raises `not-found` for what is none."""
-    try:
-        return str(uuid.UUID(request.match_info["webhook_id"]))
-    except ValueError:
-        raise no_such_webhook() from None
+    return id_in_path(request, "webhook_id", no_such_webhook())
 
 
 async def known_webhook(conn: Connection, webhook_id: str) -> Webhook:
@@ -86,15 +83,14 @@ async def change_webhook(work: Work, webhook: Webhook, body: dict[str, Any]) -> 
     wanted = replace(webhook, url=body.get("url", webhook.url), types=types)
     if wanted != webhook:
         await webhooks.update_webhook(work.conn, webhook.id, wanted.url, wanted.types)
-    status = body.get("status", webhook.status)
-    if status == ENABLED:
+    if body.get("status") == ENABLED:
         await webhooks.enable_webhook(work.conn, webhook.id)
-    else:
+    elif body.get("status") == DISABLED:
         await webhooks.disable_webhook(work.conn, webhook.id, DISABLED, "An admin disabled it.", work.moment)
     changed = await known_webhook(work.conn, webhook.id)
     if changed != webhook:
         if changed.status == DISABLED != webhook.status:
-            work.announce(disabled_change(changed))
+            work.announce(disabled_webhook_change(changed))
         await work.record("webhook-changed", webhook_id=webhook.id, url=changed.url, status=changed.status)
         work.wakes(work.request.app[WEBHOOKS])
     return changed

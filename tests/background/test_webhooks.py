@@ -18,6 +18,7 @@ from aiohttp import web
 from referral import clock
 from referral.auth.sealing import Seal, open_seal
 from referral.background import housekeeping, queue, relay, webhooks
+from referral.background.mailer import Mailer
 from referral.background.webhooks import PAUSES, WebhookQueue, Webhooks
 from referral.config.addresses import networks
 from referral.database import Connection, Database, DatabaseUnavailable, is_postgres
@@ -106,7 +107,8 @@ async def working(database: Database, url: str, make_config: MakeConfig) -> Asyn
     config = make_config(**LOOPBACK, webhooks_timeout="1")
     guard = Guard(networks(config.webhooks.allowed_networks))
     sender, seal = Sender(guard, config.webhooks.timeout), open_seal(config.auth)
-    yield Work(database, url, seal, Webhooks(config.webhooks, database, seal, sender, Metrics()))
+    mailer, metrics = Mailer(config, database, Metrics()), Metrics()
+    yield Work(database, url, seal, Webhooks(config.webhooks, database, seal, sender, mailer, metrics))
     await sender.close()
     await guard.close()
 

@@ -46,6 +46,11 @@ def _types(**kwargs: Any) -> fields.List[Any]:
     )
 
 
+def _delivery_status(description: str, example: str) -> Words:
+    words = {f"delivery-is-{word}": word for word in STATUSES}
+    return Words("DeliveryStatus", words, metadata=about(description, example))
+
+
 def _pattern_name(pattern: str) -> str:
     return "pattern-" + pattern.replace("*", "all").replace(".", "-")
 
@@ -109,11 +114,7 @@ class ReplaySchema(Schema):
 class DeliverySchema(Schema):
     change_id = identifier("The change's id, which is sent as `webhook-id`")
     type = change_type()
-    status = Words(
-        "DeliveryStatus",
-        {f"delivery-is-{word}": word for word in STATUSES},
-        metadata=about("failed: after ten attempts, or a 410; dropped: the webhook was disabled", "delivered"),
-    )
+    status = _delivery_status("failed: after ten attempts, or a 410; dropped: the webhook was disabled", "delivered")
     attempts = fields.Integer(metadata=about("How often it was tried", 1))
     next_attempt_at = time("When it is tried again; null unless it waits", allow_none=True)
     last_status = fields.Integer(allow_none=True, metadata=about("The last answer's status; null without an answer", 204))
@@ -141,11 +142,7 @@ class DeliveryPageSchema(PageSchema):
 
 
 class DeliveryQuerySchema(PageQuerySchema):
-    status = Words(
-        "DeliveryStatus",
-        {f"delivery-is-{word}": word for word in STATUSES},
-        metadata=about("Only those", "failed"),
-    )
+    status = _delivery_status("Only those", "failed")
 
 
 def webhook_view(webhook: Webhook) -> dict[str, Any]:
