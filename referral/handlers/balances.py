@@ -155,7 +155,7 @@ def _id_in(request: web.Request) -> str:
     summary="Give back what was spent",
     description="It is available again. A reserved one is released. The same call again changes nothing. Where "
     "`redemptions.by_user` is on, users cancel what they redeemed themselves, and not what the product redeemed for them.",
-    problems=("not-found", "redemption-state"),
+    problems=("not-found",),
 )
 @response_schema(RedemptionSchema, 200, description="The redemption as it is now")
 async def cancel_redemption(request: web.Request) -> web.Response:

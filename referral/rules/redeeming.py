@@ -132,8 +132,8 @@ def no_such_redemption() -> Problem:
 
 
 async def cancel(work: Work, redemption: Redemption) -> dict[str, Any]:
-    """Give back what was spent; a reservation is released. Returns the redemption as it is then. Raises
-    `redemption-state`."""
+    """Give back what was spent; a reservation is released. Whatever was given back before stays as it is: whoever lost the
+    answer asks again. Returns the redemption as it is then."""
     if redemption.status == RESERVED:
         return await release(work, redemption)
     if redemption.status == DONE:
@@ -142,8 +142,6 @@ async def cancel(work: Work, redemption: Redemption) -> dict[str, Any]:
         moved = await move(work.conn, [back], work.moment)
         cancelled = replace(redemption, status=CANCELLED)
         work.announce(redemption_change("redemption.cancelled", cancelled, moved[0]), *balance_changes(moved))
-    elif redemption.status != CANCELLED:
-        raise _refuse(redemption, "there is nothing to give back")
     return await _now(work, redemption)
 
 
