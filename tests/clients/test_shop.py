@@ -17,7 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.handlers.test_browser import OPTIONS, WATCH_POLICY
+from tests.support.browsing import OPTIONS, WATCH_POLICY
 from tests.support.people import API, PASSWORD
 from tests.support.servers import Server, program, wait_until
 from tests.support.service import ROOT, run_py, status_of

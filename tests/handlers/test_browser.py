@@ -1,7 +1,4 @@
-"""The documentation and the pages in a real browser, against the service as `run.py` starts it.
-
-Screenshots are left in tests/screenshots/ for whoever wants to look.
-"""
+"""The documentation and the pages in a real browser, against the service as `run.py` starts it."""
 
 from __future__ import annotations
 
@@ -15,33 +12,17 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, expect
 
+from tests.support.browsing import Visit, chromium, visiting
 from tests.support.people import API, PASSWORD, read_mails, text_of
-from tests.support.servers import NginxServer, free_port, program
+from tests.support.servers import NginxServer, free_port
 from tests.support.service import serving
 
 # One worker runs them all: one browser and one service are enough.
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.asyncio(loop_scope="module")]
 
-# Milliseconds: a busy machine may take its time over the documentation.
-expect.set_options(timeout=15_000)
-
-SCREENSHOTS = Path(__file__).resolve().parent.parent / "screenshots"
 NEW_PASSWORD = "a password chosen in the browser"
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# Chromium reports what a policy refused as an event of the document.
-WATCH_POLICY = (
-    "document.addEventListener('securitypolicyviolation', e => console.error('policy:', e.violatedDirective, e.blockedURI))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -57,48 +38,15 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    executable = program("chromium", "chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=OPTIONS)
+    async with chromium() as browser:
         yield browser
-        await browser.close()
-
-
-class Visit:
-    """A fresh profile's page, and all that went wrong on it or was asked of another host."""
-
-    def __init__(self, page: Page, address: str) -> None:
-        self.page = page
-        self.address = address
-        self.complaints: list[str] = []
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
-        page.on("request", self._asked)
-
-    def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(f"console: {message.text}")
-
-    def _asked(self, request: Request) -> None:
-        parts = urlsplit(request.url)
-        if parts.scheme not in ("data", "blob") and f"{parts.scheme}://{parts.netloc}" != self.address:
-            self.complaints.append(f"another host: {request.url}")
-
-    async def keep(self, name: str) -> None:
-        SCREENSHOTS.mkdir(exist_ok=True)
-        await self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(browser: Browser, address: str) -> AsyncIterator[Visit]:
     """A visit that must end without a complaint."""
-    context = await browser.new_context(base_url=address, viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(15_000)
-    await context.add_init_script(WATCH_POLICY)
-    found = Visit(await context.new_page(), address)
-    yield found
-    await context.close()
-    assert found.complaints == []
+    async with visiting(browser, address) as found:
+        yield found
 
 
 def reset_link(folder: Path, email: str) -> str:
@@ -211,7 +159,7 @@ async def search_in_redoc(visit: Visit, address: str) -> None:
     await page.goto(f"{address}/redoc")
     await expect(page.get_by_role("heading", name="Sign in, or refresh")).to_be_attached()
     await visit.keep("redoc")
-    await page.get_by_placeholder("Search").press_sequentially("referrer")
+    await page.get_by_placeholder("Search").press_sequentially("after registration")
     await expect(page.get_by_role("search").get_by_text("Use a code after registration").first).to_be_visible()
     await visit.keep("redoc-search")
 
