@@ -1,11 +1,8 @@
 """Documentation, health and metrics."""
 
 import asyncio
-import hashlib
 from functools import cache
-from pathlib import Path
 
-import openapi_ui_bundles
 import orjson
 from aiohttp import web
 
@@ -14,35 +11,17 @@ from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, Limit, allow
 from referral.contract.openapi import build_openapi, undocumented
-from referral.contract.problems import Problem
 from referral.database import DATABASE, Database, DatabaseUnavailable
 from referral.metrics import METRICS
 from referral.queries import cache_epoch, service
 from referral.web.answers import answer, answer_in_pieces
+from referral.web.assets import asset
 from referral.web.pages import html
 
 routes = web.RouteTableDef()
 
 # Seconds for the database to answer; one that takes longer is not ready.
 READY_TIMEOUT = 2.0
-
-OWN_ASSETS = Path(__file__).resolve().parent.parent / "assets"
-SWAGGER_UI = openapi_ui_bundles.swagger_ui.static_path
-REDOC = openapi_ui_bundles.redoc.static_path
-
-ASSETS = {
-    "page.css": (OWN_ASSETS / "page.css", "text/css"),
-    "docs.css": (OWN_ASSETS / "docs.css", "text/css"),
-    "docs.js": (OWN_ASSETS / "docs.js", "text/javascript"),
-    "redoc.js": (OWN_ASSETS / "redoc.js", "text/javascript"),
-    "swagger-ui.css": (SWAGGER_UI / "swagger-ui.css", "text/css"),
-    "swagger-ui-bundle.js": (SWAGGER_UI / "swagger-ui-bundle.js", "text/javascript"),
-    "favicon.png": (SWAGGER_UI / "favicon-32x32.png", "image/png"),
-    "redoc.standalone.js": (REDOC / "redoc.standalone.js", "text/javascript"),
-    "logo-mini.svg": (REDOC / "logo-mini.svg", "image/svg+xml"),
-}
-# ReDoc would fetch its maker's logo from a CDN, although the package has it.
-ELSEWHERE = b"https://cdn.redoc.ly/redoc/"
 
 # Swagger UI styles elements through the DOM and shows images of its own as data: URLs; the calls go to this service.
 DOCS_POLICY = (
@@ -79,22 +58,7 @@ async def get_redoc(request: web.Request) -> web.Response:
 @undocumented("files of the pages")
 async def get_asset(request: web.Request) -> web.StreamResponse:
     """A file of the pages."""
-    found = ASSETS.get(request.match_info["asset"])
-    if found is None:
-        raise Problem("not-found", "There is no such file.")
-    path, kind = found
-    body, tag = _read(path, request.app[PUBLIC_URL].path("/assets/"))
-    headers = {"Content-Type": kind, "Cache-Control": "public, max-age=3600", "ETag": f'"{tag}"'}
-    if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
-        return web.Response(status=304, headers=headers)
-    return answer_in_pieces(request, body, headers)
-
-
-@cache
-def _read(path: Path, assets: str) -> tuple[bytes, str]:
-    """What the file has, and a tag of that; `assets` is where a browser finds the service's files."""
-    body = path.read_bytes().replace(ELSEWHERE, assets.encode())
-    return body, hashlib.sha256(body).hexdigest()[:16]
+    return asset(request, request.match_info["asset"])
 
 
 @routes.get("/openapi.json")

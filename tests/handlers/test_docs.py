@@ -12,7 +12,7 @@ import openapi_ui_bundles
 import pytest
 
 from referral.contract.catalogue import CATALOGUE
-from referral.handlers.service import ASSETS
+from referral.web.assets import ASSETS
 from tests.conftest import Client
 from tests.support.endpoints import PAGES
 from tests.support.people import PASSWORD, Person, read_mails, token_in
@@ -127,7 +127,7 @@ async def test_assets_come_from_the_package_under_their_own_types(client: Client
         assert package in path.resolve().parents or own in path.resolve().parents, name
         async with client.get(f"/assets/{name}") as response:
             assert response.status == 200, name
-            assert response.content_type == kind
+            assert response.headers["Content-Type"] == kind
             assert response.headers["X-Content-Type-Options"] == "nosniff"
             served = await response.read()
         assert b"//cdn." not in served, name
