@@ -13,6 +13,7 @@ from referral.auth.issuers import ISSUERS, Issuers
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.sealing import SEAL, open_seal
 from referral.auth.tokens import SIGNER, open_signer
+from referral.background.clicks import CLICKS, Clicks
 from referral.background.expiries import ExpiryWorker
 from referral.background.holds import HoldWorker
 from referral.background.housekeeping import keep_house
@@ -32,11 +33,13 @@ from referral.database.opening import open_database
 from referral.handlers import (
     balances,
     changes,
+    clicks,
     codes,
     deliveries,
     discovery,
     emails,
     events,
+    links,
     pages,
     passwords,
     product_users,
@@ -47,11 +50,13 @@ from referral.handlers import (
     service,
     service_keys,
     sessions,
+    stats,
     tokens,
     users,
     webhooks,
 )
 from referral.limits import LIMITER, PROXIES, RateLimiter
+from referral.links import LINKS, Links
 from referral.log import LOG_REQUEST, open_request_log
 from referral.metrics import METRICS, Metrics
 from referral.rules.strangers import STRANGERS_EVENTS, StrangersEvents
@@ -59,7 +64,7 @@ from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
 from referral.web.callers import KEY_USES, KeyUses
-from referral.web.cors import allowing, answering_preflights
+from referral.web.cors import allowing, answering_preflights, permitting
 from referral.web.headers import preparing_headers
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.webhooks.guard import GUARD, Guard
@@ -77,12 +82,15 @@ HANDLERS: tuple[ModuleType, ...] = (
     users,
     referrals,
     codes,
+    links,
+    clicks,
     product_users,
     events,
     rules,
     rewards,
     balances,
     changes,
+    stats,
     webhooks,
     deliveries,
     service_keys,
@@ -98,6 +106,7 @@ def create_app(config: Config) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY, middlewares=[observe, answer_problems, prepare])
     app[CONFIG] = config
     app[PUBLIC_URL] = parse_public_url(config.server.public_url)
+    app[LINKS] = Links(config)
     app[METRICS] = Metrics()
     app[SIGNER] = open_signer(config)
     app[LOG_REQUEST] = open_request_log()
@@ -109,12 +118,26 @@ def create_app(config: Config) -> web.Application:
     refuse_undeclared(app.router.routes())
     app[OAUTH_PATHS] = paths_of(Errors.OAUTH, app.router.routes())
     app.on_response_prepare.append(preparing_headers(config.server.public_url))
-    if config.server.cors_origins:
-        app.middlewares.insert(1, answering_preflights(config.server.cors_origins))
-        app.on_response_prepare.append(allowing(config.server.cors_origins))
+    if config.server.cors_origins or config.links.allowed_origins:
+        permitted = permitting(config.server.cors_origins, {clicks.PATH: config.links.allowed_origins})
+        app.middlewares.insert(1, answering_preflights(permitted))
+        app.on_response_prepare.append(allowing(permitted))
     app.on_shutdown.append(_stop_waiting)
     app.cleanup_ctx.extend(
-        [_metrics, _passwords, _database, _cache, _mailer, _webhooks, _relay, _vendors, _holds, _expiries, _housekeeping]
+        [
+            _metrics,
+            _passwords,
+            _database,
+            _clicks,
+            _cache,
+            _mailer,
+            _webhooks,
+            _relay,
+            _vendors,
+            _holds,
+            _expiries,
+            _housekeeping,
+        ]
     )
     return app
 
@@ -134,6 +157,13 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     app[DATABASE] = await open_database(app[CONFIG].database.url, queries.records())
     yield
     await app[DATABASE].close()
+
+
+async def _clicks(app: web.Application) -> AsyncIterator[None]:
+    app[CLICKS] = Clicks(app[DATABASE], app[METRICS])
+    async for _ in _running(app[CLICKS].run()):
+        yield
+    await app[CLICKS].end()
 
 
 async def _webhooks(app: web.Application) -> AsyncIterator[None]:

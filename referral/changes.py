@@ -19,6 +19,7 @@ from referral.contract.schemas.users import user_view
 from referral.contract.schemas.webhooks import webhook_view
 from referral.database import Connection
 from referral.ids import new_id
+from referral.links import Links
 from referral.queries import changes, codes, referrals, users
 from referral.queries.changes import ChangeType
 from referral.queries.codes import Code
@@ -67,11 +68,11 @@ async def announce(conn: Connection, told: Sequence[Change], at: int) -> None:
         await changes.insert_announcements(conn, rows, at)
 
 
-async def user_change(conn: Connection, kind: ChangeType, user_id: str, at: int) -> Change:
+async def user_change(conn: Connection, kind: ChangeType, user_id: str, at: int, links: Links) -> Change:
     """A user as they are now. Whom they came by is told by id alone: the name is another person's."""
     account = await users.find_account(conn, user_id, at)
     assert account is not None
-    data = user_view(account, at)
+    data = user_view(account, at, links)
     if account.referrer_id is not None:
         data["referrer"] = person(account.referrer_id, None, None)
     return Change(kind, user_id, data, user_id)

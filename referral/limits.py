@@ -67,6 +67,10 @@ return {tonumber(count or 0) or 0, redis.call('PTTL', KEYS[1])}
 Window = tuple[int, float]
 
 
+# Groups that each process counts by itself: the addresses of those who follow links are kept nowhere else.
+LOCAL = frozenset(("redirects_by_address", "clicks_by_address"))
+
+
 class LocalWindows:
     """Fixed windows in this process."""
 
@@ -168,7 +172,7 @@ class RateLimiter:
 
     async def _count(self, group: str, key: tuple[str, ...], hits: int = 1) -> tuple[RateLimitItem, Window]:
         item, window = self._items[group], None
-        if self._shared:
+        if self._shared and group not in LOCAL:
             window = await self._shared.hit(item, (group, *key), hits)
         # While Redis is out, this process counts.
         return item, window or self._local.hit(item, (group, *key), hits)

@@ -53,7 +53,13 @@ class Metrics:
         self.registrations = Counter(
             "referral_registrations_total", "Accounts made.", ("by_referral",), registry=self.registry
         )
-
+        self.clicks = Counter(
+            "referral_clicks_total",
+            "Clicks on share links: by people (click), by robots, more than an address may make (limited), more than can be "
+            "written (dropped), and those while nobody could look the code up (unknown).",
+            ("result",),
+            registry=self.registry,
+        )
         self.email_checks = Counter(
             "referral_email_checks_total", "Checks of addresses at registrations.", ("result",), registry=self.registry
         )

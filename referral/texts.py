@@ -64,6 +64,17 @@ def is_external_id(text: str) -> bool:
     return 1 <= len(text) <= LONGEST_EXTERNAL_ID and text.isprintable()
 
 
+_CODE = re.compile(r"[A-Z0-9_-]{4,32}")
+
+
+def code_in(text: str) -> str | None:
+    """The code that a text is, in upper case; None for what cannot be one."""
+    # ASCII is checked first: upper() would make "SS" of "ß", and so another code.
+    if not text.isascii() or not _CODE.fullmatch(text.upper()):
+        return None
+    return text.upper()
+
+
 _MISREAD = str.maketrans("OIL", "011")
 
 

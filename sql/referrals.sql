@@ -1,10 +1,10 @@
--- name: insert_referral(user_id, referrer_id, code, joined_at)^
+-- name: insert_referral(user_id, referrer_id, code, joined_at, source)^
 -- No row when the user can come by nobody, or the referrer came by the user, directly or through others: both rules are part
 -- of the insert. The
 -- walk goes up from the referrer by primary key. A violation of referrals_pkey when the user has a referrer already, of
 -- referrals_not_self when the code is the user's own.
-INSERT INTO referrals (user_id, referrer_id, code, joined_at)
-SELECT u.id, cast(:referrer_id as text), cast(:code as text), cast(:joined_at as bigint)
+INSERT INTO referrals (user_id, referrer_id, code, joined_at, source)
+SELECT u.id, cast(:referrer_id as text), cast(:code as text), cast(:joined_at as bigint), cast(:source as text)
 FROM users u
 WHERE u.id = :user_id AND u.erased_at IS NULL AND u.unattributable_at IS NULL
   AND (u.referral_count = 0 OR NOT EXISTS (

@@ -134,3 +134,30 @@ SELECT u.id, u.version, (SELECT coalesce(max(v.version), 0) FROM rule_versions v
 FROM rules u
 WHERE u.version <> (SELECT coalesce(max(v.version), 0) FROM rule_versions v WHERE v.rule_id = u.id)
 ORDER BY u.id;
+
+-- name: find_summed_days()^
+-- The first and the last day that are summed.
+SELECT min(d.day) AS first, max(d.day) AS last FROM click_days d;
+
+-- name: list_wrong_click_days(day, page_size)
+-- Codes of a day whose sums are not those of the clicks, or of the visitors as long as these are kept. Clicks from QR codes are
+-- in no row.
+SELECT k.code, cast(sum(k.clicks) as bigint) AS clicks, cast(sum(k.visitors) as bigint) AS visitors,
+       cast(sum(k.robots) as bigint) AS robots, cast(sum(k.by_people) as bigint) AS all_clicks,
+       cast(sum(k.by_visitors) as bigint) AS all_visitors, cast(sum(k.by_robots) as bigint) AS all_robots
+FROM (
+    SELECT d.code, d.clicks, d.visitors, d.robots, 0 AS by_people,
+           CASE WHEN EXISTS (SELECT 1 FROM click_keys y WHERE y.day = :day) THEN 0 ELSE d.visitors END AS by_visitors,
+           0 AS by_robots
+    FROM click_days d WHERE d.day = :day
+    UNION ALL
+    SELECT c.code, 0, 0, 0, 1 - c.robot, 0, c.robot FROM clicks c
+    WHERE c.clicked_at >= :day AND c.clicked_at < cast(:day as bigint) + 86400000
+    UNION ALL
+    SELECT v.code, 0, 0, 0, 0, 1, 0 FROM click_visitors v
+    WHERE v.day = :day AND EXISTS (SELECT 1 FROM click_keys y WHERE y.day = :day)
+) AS k
+GROUP BY k.code
+HAVING sum(k.clicks) <> sum(k.by_people) OR sum(k.visitors) <> sum(k.by_visitors) OR sum(k.robots) <> sum(k.by_robots)
+ORDER BY k.code
+LIMIT :page_size;

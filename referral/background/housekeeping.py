@@ -2,13 +2,17 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from referral import clock
+from referral.background.clicks import first_day_kept, first_key_kept
 from referral.config import Config
 from referral.database import Connection, ConstraintViolation, Database, DatabaseUnavailable, committed
 from referral.queries import (
     audit,
     changes,
+    clicks,
     deliveries,
     event_contexts,
     former_addresses,
@@ -25,6 +29,8 @@ INTERVAL = 3_600.0
 FAILED_MAIL_KEPT = 30 * clock.DAY
 # Events deleted in one transaction.
 OLD_EVENTS = 1_000
+# Clicks and visitors deleted in one transaction.
+OLD_CLICKS = 2_000
 # Changes deleted in one transaction, each with what was delivered of it to each webhook.
 OLD_CHANGES = 200
 # Seconds before it is tried again where something else got in between.
@@ -35,9 +41,12 @@ async def keep_house(config: Config, database: Database) -> None:
     """Delete what is old, once an hour, for ever."""
     while True:
         try:
+            # First, because there is a time by which keys have to be gone.
+            await _delete_old_visitors(database)
             await _delete_expired(config, database)
             await _delete_old_events(config, database)
             await _delete_old_contexts(config, database)
+            await _delete_old_clicks(config, database)
             await _delete_old_changes(config, database)
             await database.purge()
         except DatabaseUnavailable as error:
@@ -57,15 +66,36 @@ async def _delete_expired(config: Config, database: Database) -> None:
         await former_addresses.delete_former_addresses(conn, now - config.attribution.readdress_days * clock.DAY)
 
 
+async def _delete_all(database: Database, size: int, delete: Callable[[Connection], Awaitable[int]]) -> None:
+    """Delete until there is nothing more: each transaction so many rows at most. Another worker may do the same, and have
+    this one begin anew."""
+    while await committed(database, delete) == size:
+        pass
+
+
 async def _delete_old_contexts(config: Config, database: Database) -> None:
     async with database.transaction() as conn:
         await event_contexts.forget_context_secrets(conn, clock.now() - config.context.keep_days * clock.DAY)
-    count = OLD_EVENTS
-    while count == OLD_EVENTS:
-        async with database.transaction() as conn:
-            count = await event_contexts.delete_old_contexts(conn, OLD_EVENTS)
-            if count < OLD_EVENTS:
-                await event_contexts.delete_context_keys(conn)
+
+    async def delete(conn: Connection) -> int:
+        count = await event_contexts.delete_old_contexts(conn, OLD_EVENTS)
+        if count < OLD_EVENTS:
+            await event_contexts.delete_context_keys(conn)
+        return count
+
+    await _delete_all(database, OLD_EVENTS, delete)
+
+
+async def _delete_old_visitors(database: Database) -> None:
+    first = first_key_kept(clock.now())
+    async with database.transaction() as conn:
+        await clicks.delete_click_keys(conn, first)
+    await _delete_all(database, OLD_CLICKS, lambda conn: clicks.delete_old_visitors(conn, first, OLD_CLICKS))
+
+
+async def _delete_old_clicks(config: Config, database: Database) -> None:
+    before = first_day_kept(config, clock.now())
+    await _delete_all(database, OLD_CLICKS, lambda conn: clicks.delete_old_clicks(conn, before, OLD_CLICKS))
 
 
 async def _delete_old_events(config: Config, database: Database) -> None:
@@ -73,10 +103,9 @@ async def _delete_old_events(config: Config, database: Database) -> None:
         (audit.delete_old_events_of_nobody, config.audit.keep_days_unknown),
         (audit.delete_old_events, config.audit.keep_days),
     ):
-        count = OLD_EVENTS if days else 0
-        while count == OLD_EVENTS:
-            async with database.transaction() as conn:
-                count = await delete(conn, clock.now() - days * clock.DAY, OLD_EVENTS)
+        if days:
+            before = clock.now() - days * clock.DAY
+            await _delete_all(database, OLD_EVENTS, partial(delete, before=before, batch_size=OLD_EVENTS))
 
 
 async def _delete_old_changes(config: Config, database: Database) -> None:

@@ -27,6 +27,10 @@ MEMORY_ENTRIES = 50_000
 class CodeCache(Cache, Protocol):
     """Caches active codes; the keys are their texts."""
 
+    def at_hand(self, code: str) -> ActiveCode | None:
+        """The active code of this text, if that can be said without asking anybody."""
+        ...
+
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         """The active code of this text, from the cache or else from `load`, which asks the database."""
         ...
@@ -46,6 +50,9 @@ class CodeCache(Cache, Protocol):
 
 class NoCodeCache:
     """`none://`: every look-up asks the database."""
+
+    def at_hand(self, code: str) -> ActiveCode | None:
+        return None
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         return await load()
@@ -79,6 +86,9 @@ class MemoryCodeCache:
         self._changes = 0
         self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
+
+    def at_hand(self, code: str) -> ActiveCode | None:
+        return self._find(code) if self._epoch.is_trusted() else None
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         if not self._epoch.is_trusted():

@@ -23,6 +23,7 @@ from referral.contract.schemas.fields import Email, NewUsername
 from referral.database import Connection, ConstraintViolation, TransactionConflict
 from referral.database.migrate import migrate
 from referral.ids import new_id
+from referral.links import Links
 from referral.queries import audit, locks, sessions, users
 from referral.rules import suspension
 from referral.rules.accounts import check_new_password, check_not_personal
@@ -112,7 +113,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
             return contact.email or address
         if new_hash is None:
             raise Stop("No password was given.")
-        await _insert_admin(conn, address, name, new_hash)
+        await _insert_admin(conn, address, name, new_hash, Links(config))
         return address
 
     try:
@@ -122,7 +123,7 @@ async def create_admin(config: Config, email: str, username: str | None, passwor
         raise ConfigError("createsuperuser", f"{taken} is taken", SOURCE) from None
 
 
-async def _insert_admin(conn: Connection, email: str, username: str | None, password_hash: str) -> None:
+async def _insert_admin(conn: Connection, email: str, username: str | None, password_hash: str, links: Links) -> None:
     user = users.NewUser(
         id=new_id(),
         email=email,
@@ -136,7 +137,7 @@ async def _insert_admin(conn: Connection, email: str, username: str | None, pass
     await users.insert_user(conn, user)
     # The operator vouches for the address, which no mail to it may take back.
     await users.verify_email(conn, user.id, None, user.created_at)
-    await announce(conn, [await user_change(conn, "user.created", user.id, user.created_at)], user.created_at)
+    await announce(conn, [await user_change(conn, "user.created", user.id, user.created_at, links)], user.created_at)
     await _record(conn, "admin-created", user.id)
 
 
@@ -219,7 +220,7 @@ def suspend_user(config: Config, arguments: argparse.Namespace) -> None:
 
     async def suspend(conn: Connection) -> str:
         contact = await _user(conn, arguments.user)
-        if await suspension.suspend(conn, contact, reason, now()) is None:
+        if await suspension.suspend(conn, contact, reason, now(), Links(config)) is None:
             return f"{_name(contact)} is suspended already."
         await _record(conn, "account-suspended", contact.user_id, reason=reason)
         return f"{_name(contact)} is suspended."
@@ -233,7 +234,7 @@ def unsuspend_user(config: Config, arguments: argparse.Namespace) -> None:
 
     async def unsuspend(conn: Connection) -> str:
         contact = await _user(conn, arguments.user)
-        if not await suspension.unsuspend(conn, contact, now()):
+        if not await suspension.unsuspend(conn, contact, now(), Links(config)):
             return f"{_name(contact)} is not suspended."
         await _record(conn, "account-unsuspended", contact.user_id)
         return f"{_name(contact)} is not suspended any more."

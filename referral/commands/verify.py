@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 
+from referral.background.clicks import first_day_kept
+from referral.clock import now
 from referral.commands import Failed, opened
 from referral.config import Config
 from referral.rules.verification import Verification
@@ -24,7 +26,7 @@ def verify_programme(config: Config, arguments: argparse.Namespace) -> None:
 
 async def _verify(config: Config) -> tuple[list[str], str]:
     async with opened(config) as database, database.snapshot() as conn:
-        verification = Verification(conn)
+        verification = Verification(conn, first_day_kept(config, now()))
         found = [difference async for difference in verification.differences()]
     return found, (
         f"{verification.accounts} accounts, {verification.transfers} transfers, {verification.rewards} rewards and "

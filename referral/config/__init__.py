@@ -67,6 +67,12 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
         raise ConfigError(
             "enrichment.api_key", "must be set with enrichment.provider", values["enrichment", "api_key"].source
         )
+    if sections["clicks"].keep_days < sections["attribution"].window_days:
+        raise ConfigError(
+            "clicks.keep_days",
+            "must not be less than attribution.window_days, for which a click counts",
+            values["clicks", "keep_days"].source,
+        )
     if any(entry.issuer == sections["server"].public_url for entry in sections["identity"].issuers):
         raise ConfigError(
             "identity.issuers",

@@ -52,12 +52,35 @@ def cache_url(value: str) -> str | None:
     return "must be memory://, none://, redis://user:password@host:6379/0 or rediss://host:6379/0?ca=FILE"
 
 
+# ASCII without spaces, and without the characters that browsers read otherwise than the URL standard writes them.
+_VISIBLE = re.compile(r"[!-\[\]-~]+")
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
+
+
 def web_url(value: str) -> str | None:
     """An http or https URL that paths can be appended to."""
     parts = _parts(value)
-    if parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
+    is_plain = parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    return None if is_plain and _VISIBLE.fullmatch(value) else "must be an http or https URL without a query"
+
+
+def destination(value: str) -> str | None:
+    """An http or https URL of a page, with or without a query, in characters that can travel in a header."""
+    parts = _parts(value)
+    if (
+        parts
+        and parts.scheme in ("http", "https")
+        and parts.hostname
+        and "@" not in parts.netloc
+        and _VISIBLE.fullmatch(value)
+    ):
         return None
-    return "must be an http or https URL without a query"
+    return "must be the http or https URL of a page, special characters percent-encoded"
+
+
+def domain(value: str) -> str | None:
+    """A domain whose hosts share a cookie."""
+    return None if _DOMAIN.fullmatch(value) else "must be a domain such as example.com"
 
 
 def public_url(value: str) -> str | None:

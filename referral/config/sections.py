@@ -11,6 +11,8 @@ from referral.config.checks import (
     cache_url,
     code_texts,
     database_url,
+    destination,
+    domain,
     each_of,
     empty_or,
     event_types,
@@ -130,13 +132,29 @@ class Limits:
     request_by_user: str = setting(rate)
     request_by_address: str = setting(rate)
     events_by_key: str = setting(rate)
+    clicks_by_address: str = setting(rate)
+    redirects_by_address: str = setting(rate)
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
     converts_on: tuple[str, ...] = setting(event_types)
     after_signup_days: int = setting(between(0, 36_500))
+    window_days: int = setting(between(1, 3_650))
     readdress_days: int = setting(between(0, 3_650))
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    destination: str = setting(empty_or(destination))
+    base: str = setting(empty_or(web_url))
+    allowed_origins: tuple[str, ...] = setting(web_origins)
+    cookie_domain: str = setting(empty_or(domain))
+
+
+@dataclass(frozen=True, slots=True)
+class Clicks:
+    keep_days: int = setting(between(1, 3_650))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +211,8 @@ class Config:
     enrichment: Enrichment
     limits: Limits
     attribution: Attribution
+    links: Links
+    clicks: Clicks
     privacy: Privacy
     rewards: Rewards
     redemptions: Redemptions

@@ -34,6 +34,8 @@ class Access(Enum):
     USER_OR_WRITE = "users, and keys that may write"
     SELF_OR_READ = "the user in question, and keys that may read"
     SELF_OR_WRITE = "the user in question, and keys that may write"
+    # Without a token or key: a page of an origin in `links.allowed_origins`.
+    PAGE_OR_WRITE = "pages of the product, and keys that may write"
     READ = "keys that may read"
     WRITE = "keys that may write"
     ADMIN = "keys that may administer"
@@ -46,7 +48,7 @@ class Access(Enum):
     @property
     def admits_users(self) -> bool:
         """Whether a user who is no admin may call, for themself or for others."""
-        return self not in (Access.READ, Access.WRITE, Access.ADMIN)
+        return self not in (Access.PAGE_OR_WRITE, Access.READ, Access.WRITE, Access.ADMIN)
 
     @property
     def is_for_oneself(self) -> bool:
@@ -60,6 +62,7 @@ _SCOPES: dict[Access, Scope] = {
     Access.USER_OR_WRITE: "write",
     Access.SELF_OR_READ: "read",
     Access.SELF_OR_WRITE: "write",
+    Access.PAGE_OR_WRITE: "write",
     Access.READ: "read",
     Access.WRITE: "write",
     Access.ADMIN: "admin",
@@ -67,13 +70,23 @@ _SCOPES: dict[Access, Scope] = {
 
 
 class Limit(Enum):
-    """The group of limits (`limits.{value}_by_user`, `limits.{value}_by_address`) that a call counts against. What a key
-    calls counts against the key's own, `limits.events_by_key`, and against nothing else."""
+    """The group of limits that a call counts against. What a key calls counts against the key's own,
+    `limits.events_by_key`, and against nothing else."""
 
     LOOKUP = "lookup"
     REQUEST = "request"
+    # Of pages, which have no user.
+    CLICKS = "clicks"
     # For probes, scrapers and readers of the documentation. None of these calls occupies the database for long.
     EXEMPT = "exempt"
+
+    @property
+    def settings(self) -> tuple[str, str] | None:
+        """The limits for somebody who is signed in, and for somebody who is not, by their names among `limits.*`; None for
+        no limit."""
+        if self is Limit.EXEMPT:
+            return None
+        return f"{'request' if self is Limit.CLICKS else self.value}_by_user", f"{self.value}_by_address"
 
 
 class Errors(Enum):
@@ -93,7 +106,9 @@ class Declaration:
 
     def wants_identity(self, config: Config) -> bool:
         """Whether a caller has to say who it is, with these settings."""
-        return self.access is not Access.ANYBODY and not (self.access is Access.PUBLIC_LOOKUP and config.codes.public_lookup)
+        if self.access is Access.PUBLIC_LOOKUP:
+            return not config.codes.public_lookup
+        return self.access not in (Access.ANYBODY, Access.PAGE_OR_WRITE)
 
 
 # The declaration of addresses that no route has, and of methods that a route does not take.

@@ -48,6 +48,7 @@ TAGS = {
     "Rewards": "What was given: approve, reject, deliver it, and take it back.",
     "Redemptions": "What users spend of their balances.",
     "Codes": "Make, edit, share and end codes; look one up.",
+    "Links": "Share links, and who clicked on them.",
     "Changes": "What happened, for products that follow it by its numbers.",
     "Webhooks": "Where changes are sent, and what became of it.",
     "Keys": "Service keys, by which a product's back end calls.",
@@ -260,6 +261,8 @@ CALLERS = {
     Access.USER_OR_WRITE: "A user; a service key of the scope `write`.",
     Access.SELF_OR_READ: "The user in question; a service key of the scope `read`; an admin.",
     Access.SELF_OR_WRITE: "The user in question; a service key of the scope `write`; an admin.",
+    Access.PAGE_OR_WRITE: "A page of an origin in `links.allowed_origins`, without any token; a service key of the scope "
+    "`write`; an admin.",
     Access.READ: "A service key of the scope `read`; an admin.",
     Access.WRITE: "A service key of the scope `write`; an admin.",
     Access.ADMIN: "A service key of the scope `admin`; an admin.",
@@ -267,11 +270,14 @@ CALLERS = {
 
 
 def _callers(declared: Declaration, config: Config) -> str:
-    return f"**Who may call:** {CALLERS[declared.access] if declared.wants_identity(config) else 'Anybody.'}"
+    is_for_anybody = declared.access is not Access.PAGE_OR_WRITE and not declared.wants_identity(config)
+    return f"**Who may call:** {'Anybody.' if is_for_anybody else CALLERS[declared.access]}"
 
 
 def _security(declared: Declaration, config: Config) -> list[dict[str, list[str]]]:
     """The requirement of each sort of caller. Admins sign in, and so do users."""
+    if declared.access is Access.PAGE_OR_WRITE:
+        return [{}, {"ServiceKey": []}]
     if not declared.wants_identity(config):
         return []
     users: dict[str, list[str]] = {"OAuth2": []}

@@ -24,7 +24,6 @@ from referral.contract.schemas.codes import (
     active_code_view,
     code_view,
 )
-from referral.contract.schemas.fields import CODE
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection
 from referral.handlers import API, USER_PATH
@@ -35,7 +34,7 @@ from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_c
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
-from referral.texts import email_key
+from referral.texts import code_in, email_key
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
 
@@ -315,10 +314,10 @@ async def get_code(request: web.Request) -> web.Response:
 
 def _text_of(request: web.Request) -> str:
     """The code of the path in upper case. Raises a problem for what cannot be one."""
-    text = request.match_info["code"]
-    if not text.isascii() or not CODE.fullmatch(text.upper()):
+    code = code_in(request.match_info["code"])
+    if code is None:
         raise _unknown()
-    return text.upper()
+    return code
 
 
 def _owner(request: web.Request) -> str | None:

@@ -26,6 +26,7 @@ from referral.contract.schemas.users import UserSchema, user_view
 from referral.database import DATABASE, Connection
 from referral.handlers import API, USER_PATH
 from referral.ids import new_id
+from referral.links import LINKS
 from referral.queries import codes, locks, sessions, users
 from referral.queries.sessions import Origin
 from referral.rules import suspension
@@ -91,7 +92,7 @@ async def put_user(request: web.Request) -> web.Response:
             await check_not_admins(work, user.id)
             if await codes.find_current_code(work.conn, user.id, work.moment) is None:
                 code = await make_code(work, user.id, wanted_code, "/code")
-        document = await _view(work.conn, user.id, work.moment)
+        document = await _view(request, work.conn, user.id, work.moment)
     if code is not None:
         await keep_new_code(app, code.code)
     if is_new:
@@ -100,12 +101,12 @@ async def put_user(request: web.Request) -> web.Response:
     return answer(document)
 
 
-async def _view(conn: Connection, user_id: str, moment: int) -> dict[str, Any]:
+async def _view(request: web.Request, conn: Connection, user_id: str, moment: int) -> dict[str, Any]:
     """The document User. Raises `not-found`."""
     account = await users.find_account(conn, user_id, moment)
     if account is None:
         raise no_such_user()
-    return user_view(account, moment)
+    return user_view(account, moment, request.app[LINKS])
 
 
 @routes.get(OTHER_PATH)
@@ -120,7 +121,7 @@ async def _view(conn: Connection, user_id: str, moment: int) -> dict[str, Any]:
 @response_schema(UserSchema, 200, description="The user")
 async def get_user(request: web.Request) -> web.Response:
     async with request.app[DATABASE].reader() as conn:
-        return answer(await _view(conn, await named_user(request, conn), now()))
+        return answer(await _view(request, conn, await named_user(request, conn), now()))
 
 
 @routes.get(f"{USER_PATH}/export")
@@ -145,7 +146,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         await work.record("user-exported", user=account.id)
     response = web.StreamResponse(headers={**JSON_HEADERS, "Content-Disposition": 'attachment; filename="user.json"'})
     await response.prepare(request)
-    async for piece in export_user(database, account):
+    async for piece in export_user(database, account, request.app[LINKS]):
         await response.write(piece)
     await response.write_eof()
     return response
@@ -179,7 +180,7 @@ async def list_users(request: web.Request) -> web.Response:
         limit,
         total,
         key=lambda pair: pair[0].key,
-        view=lambda pair: user_view(pair[1], moment),
+        view=lambda pair: user_view(pair[1], moment, request.app[LINKS]),
     )
     return answer(document, headers=headers)
 
@@ -223,14 +224,14 @@ async def suspend_user(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         contact, external_id = await _locked(request, work)
         await check_role(work, contact.user_id)
-        ended = await suspension.suspend(work.conn, contact, reason, work.moment)
+        ended = await suspension.suspend(work.conn, contact, reason, work.moment, request.app[LINKS])
         if ended is not None:
             work.ends_sessions(*ended)
             await end_product_tokens(work, contact.user_id, external_id)
             await work.invalidate_code_of(contact.user_id)
             work.wakes(request.app[RELAY])
             await work.record("account-suspended", user=contact.user_id, reason=reason)
-        document = await _view(work.conn, contact.user_id, work.moment)
+        document = await _view(request, work.conn, contact.user_id, work.moment)
     return answer(document)
 
 
@@ -247,12 +248,12 @@ async def suspend_user(request: web.Request) -> web.Response:
 async def unsuspend_user(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         contact, external_id = await _locked(request, work)
-        if await suspension.unsuspend(work.conn, contact, work.moment):
+        if await suspension.unsuspend(work.conn, contact, work.moment, request.app[LINKS]):
             await end_product_tokens(work, contact.user_id, external_id)
             await work.invalidate_code_of(contact.user_id)
             work.wakes(request.app[RELAY])
             await work.record("account-unsuspended", user=contact.user_id)
-        document = await _view(work.conn, contact.user_id, work.moment)
+        document = await _view(request, work.conn, contact.user_id, work.moment)
     return answer(document)
 
 

@@ -11,21 +11,23 @@ from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
-from referral.contract.schemas.registration import RegisteredSchema, RegistrationSchema, attribution_view
+from referral.contract.schemas.registration import KNOWN_ADDRESS, RegisteredSchema, RegistrationSchema, attribution_view
 from referral.contract.schemas.users import user_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER, asker_of
+from referral.links import LINKS
 from referral.metrics import METRICS
 from referral.queries import outbox, users
 from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
+from referral.rules.attributing import Refused, Way, come_by_way, ways_of
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
 from referral.rules.own_events import report_own
-from referral.rules.referring import check_code, come_by
+from referral.rules.referring import check_code, refer
 from referral.rules.resets import take_resets_over
 from referral.rules.signing_in import open_session
 from referral.rules.work import work_on
@@ -47,7 +49,8 @@ REFUSALS = {"referral-code-invalid", "email-taken", "username-taken", "email-und
     operationId="register",
     summary="Register",
     description="Makes an account and signs in. With a `referral_code` the account comes by the code's owner; with one that "
-    "cannot be used there is no account. A mail with a link to verify the address is on its way. "
+    "cannot be used there is no account. A `click_id` is for whoever gives no code; one that cannot be used causes nothing, "
+    "which `attribution` says. A mail with a link to verify the address is on its way. "
     "An address that had an account before comes by nobody, which `attribution` says, and uses nothing of the code up.",
     problems=(
         "email-taken",
@@ -76,10 +79,17 @@ async def register(request: web.Request) -> web.Response:
             # The code is judged first: what is said of it must not depend on whether the address has an account.
             async with app[DATABASE].reader() as conn:
                 await check_code(conn, code, now())
-            await app[LIMITER].check("registration_by_code", fold_code(code))
+        way = await _way(request, code, body.get("click_id"))
+        if way and way.code and way.reason is None:
+            await app[LIMITER].check("registration_by_code", fold_code(way.code))
         await app[EMAIL_VERIFIER].check(email)
         password_hash = await app[PASSWORDS].hash(body["password"], asker_of(request))
-        return answer(await _make_account(request, email, username, code, password_hash), 201, NO_STORE)
+        try:
+            document = await _make_account(request, email, username, way, password_hash)
+        except Refused as refused:
+            [way] = refused.without_it([refused.way])
+            document = await _make_account(request, email, username, way, password_hash)
+        return answer(document, 201, NO_STORE)
     except Problem as problem:
         if problem.kind.name in REFUSALS:
             await record_refusal(
@@ -88,10 +98,16 @@ async def register(request: web.Request) -> web.Response:
         raise
 
 
+async def _way(request: web.Request, code: str | None, click_id: str | None) -> Way | None:
+    """By what the account is to come: a code, which was checked and is not made up for, or else a click."""
+    ways = await ways_of(request, code, None if code else click_id, now())
+    return ways[0] if ways else None
+
+
 async def _make_account(
-    request: web.Request, email: str, username: str | None, code: str | None, password_hash: str
+    request: web.Request, email: str, username: str | None, way: Way | None, password_hash: str
 ) -> dict[str, Any]:
-    """The account and its first session, as RegisteredSchema."""
+    """The account and its first session, as RegisteredSchema. Raises Refused for a click that causes nothing after all."""
     app, key = request.app, email_key(email)
     mails = ("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
     is_mailed = await app[LIMITER].has_room(*mails)
@@ -117,23 +133,29 @@ async def _make_account(
         known = await is_known(work, email, user.id)
         if known:
             await users.refuse_attribution(work.conn, user.id, work.moment)
-        attribution = attribution_view(has_code=code is not None, is_known=known)
+        reason = KNOWN_ADDRESS if known else way.reason if way else None
+        code = way.code if way else None
+        leads = code is not None and reason is None
+        attribution = attribution_view(has_way=way is not None, reason=reason)
         tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
-        if code and not known:
+        if way and code and leads:
             # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
-            await come_by(work, user.id, code, is_new=True)
+            if way.source == "click":
+                await come_by_way(work, user.id, way)
+            else:
+                await refer(work, user.id, code)
         await report_own(work, "signup", user.id, code=code, attribution=attribution["status"], reason=attribution["reason"])
         account = await users.find_account(work.conn, user.id, work.moment)
     assert account is not None
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
     if is_mailed:
         await app[LIMITER].allows(*mails)
-    if code and not known:
+    if code and leads:
         await app[LIMITER].allows("registration_by_code", fold_code(code))
-    app[METRICS].registrations.labels("yes" if code and not known else "no").inc()
-    return {"user": user_view(account, work.moment), "attribution": attribution, **tokens}
+    app[METRICS].registrations.labels("yes" if leads else "no").inc()
+    return {"user": user_view(account, work.moment, app[LINKS]), "attribution": attribution, **tokens}

@@ -44,6 +44,7 @@ MEMBERS = (
     "subject_token",
     "subject_token_type",
     "referral_code",
+    "click_id",
 )
 
 
@@ -64,7 +65,7 @@ def _form(schema: type[Schema], examples: dict[str, dict[str, str]]) -> dict[str
     "is presented again later than 10 seconds after its use ends its whole session. A session that is not refreshed ends by "
     "itself, and so does one that is, in the end; both times are settings. Token exchange (RFC 8693) takes a token of "
     "one of `identity.issuers` as `subject_token`, makes or joins the account, and tells in `attribution` what became of a "
-    "`referral_code`.",
+    "`referral_code` and the `click_id`.",
     requestBody=_form(
         TokenRequestSchema,
         {

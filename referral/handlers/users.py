@@ -11,6 +11,7 @@ from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.users import ErasureSchema, ProfileChangeSchema, UserSchema, user_view
 from referral.database import DATABASE
 from referral.handlers import API
+from referral.links import LINKS
 from referral.queries import users
 from referral.rules.accounts import check_not_reserved, check_own_password, erased, wrong_password
 from referral.rules.erasure import erase, leave_nothing
@@ -37,7 +38,7 @@ async def get_me(request: web.Request) -> web.Response:
         account = await users.find_account(conn, request[IDENTITY].user_id, moment)
     if account is None:
         raise erased()
-    return answer(user_view(account, moment))
+    return answer(user_view(account, moment, request.app[LINKS]))
 
 
 @routes.patch(f"{API}/users/me")
@@ -66,7 +67,7 @@ async def update_me(request: web.Request) -> web.Response:
         account = await users.find_account(work.conn, me.user_id, work.moment)
         if account is None:
             raise erased()
-    return answer(user_view(account, work.moment))
+    return answer(user_view(account, work.moment, request.app[LINKS]))
 
 
 async def _own_password(request: web.Request) -> str | None:

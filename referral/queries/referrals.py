@@ -1,9 +1,12 @@
 """Referrals: statements of `sql/referrals.sql`."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from referral.database import Connection
+
+# By what somebody came.
+Source = Literal["code", "click", "import"]
 
 
 class Referral(NamedTuple):
@@ -67,13 +70,15 @@ class Referrer:
     name: str | None
 
 
-async def insert_referral(conn: Connection, user_id: str, referrer_id: str, code: str, joined_at: int) -> bool:
+async def insert_referral(
+    conn: Connection, user_id: str, referrer_id: str, code: str, joined_at: int, source: Source
+) -> bool:
     """Record who came by whom; False when that would close a cycle.
 
     Violates referrals_pkey when the user has a referrer, referrals_not_self when both are one.
     """
     inserted = await conn.value(
-        "insert_referral", str, user_id=user_id, referrer_id=referrer_id, code=code, joined_at=joined_at
+        "insert_referral", str, user_id=user_id, referrer_id=referrer_id, code=code, joined_at=joined_at, source=source
     )
     return inserted is not None
 

@@ -151,6 +151,25 @@ class WrongRule:
     latest: int
 
 
+@dataclass(frozen=True, slots=True)
+class SummedDays:
+    """The first and the last day (ms) that are summed; None without any."""
+
+    first: int | None
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrongClickDay:
+    code: str
+    clicks: int
+    visitors: int
+    robots: int
+    all_clicks: int
+    all_visitors: int
+    all_robots: int
+
+
 async def list_summed_accounts(conn: Connection, after: tuple[str, str], limit: int) -> list[SummedAccount]:
     return await conn.page("list_summed_accounts", SummedAccount, after_user=after[0], after_unit=after[1], page_size=limit)
 
@@ -199,3 +218,11 @@ async def list_moved_redemptions(conn: Connection, after: str, limit: int) -> li
 
 async def list_wrong_rules(conn: Connection) -> list[WrongRule]:
     return await conn.page("list_wrong_rules", WrongRule)
+
+
+async def find_summed_days(conn: Connection) -> SummedDays | None:
+    return await conn.one("find_summed_days", SummedDays)
+
+
+async def list_wrong_click_days(conn: Connection, day: int, limit: int) -> list[WrongClickDay]:
+    return await conn.page("list_wrong_click_days", WrongClickDay, day=day, page_size=limit)

@@ -24,7 +24,7 @@ async def keep_context(work: Work, event_id: str, user_id: str, context: dict[st
         return
     key_id, secret = await _key(work)
     for kind, text in given.items():
-        spelled = _network(text) if kind == "ip" else text
+        spelled = network_in(text) if kind == "ip" else text
         digest = hmac.digest(bytes.fromhex(secret), f"{kind}\n{spelled}".encode(), hashlib.sha256).hex()
         await event_contexts.insert_event_context(work.conn, event_id, kind, user_id, key_id, digest)
 
@@ -45,7 +45,7 @@ async def _key(work: Work) -> tuple[str, str]:
     return made.id, made.secret
 
 
-def _network(text: str) -> str:
+def network_in(text: str) -> str:
     """An address in one spelling; of IPv6 the /64 network, of which the client chooses the rest. Other texts as they are."""
     try:
         address = ipaddress.ip_address(text.strip())

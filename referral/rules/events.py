@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiohttp import web
 
+from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.events import REFUND, event_view
@@ -21,7 +22,7 @@ from referral.queries.events import NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral
 from referral.rules.accounts import is_reserved
-from referral.rules.attributing import Attribution, Came, Refused, attribute
+from referral.rules.attributing import Attribution, Came, Refused, Way, attribute, may_lead, ways_of
 from referral.rules.event_contexts import keep_context
 from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
@@ -43,10 +44,10 @@ KEPT_TEXT = 64
 
 
 class Tried(NamedTuple):
-    """What was tried in vain, and is not tried again: a code, with the reason; and what was said of the user that is
+    """The ways by which the user may have come, those with a reason tried in vain; and what was said of the user that is
     another's, as it is answered."""
 
-    verdict: Attribution | None = None
+    ways: tuple[Way, ...] = ()
     ignored: tuple[dict[str, Any], ...] = ()
 
     def without(self, pointer: str, reason: str, user_id: str | None) -> "Tried":
@@ -71,6 +72,8 @@ async def record_event(request: web.Request, body: dict[str, Any], report: Any) 
     if body.get("value") is not None and body["type"] != REFUND:
         check_unit(body["value"]["unit"], request.app[CONFIG])
     tried = Tried()
+    if body["type"] != REFUND:
+        tried = Tried(await ways_of(request, body.get("code"), body.get("click_id"), _occurred_at(body, now())))
     while True:
         try:
             if body["type"] == REFUND:
@@ -78,7 +81,7 @@ async def record_event(request: web.Request, body: dict[str, Any], report: Any) 
             return await _record(request, body, body_hash, tried)
         except Refused as refused:
             # Once more, without the attempt.
-            tried = tried._replace(verdict=refused.attribution)
+            tried = tried._replace(ways=refused.without_it(tried.ways))
         except Taken as taken:
             # What happened is recorded, whatever else is wrong with the user.
             tried = tried.without(*MEMBERS[taken.constraint], await holder_of(request, taken))
@@ -170,8 +173,7 @@ def _occurred_at(body: dict[str, Any], moment: int) -> int:
 
 async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tried: Tried) -> Answered:
     """Raises Refused, Taken and _Known, after which nothing is left of it."""
-    code, click_id, verdict = body.get("code"), body.get("click_id"), tried.verdict
-    is_tried = code is not None and verdict is None
+    is_tried = may_lead(tried.ways)
     may_refer = is_tried and await _may_refer(request, body["user"])
     async with work_on(request) as work:
         await locks.hold_rules(work.conn)
@@ -183,10 +185,7 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         if is_tried and not (may_refer or is_new) and user.referrer_id is None:
             raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
         user, tried = await _describe(work, user, body["user"], tried)
-        if verdict is None:
-            attribution, came = await attribute(work, user, code, click_id, occurred_at, is_new=is_new)
-        else:
-            attribution, came = verdict, None
+        attribution, came = await attribute(work, user, tried.ways, occurred_at, is_new=is_new)
         is_referred = came is not None or user.referrer_id is not None
         meeting = await meet(work, user.id, body["type"], occurred_at) if is_referred else Meeting()
         outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting)

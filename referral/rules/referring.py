@@ -7,18 +7,16 @@ from referral.rules.accounts import erased
 from referral.rules.work import Work
 
 
-async def come_by(work: Work, user_id: str, code: str, *, is_new: bool = False) -> codes.UsedCode:
-    """Let the user who makes the request come by the owner of a code, as `refer` does. For one who `is_new` nothing has to
-    be locked: nobody can have come by a user who was made in this very transaction. Raises as `refer`."""
-    if not is_new:
-        await locks.lock_referrers(work.conn)
-        # An account that ends takes its referral back at this very moment, if nobody has verified its address.
-        await work.hold_caller()
+async def come_by(work: Work, user_id: str, code: str) -> codes.UsedCode:
+    """Let the user who makes the request come by the owner of a code, as `refer` does. Raises as `refer`."""
+    await locks.lock_referrers(work.conn)
+    # An account that ends takes its referral back at this very moment, if nobody has verified its address.
+    await work.hold_caller()
     return await refer(work, user_id, code)
 
 
-async def refer(work: Work, user_id: str, code: str) -> codes.UsedCode:
-    """Let the user come by the owner of a code, for good, and count one use of the code.
+async def refer(work: Work, user_id: str, code: str, source: referrals.Source = "code") -> codes.UsedCode:
+    """Let the user come by the owner of a code, for good, and count one use of the code; `source` is by what they came.
 
     The steps always have this order: the owner's row, the code, the referral. In any other order two transactions could
     deadlock. From the first step on, everybody who comes by the same owner waits for this transaction. Before it, the user
@@ -42,7 +40,7 @@ async def refer(work: Work, user_id: str, code: str) -> codes.UsedCode:
             raise own
         raise _refusal(found, work.moment, is_suspended=await _is_suspended(conn, found))
     with translated(refused):
-        if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment):
+        if not await referrals.insert_referral(conn, user_id, used.referrer_id, used.code, work.moment, source):
             if await users.find_contact(conn, user_id) is None:
                 raise erased()
             if not await users.is_attributable(conn, user_id):

@@ -4,6 +4,7 @@ from referral.changes import announce, found_code_change, user_change
 from referral.clock import SECOND
 from referral.contract.problems import Problem
 from referral.database import Connection
+from referral.links import Links
 from referral.queries import codes, one_time_tokens, outbox, rewards, sessions, users
 from referral.queries.changes import ChangeType
 from referral.texts import optional_email_key
@@ -19,30 +20,32 @@ def suspended() -> Problem:
     return Problem("user-suspended", "The user is suspended.")
 
 
-async def suspend(conn: Connection, contact: users.Contact, reason: str, moment: int) -> list[str] | None:
+async def suspend(conn: Connection, contact: users.Contact, reason: str, moment: int, links: Links) -> list[str] | None:
     """Suspend the account, which is locked, at `moment` (ms), and return the ids of the sessions that end. None for one that
     is suspended already: the first time and reason stay."""
     if not await users.suspend_user(conn, contact.user_id, reason, moment):
         return None
     ended = await sessions.delete_sessions_of_user(conn, contact.user_id)
     await _end_links(conn, contact)
-    await _announce(conn, contact.user_id, "user.suspended", "code.ended", moment)
+    await _announce(conn, contact.user_id, "user.suspended", "code.ended", moment, links)
     return ended
 
 
-async def unsuspend(conn: Connection, contact: users.Contact, moment: int) -> bool:
+async def unsuspend(conn: Connection, contact: users.Contact, moment: int, links: Links) -> bool:
     """End the account's suspension; its tokens do not come back. False when it is not suspended."""
     if not await users.unsuspend_user(conn, contact.user_id, moment):
         return False
     await rewards.resume_rewards_of_user(conn, contact.user_id, moment + SOON)
     # A mail that was on its way when the account was suspended has a link, too.
     await _end_links(conn, contact)
-    await _announce(conn, contact.user_id, "user.unsuspended", "code.updated", moment)
+    await _announce(conn, contact.user_id, "user.unsuspended", "code.updated", moment, links)
     return True
 
 
-async def _announce(conn: Connection, user_id: str, of_user: ChangeType, of_code: ChangeType, moment: int) -> None:
-    told = [await user_change(conn, of_user, user_id, moment)]
+async def _announce(
+    conn: Connection, user_id: str, of_user: ChangeType, of_code: ChangeType, moment: int, links: Links
+) -> None:
+    told = [await user_change(conn, of_user, user_id, moment, links)]
     code = await codes.find_current_code(conn, user_id, moment)
     if code is not None and code.status(moment) == "active":
         told.append(await found_code_change(conn, of_code, code.code, moment))

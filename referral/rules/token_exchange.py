@@ -7,13 +7,13 @@ from aiohttp import web
 
 from referral.auth.issuers import ISSUERS, IssuerUnavailable
 from referral.auth.tokens import InvalidToken
-from referral.clock import SECOND
+from referral.clock import SECOND, now
 from referral.config import CONFIG
 from referral.contract.oauth import OAuthError
 from referral.contract.problems import Problem
 from referral.ids import new_id
 from referral.queries import locks, sessions, users
-from referral.rules.attributing import Attribution, Refused, attribute
+from referral.rules.attributing import Refused, Way, attribute, may_lead, ways_of
 from referral.rules.identities import find_or_enrol, issuer_unavailable
 from referral.rules.own_events import report_own
 from referral.rules.product_users import lock_known
@@ -38,35 +38,34 @@ async def exchange(request: web.Request, given: dict[str, str]) -> dict[str, Any
         raise OAuthError("invalid_request", "The subject_token is malformed, has expired or is of no issuer here.") from None
     except IssuerUnavailable:
         raise issuer_unavailable() from None
-    code = given.get("referral_code")
+    ways = await ways_of(request, given.get("referral_code"), given.get("click_id"), now())
     # The sign-up of a new user is reported once it is known by whom they came.
-    user = await find_or_enrol(request, claims, reports=code is None)
+    user = await find_or_enrol(request, claims, reports=not ways)
     if user is None:
         raise OAuthError("invalid_request", "The subject is suspended, or nobody here.")
-    try:
-        return await _open_session(request, user.user_id, code, None, reports=code is not None)
-    except Refused as refused:
-        return await _open_session(request, user.user_id, None, refused.attribution, reports=True)
+    reports = bool(ways)
+    while True:
+        try:
+            return await _open_session(request, user.user_id, ways, reports=reports)
+        except Refused as refused:
+            ways = refused.without_it(ways)
 
 
 def _just_ended() -> OAuthError:
     return OAuthError("invalid_request", "The subject has just been suspended or erased.")
 
 
-async def _open_session(
-    request: web.Request, user_id: str, code: str | None, verdict: Attribution | None, *, reports: bool
-) -> dict[str, Any]:
+async def _open_session(request: web.Request, user_id: str, ways: tuple[Way, ...], *, reports: bool) -> dict[str, Any]:
     """Tokens of a new session. A user without the product's own id `reports` the sign-up, unless that was reported."""
     auth = request.app[CONFIG].auth
     async with work_on(request) as work:
-        if code is not None:
+        if may_lead(ways):
             await locks.lock_referrers(work.conn)
         try:
             user = await lock_known(work, user_id)
         except Problem:
             raise _just_ended() from None
-        if verdict is None:
-            verdict, _ = await attribute(work, user, code, None, work.moment, is_new=False)
+        attribution, _ = await attribute(work, user, ways, work.moment, is_new=False)
         session_id, expires_at = new_id(), work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
         account = await users.find_credentials_by_id(work.conn, user_id)
         if account is None or not await sessions.insert_session_of_user(
@@ -74,7 +73,7 @@ async def _open_session(
         ):
             raise _just_ended()
         if reports and user.external_id is None and account.password_hash is None:
-            await report_own(work, "signup", user_id, attribution=verdict.status, reason=verdict.reason)
+            await report_own(work, "signup", user_id, attribution=attribution.status, reason=attribution.reason)
         tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
         await work.record("signed-in", actor=user_id)
-    return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": verdict._asdict()}
+    return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": attribution._asdict()}

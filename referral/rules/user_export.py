@@ -18,6 +18,7 @@ from referral.contract.schemas.rewards import reward_view
 from referral.contract.schemas.sessions import session_view
 from referral.contract.schemas.users import user_view
 from referral.database import Connection, Database
+from referral.links import Links
 from referral.queries import (
     audit,
     codes,
@@ -51,13 +52,13 @@ class _List:
     beginning: Key = BEGINNING
 
 
-async def export_user(database: Database, account: users.Account) -> AsyncIterator[bytes]:
+async def export_user(database: Database, account: users.Account, links: Links) -> AsyncIterator[bytes]:
     """The document, in pieces."""
     moment = now()
     async with database.reader() as conn:
         small = {
             "exported_at": rfc_3339(moment),
-            "user": user_view(account, moment),
+            "user": user_view(account, moment, links),
             "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
             "mails": [_mail(found) for found in await outbox.list_mail_of_user(conn, account.id)],
             "balances": [balance_view(found) for found in await ledger.list_balances(conn, account.id)],

@@ -1,5 +1,5 @@
 """The programme recomputed from its rows: balances from transfers, limits from rewards, states from what moved, counts from
-referrals and events. Whatever is kept and is something else is named.
+referrals, events and clicks. Whatever is kept and is something else is named.
 
 All of it is read at one moment, so that it can be run beside a live service.
 """
@@ -7,6 +7,7 @@ All of it is read at one moment, so that it can be run beside a live service.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+from referral.clock import DAY, rfc_3339
 from referral.database import Connection
 from referral.queries import rewards, rules, verify
 from referral.queries.rewards import BALANCE, FULFILLED, PENDING, REVERSED, VOID
@@ -30,8 +31,10 @@ MOVES = {
 class Verification:
     """What was looked at is counted, and each difference is a sentence."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, clicks_from: int = 0) -> None:
+        """Sums of clicks are compared from a day (ms) on, from which all clicks are kept."""
         self._conn = conn
+        self._clicks_from = clicks_from
         self.accounts = self.transfers = self.rewards = self.redemptions = 0
 
     async def differences(self) -> AsyncIterator[str]:
@@ -47,6 +50,7 @@ class Verification:
             self._limits,
             self._redemptions,
             self._rules,
+            self._clicks,
         ):
             async for difference in check():
                 yield difference
@@ -142,6 +146,18 @@ class Verification:
     async def _rules(self) -> AsyncIterator[str]:
         for rule in await verify.list_wrong_rules(self._conn):
             yield f"rule {rule.id} is said to be in version {rule.version}, and its latest is {rule.latest}"
+
+    async def _clicks(self) -> AsyncIterator[str]:
+        days = await verify.find_summed_days(self._conn)
+        if days is None or days.first is None or days.last is None:
+            return
+        for day in range(max(days.first, self._clicks_from), days.last + 1, DAY):
+            for found in await verify.list_wrong_click_days(self._conn, day, ROWS):
+                yield (
+                    f"code {found.code} on {rfc_3339(day)[:10]}: {found.clicks} clicks by {found.visitors} visitors and "
+                    f"{found.robots} by robots are counted, and there are {found.all_clicks} by {found.all_visitors} and "
+                    f"{found.all_robots}"
+                )
 
 
 def _sides(account: SummedAccount) -> list[tuple[str, int, int]]:

@@ -25,6 +25,7 @@ from referral.contract.problems import Problem
 from referral.database import DATABASE, Connection, Deferred
 from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
+from referral.links import LINKS
 from referral.mail.compose import language_of
 from referral.queries import audit, codes, identities, locks, outbox, service_keys, sessions
 from referral.queries.changes import ChangeType
@@ -194,7 +195,7 @@ class Work:
 
     def announce_user(self, kind: ChangeType, user_id: str) -> None:
         """Announce a user, as they are at the end."""
-        self._told.append(lambda: user_change(self.conn, kind, user_id, self.moment))
+        self._told.append(lambda: user_change(self.conn, kind, user_id, self.moment, self.request.app[LINKS]))
 
     def announce_code(self, kind: ChangeType, text: str) -> None:
         """Announce the code of this text, as it is at the end."""

@@ -18,6 +18,7 @@ from referral.contract.access import Access, Declaration
 from referral.contract.problems import Problem
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.limits import ADDRESS, LIMITER
+from referral.links import LINKS
 from referral.queries import product_users, service_keys, sessions
 from referral.queries.identities import LiveIdentity
 from referral.rules.identities import enrol, find_live, issuer_unavailable
@@ -36,6 +37,16 @@ def refuse_secrets_in_address(request: web.Request) -> None:
             "bad-request",
             "A service key belongs in the header Authorization and never in an address, which is kept in many logs. Revoke "
             "this key and make another one.",
+        )
+
+
+def check_page(request: web.Request) -> None:
+    """Raises `forbidden` for a request without a service key that no page of the product makes, as the header Origin
+    says."""
+    if not request.app[LINKS].allows(request.headers.get("Origin")):
+        raise Problem(
+            "forbidden",
+            "This call is for pages of the origins in links.allowed_origins, and for service keys of the scope write.",
         )
 
 

@@ -1,9 +1,10 @@
-"""CORS: pages of the origins in `server.cors_origins` may call the API (the Fetch standard's protocol).
+"""CORS: pages of the origins in `server.cors_origins` may call the API, and those of `links.allowed_origins` may report
+clicks (the Fetch standard's protocol).
 
 Requests carry no credentials: a page puts its access token into a header itself, and nothing here goes by cookies.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -14,8 +15,18 @@ RESPONSE_HEADERS = "Link, Location, RateLimit, RateLimit-Policy, Retry-After, WW
 # Seconds that a browser may remember a permission.
 MAX_AGE = "600"
 
+# Whether a page of this origin may call a path.
+Permitted = Callable[[str, str | None], bool]
 
-def answering_preflights(origins: tuple[str, ...]) -> Middleware:
+
+def permitting(everywhere: Iterable[str], more: Mapping[str, Iterable[str]]) -> Permitted:
+    """What permits pages of these origins to call every path, and those of `more` to call its path."""
+    origins = frozenset(everywhere)
+    at = {path: origins | frozenset(others) for path, others in more.items()}
+    return lambda path, origin: origin in at.get(path, origins)
+
+
+def answering_preflights(permitted: Permitted) -> Middleware:
     """The middleware that tells a browser, before it sends a page's request, which methods and headers an address takes."""
 
     @web.middleware
@@ -24,7 +35,7 @@ def answering_preflights(origins: tuple[str, ...]) -> Middleware:
         if (
             request.method == "OPTIONS"
             and "Access-Control-Request-Method" in request.headers
-            and request.headers.get("Origin") in origins
+            and permitted(request.path, request.headers.get("Origin"))
             and isinstance(refusal, web.HTTPMethodNotAllowed)
         ):
             permissions = {
@@ -38,14 +49,14 @@ def answering_preflights(origins: tuple[str, ...]) -> Middleware:
     return answer_preflight
 
 
-def allowing(origins: tuple[str, ...]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """The signal handler (`on_response_prepare`) that lets a page of these origins read an answer."""
+def allowing(permitted: Permitted) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The signal handler (`on_response_prepare`) that lets pages which are permitted read an answer."""
 
     async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
         # Said without permission, too: a cache must not give this answer to a page that has permission.
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin")
-        if origin in origins:
+        if origin is not None and permitted(request.path, origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = RESPONSE_HEADERS
 

@@ -17,7 +17,7 @@ from referral.auth.identity import callers_of
 from referral.auth.service_keys import holds_key
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, Limit, declaration_of
+from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, declaration_of
 from referral.contract.catalogue import BY_STATUS
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import Problem
@@ -28,7 +28,7 @@ from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json, refuse_unreadable, too_large
-from referral.web.callers import identify, refuse_secrets_in_address
+from referral.web.callers import check_page, identify, refuse_secrets_in_address
 
 log = logging.getLogger(REQUESTS)
 errors = logging.getLogger("referral.errors")
@@ -160,7 +160,6 @@ class Needs:
     """What must be seen to before a handler is called."""
 
     declared: Declaration
-    # The limits for somebody who is signed in, and for somebody who is not; None for no limit.
     limits: tuple[str, str] | None
     schemas: tuple[dict[str, Any], ...]
 
@@ -172,9 +171,7 @@ def needs_of(handler: Any) -> Needs:
 
 
 def _needs(declared: Declaration, schemas: tuple[dict[str, Any], ...] = ()) -> Needs:
-    limit = declared.limit
-    limits = None if limit is Limit.EXEMPT else (f"{limit.value}_by_user", f"{limit.value}_by_address")
-    return Needs(declared, limits, schemas)
+    return Needs(declared, declared.limit.settings, schemas)
 
 
 NEEDS_OF_NO_ROUTE = _needs(UNROUTED)
@@ -201,10 +198,13 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     app, match = request.app, request.match_info
     refuse_secrets_in_address(request)
     needs = needs_of(match.handler) if match.http_exception is None else NEEDS_OF_NO_ROUTE
-    if needs.declared.wants_identity(app[CONFIG]):
+    is_for_pages = needs.declared.access is Access.PAGE_OR_WRITE
+    if needs.declared.wants_identity(app[CONFIG]) or (is_for_pages and "Authorization" in request.headers):
         await identify(request, needs.declared, needs.limits[0] if needs.limits else None)
     elif needs.limits:
         await app[LIMITER].hit(needs.limits[1], request[ADDRESS])
+        if is_for_pages:
+            check_page(request)
     for described in needs.schemas:
         # aiohttp-apispec's own middleware would do this through webargs: that costs a look-up half of its rate, knows
         # neither 415 nor JSON Pointers, and leaves its results under untyped keys.

@@ -21,6 +21,7 @@ from referral.contract.problems import CONTENT_TYPE
 from referral.contract.schemas.changes import TYPES
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
+from tests.support.endpoints import PAGES_CALL as PAGES
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
 from tests.support.programme import SHARE, usd
 from tests.support.receivers import answer, running_receiver
@@ -222,6 +223,10 @@ async def test_security_stands_at_exactly_the_routes_that_answer_401(make_client
                 url = url.replace(f"{{{parameter['name']}}}", parameter["example"])
         async with client.request(method, url, allow_redirects=False) as response:
             refused = response.status == 401
+        if path == PAGES:
+            # A page of the product needs nothing, and whoever else calls needs a key.
+            assert (response.status, operation["security"]) == (403, [{}, {"ServiceKey": []}])
+            continue
         assert operation["security"][:1] == ([{"OAuth2": []}] if refused else []), (method, path)
         assert len(operation["security"]) <= (2 if refused else 0)
         assert refused == ("unauthorized" in problems_of(operation)), (method, path)
@@ -485,6 +490,16 @@ async def tour_of_a_product(tour: Tour, client: Client, bob: Person) -> None:
     await tour.call(reader, "GET", "/events/e1", 200)
     await tour.call(reader, "GET", "/events/none", 404)
     await tour.call(reader, "GET", "/events?user=ext:44&limit=1", 200)
+    clicked = await tour.call(product, "POST", "/clicks", 201, {"code": code, "context": {"ip": "192.0.2.1"}})
+    await tour.call(product, "POST", "/clicks", 404, {"code": "NOT-THERE"})
+    await tour.call(product, "POST", "/clicks", 422, {"code": "?"})
+    await tour.call(reader, "POST", "/clicks", 403, {"code": code})
+    signup = {"id": "e4", "type": "signup", "user": {"external_id": "45"}, "click_id": clicked.body["click_id"]}
+    assert (await tour.call(product, "POST", "/events", 201, signup)).body["referral"]["source"] == "click"
+    assert (await tour.call(reader, "GET", "/users/ext:42/stats", 200)).body["totals"]["clicks"] == 1
+    await tour.call(erin, "GET", f"/users/me/stats?interval=month&from=2026-01-01&code={code}", 200)
+    await tour.call(erin, "GET", "/users/me/stats?from=yesterday", 422)
+    await tour.call(erin, "GET", "/users/me/stats?code=NOT-THERE", 404)
     await tour.call(admin, "POST", "/users/ext:44/suspend", 200, {"reason": "a test"})
     await tour.call(product, "POST", "/users/ext:44/token", 409)
     await tour.call(admin, "POST", "/users/ext:44/unsuspend", 200)

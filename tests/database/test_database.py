@@ -162,6 +162,10 @@ SERVICE_KEY = "INSERT INTO service_keys (id, name, scope, key_hash, created_at) 
 IDENTITY = "INSERT INTO identities (issuer, subject, user_id, created_at) VALUES "
 REPORTED = "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, attribution) VALUES "
 CONTEXT = "INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash) VALUES "
+CLICK = "INSERT INTO clicks (id, code, clicked_at, robot) VALUES "
+CLICK_KEY = "INSERT INTO click_keys (day, secret) VALUES "
+VISITOR = "INSERT INTO click_visitors (day, code, hash) VALUES "
+CLICK_DAY = "INSERT INTO click_days (code, day, referrer_id, clicks, visitors, qr, robots) VALUES "
 ANNOUNCED = "INSERT INTO announcements (number, id, type, at, subject_id, data) VALUES "
 CHANGE = "INSERT INTO changes (seq, id, type, at, subject_id, version, data) VALUES "
 WEBHOOK = "INSERT INTO webhooks (id, url, types, status, secret, created_at, disabled_at, disabled_reason) VALUES "
@@ -282,6 +286,21 @@ RULES: list[tuple[str, str | None]] = [
     ("INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)", "context_keys_pkey"),
     (f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')", "event_contexts_pkey"),
     (f"{CONTEXT}('bought', 'device', 'alice', 'key', 'short')", "event_contexts_hash"),
+    (f"{CLICK}('clicked', 'ALICES-1', 1, 0)", "clicks_pkey"),
+    (f"{CLICK}('x', 'NOBODYS', 1, 0)", None),
+    (f"{CLICK}('x', 'ALICES-1', 1, 2)", "clicks_robot"),
+    (f"{CLICK_KEY}(0, '{64 * 'e'}')", "click_keys_pkey"),
+    (f"{CLICK_KEY}(1, '{64 * 'e'}')", "click_keys_day"),
+    (f"{CLICK_KEY}(86400000, 'short')", "click_keys_secret"),
+    (f"{VISITOR}(0, 'ALICES-1', '{32 * 'e'}')", "click_visitors_pkey"),
+    (f"{VISITOR}(0, 'ALICES-1', 'short')", "click_visitors_hash"),
+    (f"{CLICK_DAY}('ALICES-1', 0, 'alice', 1, 1, 1, 1)", "click_days_pkey"),
+    (f"{CLICK_DAY}('NOBODYS', 0, 'alice', 1, 1, 1, 1)", None),
+    (f"{CLICK_DAY}('ALICES-1', 1, 'alice', 1, 1, 1, 1)", "click_days_day"),
+    ("UPDATE click_days SET visitors = 4", "click_days_counts"),
+    ("UPDATE click_days SET qr = 4", "click_days_counts"),
+    ("UPDATE click_days SET clicks = 0", "click_days_counts"),
+    ("UPDATE click_days SET robots = -1", "click_days_counts"),
     (f"{CONTEXT}('nothing', 'ip', 'alice', 'key', '{64 * 'e'}')", None),
     (f"{CONTEXT}('bought', 'device', 'nobody', 'key', '{64 * 'e'}')", None),
     (f"{CONTEXT}('bought', 'device', 'alice', 'none', '{64 * 'e'}')", None),
@@ -361,6 +380,10 @@ WORLD = [
     "INSERT INTO context_keys (id, secret, created_at) VALUES ('key', 'x', 1)",
     f"{CONTEXT}('bought', 'ip', 'alice', 'key', '{64 * 'e'}')",
     f"{REPORTED}('seen', 'seen', 'bob', 1, 1, NULL, NULL, NULL, 'none')",
+    f"{CLICK}('clicked', 'ALICES-1', 1, 0)",
+    f"{CLICK_KEY}(0, '{64 * 'e'}')",
+    f"{VISITOR}(0, 'ALICES-1', '{32 * 'e'}')",
+    f"{CLICK_DAY}('ALICES-1', 0, 'alice', 3, 3, 3, 1)",
     f"{ANNOUNCED}(1, 'announced', 'user.suspended', 1, 'alice', '{{}}')",
     f"{CHANGE}(1, 'told', 'user.created', 1, 'alice', 1, '{{}}')",
     "INSERT INTO change_subjects (subject_id, version) VALUES ('alice', 1)",
@@ -1234,6 +1257,14 @@ INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, r
 INSERT INTO context_keys (id, secret, created_at) SELECT 'k' || i, 'x', i FROM n WHERE i < 5;
 INSERT INTO event_contexts (event_id, kind, user_id, key_id, hash)
     SELECT 'e' || i, 'ip', 'u' || (i % 100 + 1), 'k1', hex(zeroblob(32)) FROM n;
+INSERT INTO clicks (id, code, clicked_at, robot) SELECT 'c' || i, 'CODE' || (i % 100 + 1), i, 0 FROM n;
+INSERT INTO click_keys (day, secret) SELECT i * 86400000, hex(zeroblob(32)) FROM n;
+INSERT INTO click_visitors (day, code, hash)
+    SELECT (i % 50) * 86400000, 'CODE' || i, hex(zeroblob(16)) FROM n;
+INSERT INTO click_days (code, day, referrer_id, clicks, visitors, qr, robots)
+    SELECT 'CODE' || (i % 100 + 1), i * 86400000, 'u' || (i % 100 + 1), 1, 1, 1, 1 FROM n;
+UPDATE events SET referrer_id = 'u1' WHERE id LIKE 'e%';
+UPDATE referrals SET conversions = 1, converted_at = joined_at;
 INSERT INTO announcements (id, type, at, subject_id, user_id, data)
     SELECT 'a' || i, 'user.created', i, 'u' || i, 'u' || i, '{}' FROM n;
 INSERT INTO changes (seq, id, type, at, subject_id, version, user_id, data)

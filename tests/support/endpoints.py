@@ -9,6 +9,8 @@ from tests.support.people import API
 
 # RFC 6749 and 7009 prescribe the shape of these calls' errors.
 OAUTH = (f"{API}/auth/token", f"{API}/auth/revoke")
+# What pages of the product call without any token.
+PAGES_CALL = f"{API}/clicks"
 # Forms in a browser, to which mailed links lead and which are answered with pages.
 PAGES = ("/account/verify", "/account/reset", "/account/disown")
 

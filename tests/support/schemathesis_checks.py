@@ -97,6 +97,10 @@ REFUSALS = {
     # A URL is more than its pattern, and leads to public addresses.
     "createWebhook": {"/url", "url-not-allowed"},
     "updateWebhook": {"/url", "url-not-allowed"},
+    # The first day is before the last one, and there are so many rows.
+    "getUserStats": {"/from", "/to"},
+    # Who a visitor was, only a key says.
+    "createClick": {"/context"},
     # There are so many types.
     "listChanges": {"/types"},
 }

@@ -104,12 +104,13 @@ def given(values: list[Any]) -> list[Any]:
     return [value for value in values if value is not None]
 
 
+TEXTS: list[Any] = [*NO_TEXT, "x" * 1_001, LONG]
 EXPIRY: dict[str, list[Any]] = {"expires_at": TIMES, "ttl_days": DAYS, "max_uses": NUMBERS}
 # Each call that takes JSON: a body that is good but for the member, and what each member must not be.
 CALLS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ("POST", "/auth/register"): (
         {"email": "new@example.com", "password": PASSWORD},
-        {"email": EMAILS, "password": NEW_PASSWORDS, "username": USERNAMES, "referral_code": CODES},
+        {"email": EMAILS, "password": NEW_PASSWORDS, "username": USERNAMES, "referral_code": CODES, "click_id": TEXTS},
     ),
     ("POST", "/auth/password/change"): (
         {"current_password": PASSWORD, "new_password": PASSWORD},
@@ -164,11 +165,15 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "occurred_at": [*TIMES[:-2], 2_000_000_000],
             "value": [0, True, [], "USD 5"],
             "refunds": [*NO_TEXT, *LINES, "x" * 129],
-            "code": [*NO_TEXT, "x" * 1_001, LONG],
-            "click_id": [*NO_TEXT, "x" * 1_001, LONG],
+            "code": TEXTS,
+            "click_id": TEXTS,
             "context": [0, True, [], "192.0.2.1"],
             "metadata": METADATA,
         },
+    ),
+    ("POST", "/clicks"): (
+        {"code": "ANOTHER"},
+        {"code": [*CODES, None], "url": [*NO_TEXT, "x" * 4_001, LONG], "context": [0, True, [], "192.0.2.1"]},
     ),
     ("POST", "/events/batch"): ({"events": [{}]}, {"events": [0, True, {}, "x", None, [], [1] * 501]}),
 }
@@ -272,7 +277,7 @@ OPTIONAL = {
     ("POST", "/rewards/{reward_id}/fulfil"),
 }
 # What a back end calls.
-BY_KEY = ("/users/{user}", "/keys", "/events", "/rules", "/rewards", "/webhooks")
+BY_KEY = ("/users/{user}", "/keys", "/events", "/clicks", "/rules", "/rewards", "/webhooks")
 # What paths name; a rule and a reward are looked for once the body is good.
 NAMED = {"code": "ALICES", "user": "ext:42", "rule_id": UNKNOWN, "reward_id": UNKNOWN, "webhook_id": UNKNOWN}
 

@@ -174,6 +174,9 @@ def test_no_page_and_no_script_names_a_path_without_the_prefix() -> None:
     sources = [*(ROOT / "referral" / "templates").rglob("*.html"), *(ROOT / "referral" / "assets").iterdir()]
     assert len(sources) > 15
     for source in sources:
+        if source.name == "widget.js":
+            # It puts the service's whole address before its paths, which test_widget.py holds of one with a path.
+            continue
         assert not re.search(
             r"""(href|src|action)=["']/|["'`(]/[a-z]""", re.sub(r"path\('/", "path('", source.read_text())
         ), source

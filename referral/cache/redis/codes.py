@@ -110,6 +110,9 @@ class RedisCodeCache:
         self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
 
+    def at_hand(self, code: str) -> ActiveCode | None:
+        return None
+
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
         look, found = self._judged(await self._look("GET", _name(code)), text=code)
         if found:

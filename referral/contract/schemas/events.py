@@ -14,6 +14,7 @@ from referral.contract.schemas.fields import (
     InputSchema,
     Timestamp,
     about,
+    given_text,
     identifier,
     integer,
     line,
@@ -30,8 +31,6 @@ EVENT_TYPE = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 # What every client can count (RFC 8259 section 6): 2^53 - 1.
 MOST_AMOUNT = 9_007_199_254_740_991
 LONGEST_UNIT = 20
-# Of a code and a click, which are never refused for what they are; and of a text of the context.
-LONGEST_TEXT = 1_000
 MOST_EVENTS = 500
 EXAMPLE_EVENT = "in_1QXyz"
 
@@ -61,14 +60,6 @@ def can_be_in_a_path(text: str) -> None:
         raise ValidationError("Must not be '.', '..' or 'batch', which no address can name.")
 
 
-def _given_text(description: str, example: str) -> fields.String:
-    return fields.String(
-        allow_none=True,
-        validate=validate.Length(max=LONGEST_TEXT, error=f"Must have at most {LONGEST_TEXT} characters."),
-        metadata={**about(description, example), "maxLength": LONGEST_TEXT},
-    )
-
-
 class ValueSchema(InputSchema):
     unit = line(
         "One of the setting `rewards.units`: a code of ISO 4217, or a unit of the installation's own",
@@ -92,10 +83,10 @@ class EventUserSchema(UserDescriptionSchema):
 class ContextSchema(InputSchema):
     """Kept as HMACs alone, whose keys are thrown away."""
 
-    ip = _given_text("The address that the user came from", "192.0.2.1")
-    user_agent = _given_text("The user's browser", "Mozilla/5.0")
-    device = _given_text("The product's own name of the device", "d-81")
-    payment = _given_text("The product's own name of the means of payment", "card_9")
+    ip = given_text("The address that the user came from", "192.0.2.1")
+    user_agent = given_text("The user's browser", "Mozilla/5.0")
+    device = given_text("The product's own name of the device", "d-81")
+    payment = given_text("The product's own name of the means of payment", "card_9")
 
 
 class EventReportSchema(InputSchema):
@@ -107,10 +98,10 @@ class EventReportSchema(InputSchema):
     )
     value = fields.Nested(ValueSchema, metadata={"description": "What it was worth"}, allow_none=True)
     refunds = event_id("Of a refund: the id of the event that is refunded")
-    code = _given_text("By which code the user came, if the product knows", EXAMPLE_CODE)
-    click_id = _given_text(
-        "By which click, if the product knows; there are no share links yet, so that each is `unknown`",
-        "0AbCdEfGhIjKlMnOpQrStU",
+    code = given_text("By which code the user came, if the product knows", EXAMPLE_CODE)
+    click_id = given_text(
+        "By which click, if the product knows. It is for whoever gives no code, or one that cannot be used",
+        EXAMPLE_ID,
     )
     context = fields.Nested(ContextSchema, allow_none=True, metadata={"description": "From where it was caused"})
     metadata = metadata("Kept with the event", allow_none=True)

@@ -14,12 +14,11 @@ from referral.auth.passwords import MAX_LENGTH as PASSWORD_MAX_LENGTH
 from referral.clock import rfc_3339
 from referral.config.addresses import mailbox_of
 from referral.contract.usernames import IGNORABLE, objection_to
-from referral.texts import fold_code
+from referral.texts import code_in, fold_code
 
 # RFC 3339 section 5.6; Python's own parser takes other ISO 8601 forms, too.
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-CODE = re.compile(r"[A-Z0-9_-]{4,32}")
-# The same in any case, as the document says it.
+# What `texts.code_in` takes for a code, as the document says it.
 CODE_LENGTH = (4, 32)
 CODE_PATTERN = "^[A-Za-z0-9_-]{4,32}$"
 # Words of the API's paths, folded.
@@ -34,6 +33,8 @@ MOST_CHARACTERS_IN_ONE = 4
 MAX_USES = 2_147_483_647
 # Members of a metadata object, characters of their names, and bytes of the whole.
 MOST_METADATA, LONGEST_METADATA_NAME, METADATA_BYTES = 20, 40, 4096
+# Of texts that are never refused for what they are.
+LONGEST_TEXT = 1_000
 # Refresh tokens and link tokens have 43 characters; access tokens, which may be revoked, some hundred.
 TOKEN_MAX_LENGTH = 4096
 
@@ -149,10 +150,10 @@ class CodeText(fields.Field[str]):
     """A code in upper case."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        # ASCII is checked first: upper() would make "SS" of "ß", and so another code.
-        if not isinstance(value, str) or not value.isascii() or not CODE.fullmatch(value.upper()):
+        code = code_in(value) if isinstance(value, str) else None
+        if code is None:
             raise ValidationError("Must be 4 to 32 of A-Z, 0-9, '-' and '_'.")
-        return value.upper()
+        return code
 
 
 class NewCodeText(CodeText):
@@ -255,6 +256,15 @@ def token(description: str) -> fields.String:
 
 def line(description: str, example: str, high: int, low: int = 1, **kwargs: Any) -> Line:
     return Line(low, high, metadata={**about(description, example), "minLength": low, "maxLength": high}, **kwargs)
+
+
+def given_text(description: str, example: str) -> fields.String:
+    """A text that is never refused for what it is: a code or a click that somebody came by, or a part of a context."""
+    return fields.String(
+        allow_none=True,
+        validate=validate.Length(max=LONGEST_TEXT, error=f"Must have at most {LONGEST_TEXT} characters."),
+        metadata={**about(description, example), "maxLength": LONGEST_TEXT},
+    )
 
 
 def metadata(description: str, **kwargs: Any) -> Metadata:

@@ -4,7 +4,18 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from referral.contract.schemas.fields import InputSchema, NewEmail, Words, about, code_text, email, new_password, username
+from referral.contract.schemas.fields import (
+    EXAMPLE_ID,
+    InputSchema,
+    NewEmail,
+    Words,
+    about,
+    code_text,
+    email,
+    given_text,
+    new_password,
+    username,
+)
 from referral.contract.schemas.tokens import TokenPairSchema
 from referral.contract.schemas.users import UserSchema
 
@@ -16,17 +27,22 @@ class RegistrationSchema(InputSchema):
     password = new_password()
     username = username(allow_none=True)
     referral_code = code_text(allow_none=True)
+    click_id = given_text("By which click; for whoever gives no code", EXAMPLE_ID)
 
 
 class AttributionSchema(Schema):
     status = Words(
         "AttributionStatus",
         ("attributed", "none", "refused"),
-        metadata=about("Whether the account came by the code's owner; none without a code", "attributed"),
+        metadata=about("Whether the account came by the code's owner; none without a code and a click", "attributed"),
     )
     reason = fields.String(
         allow_none=True,
-        metadata=about("Of a refusal: `known-address`, which had an account before and comes by nobody", None),
+        metadata=about(
+            "Of a refusal: `known-address`, which had an account before and comes by nobody; or of a click: "
+            "`unknown`, `click-expired`, `expired`, `revoked`, `exhausted` or `suspended`",
+            None,
+        ),
     )
 
 
@@ -35,8 +51,8 @@ class RegisteredSchema(TokenPairSchema):
     attribution = fields.Nested(AttributionSchema)
 
 
-def attribution_view(*, has_code: bool, is_known: bool) -> dict[str, Any]:
-    """What became of the referral code."""
-    if has_code and is_known:
-        return {"status": "refused", "reason": KNOWN_ADDRESS}
-    return {"status": "attributed" if has_code else "none", "reason": None}
+def attribution_view(*, has_way: bool, reason: str | None) -> dict[str, Any]:
+    """What became of the code or click that was given, if one was; `reason` says why it caused nothing."""
+    if has_way and reason is not None:
+        return {"status": "refused", "reason": reason}
+    return {"status": "attributed" if has_way else "none", "reason": None}

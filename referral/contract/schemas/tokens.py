@@ -4,7 +4,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 
 from referral.contract.oauth import SERVER_ERROR, TEMPORARILY_UNAVAILABLE
 from referral.contract.schemas.attribution import EventAttributionSchema
-from referral.contract.schemas.fields import EXAMPLE_CODE, Words, about
+from referral.contract.schemas.fields import EXAMPLE_CODE, EXAMPLE_ID, Words, about
 
 TOKEN = "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"
 
@@ -42,6 +42,7 @@ class TokenRequestSchema(OAuthInputSchema):
         ),
     )
     referral_code = fields.String(metadata=about("With token exchange: by which code the user came", EXAMPLE_CODE))
+    click_id = fields.String(metadata=about("With token exchange: by which click the user came", EXAMPLE_ID))
 
 
 class RevocationSchema(OAuthInputSchema):
@@ -65,7 +66,8 @@ class TokensSchema(TokenPairSchema):
         metadata=about("Of token exchange: what access_token is", "urn:ietf:params:oauth:token-type:access_token")
     )
     attribution = fields.Nested(
-        EventAttributionSchema, metadata={"description": "Of token exchange: what became of the referral_code"}
+        EventAttributionSchema,
+        metadata={"description": "Of token exchange: what became of the referral_code and the click_id"},
     )
 
 

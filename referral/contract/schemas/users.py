@@ -8,6 +8,7 @@ from marshmallow import Schema, fields
 from referral.clock import rfc_3339
 from referral.contract.schemas.codes import CodeSchema, code_view
 from referral.contract.schemas.fields import (
+    EXAMPLE_CODE,
     InputSchema,
     Words,
     about,
@@ -19,6 +20,7 @@ from referral.contract.schemas.fields import (
     username,
 )
 from referral.contract.schemas.people import PersonSchema, person
+from referral.links import Links
 from referral.queries.users import Account
 
 # By names of their own: those of other enums have an active, too.
@@ -76,7 +78,10 @@ class UserSchema(Schema):
     url = fields.String(
         allow_none=True,
         metadata={
-            **about("The link of the current code; null, as there are no share links yet", None),
+            **about(
+                "The link of the current code; null without one, and where `links.destination` is not set",
+                f"https://referral.example.com/r/{EXAMPLE_CODE}",
+            ),
             "format": "uri",
         },
     )
@@ -88,8 +93,8 @@ class UserSchema(Schema):
     )
 
 
-def user_view(account: Account, now: int) -> dict[str, Any]:
-    """A user's own view."""
+def user_view(account: Account, now: int, links: Links) -> dict[str, Any]:
+    """A user's own view, at a time (ms)."""
     code = account.code
     return {
         "id": account.id,
@@ -106,7 +111,7 @@ def user_view(account: Account, now: int) -> dict[str, Any]:
         else None,
         "referral_count": account.referral_count,
         "code": code_view(code, now) if code else None,
-        "url": None,
+        "url": links.url_of(code.code) if code else None,
         "metadata": orjson.loads(account.metadata) if account.metadata else None,
         "profile": orjson.loads(account.profile) if account.profile else None,
     }
