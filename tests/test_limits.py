@@ -44,6 +44,7 @@ def test_every_route_is_limited_or_named_exempt(make_config: MakeConfig) -> None
         "/.well-known/oauth-authorization-server",
         "/.well-known/jwks.json",
         "/referral.js",
+        "/widget.js",
         # It counts what it answers, and answers what it does not count.
         "/r/{code}",
     }

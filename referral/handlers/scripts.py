@@ -17,3 +17,10 @@ FOR_ANY_PAGE = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Polic
 @undocumented("a script, for a page")
 async def get_referral_script(request: web.Request) -> web.StreamResponse:
     return asset(request, "referral.js", FOR_ANY_PAGE)
+
+
+@routes.get("/widget.js")
+@allow(Access.ANYBODY, Limit.EXEMPT)
+@undocumented("a script, for a page")
+async def get_widget_script(request: web.Request) -> web.StreamResponse:
+    return asset(request, "widget.js", FOR_ANY_PAGE)

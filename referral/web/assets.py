@@ -21,6 +21,7 @@ ASSETS = {
     "docs.js": (OWN / "docs.js", "text/javascript"),
     "redoc.js": (OWN / "redoc.js", "text/javascript"),
     "referral.js": (OWN / "referral.js", "text/javascript; charset=utf-8"),
+    "widget.js": (OWN / "widget.js", "text/javascript; charset=utf-8"),
     "swagger-ui.css": (SWAGGER_UI / "swagger-ui.css", "text/css"),
     "swagger-ui-bundle.js": (SWAGGER_UI / "swagger-ui-bundle.js", "text/javascript"),
     "favicon.png": (SWAGGER_UI / "favicon-32x32.png", "image/png"),

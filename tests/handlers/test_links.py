@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -306,6 +307,20 @@ async def test_links_are_served_under_a_path_and_at_a_base_of_their_own(make_cli
     assert (await alice.me())["url"] == f"https://go.example.com/r/{code}"
     for path in (f"/r/{code}", f"/referrals/r/{code}"):
         assert led_to(await follow(client, path))[1]["ref"] == [code]
+
+
+async def test_the_scripts_are_small_and_for_every_page(client: Client) -> None:
+    for name, most in (("referral.js", 2_048), ("widget.js", 10_240)):
+        async with client.get(f"/{name}") as response:
+            body = await response.read()
+            assert response.status == 200
+            assert 0 < len(body) <= most
+            assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
+            assert response.headers["Access-Control-Allow-Origin"] == "*"
+            assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+            assert "max-age" in response.headers["Cache-Control"]
+            assert response.headers["ETag"]
+        assert not re.search(rb"https?://", body)
 
 
 Eventually = Callable[..., Awaitable[Any]]
