@@ -29,6 +29,7 @@ from bench.beside import beside
 from bench.figures import Figure, Setting, write
 from bench.fill import fill
 from bench.holds import holds
+from bench.links import links
 from bench.load import Load, wrk
 from bench.rewards import rewards
 from bench.servers import (
@@ -333,6 +334,7 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "lookups": lookups,
     "redis": redis,
     "log": log,
+    "links": links,
     "writes": writes,
     "beside": beside,
     "rewards": rewards,
