@@ -4,10 +4,10 @@ sign up, and nothing else is."""
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +29,8 @@ MOST_BYTES = 2_048
 DAY = 86_400
 FIELDS = '<input type="hidden" name="ref"><input type="hidden" name="click">'
 FORM = f'<form data-referral method="post" action="/signup">{FIELDS}<button>Sign up</button></form>'
+# Of the service, which a proxy may take off or not.
+PATH = "/some/path"
 A, B = ("ALICE001", "0198c0de-0000-7000-8000-00000000000a"), ("BOB-0002", "0198c0de-0000-7000-8000-00000000000b")
 
 
@@ -40,8 +42,13 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[str]:
-    destination = f"http://127.0.0.1:{port}/landing"
-    with serving(tmp_path_factory.mktemp("script"), REFERRAL_LINKS_DESTINATION=destination) as address:
+    settings = {
+        "REFERRAL_LINKS_DESTINATION": f"http://127.0.0.1:{port}/landing",
+        "REFERRAL_LINKS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+        "REFERRAL_SERVER_PUBLIC_URL": f"http://127.0.0.1{PATH}",
+        "REFERRAL_LIMITS_ENABLED": "false",
+    }
+    with serving(tmp_path_factory.mktemp("script"), **settings) as address:
         yield address
 
 
@@ -51,16 +58,37 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
+@dataclass
+class Referrer:
+    """Alice, whose code is A's, at the service."""
+
+    client: ClientSession
+
+    async def clicks(self) -> int:
+        async with self.client.get("users/me/stats") as response:
+            return int((await response.json())["totals"]["clicks"])
+
+    async def register_by(self, click_id: str) -> str:
+        """Register somebody new by a click, and return what became of it."""
+        body = {"email": f"{click_id}@example.com", "password": PASSWORD, "click_id": click_id}
+        async with self.client.post("auth/register", json=body) as response:
+            return str((await response.json())["attribution"]["status"])
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def code(address: str) -> str:
-    """A code of somebody's, as the service has it."""
-    async with ClientSession() as client:
-        body = {"email": "alice@example.com", "password": PASSWORD}
-        async with client.post(f"{address}{API}/auth/register", json=body) as response:
-            signed_in = {"Authorization": f"Bearer {(await response.json())['access_token']}"}
-        async with client.post(f"{address}{API}/codes", json={"ttl_days": 30}, headers=signed_in) as response:
+async def alice(address: str) -> AsyncIterator[Referrer]:
+    async with ClientSession(f"{address}{API}/") as client:
+        async with client.post("auth/register", json={"email": "alice@example.com", "password": PASSWORD}) as response:
+            client.headers["Authorization"] = f"Bearer {(await response.json())['access_token']}"
+        async with client.post("codes", json={"code": A[0], "ttl_days": 30}) as response:
             assert response.status == 201
-            return str((await response.json())["code"])
+        yield Referrer(client)
+
+
+@pytest.fixture
+def code(alice: Referrer) -> str:
+    """A code of somebody's, as the service has it."""
+    return A[0]
 
 
 class Product(ProductPages):
@@ -596,49 +624,65 @@ async def test_what_the_product_put_into_the_fields_stays_where_nothing_is_known
 
 
 class Clicks:
-    """A stub of `POST /api/v1/clicks`, at the service's address with a path."""
-
-    PATH = "/some/path"
+    """What stands between a page and the service's `POST /api/v1/clicks`, at the service's address with a path: it sees each
+    report, may hold up the service's answer, or give another one in its place."""
 
     def __init__(self, service: str) -> None:
-        self.base = f"{service}{self.PATH}"
-        self.status, self.answer = 201, {"click_id": A[1], "expires_at": "2027-01-31T12:00:00Z", "referrer": None}
+        self.base = f"{service}{PATH}"
+        self.in_its_place: tuple[int, Any] | None = None
         self.reported: list[Any] = []
+        self.click_ids: list[str] = []
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def stand_in(self, context: BrowserContext) -> None:
+    async def stand_between(self, context: BrowserContext) -> None:
         async def clicked(route: Route) -> None:
             assert route.request.method == "POST"
             assert route.request.headers["content-type"] == "application/json"
             self.reported.append(route.request.post_data_json)
             await self.answers.wait()
-            await route.fulfill(status=self.status, json=self.answer, headers={"Access-Control-Allow-Origin": "*"})
-
-        async def script(route: Route) -> None:
-            await route.fulfill(body=SCRIPT.read_text(), content_type="text/javascript")
+            if self.in_its_place is not None:
+                status, answer = self.in_its_place
+                await route.fulfill(status=status, json=answer, headers={"Access-Control-Allow-Origin": "*"})
+                return
+            answered = await route.fetch()
+            self.click_ids.append((await answered.json()).get("click_id"))
+            await route.fulfill(response=answered)
 
         async def later(route: Route) -> None:
             await route.fulfill(status=204, headers={"Access-Control-Allow-Origin": "*"})
 
         await context.route(f"{self.base}/api/v1/clicks", clicked)
         await context.route(f"{self.base}/later", later)
-        await context.route(re.compile(re.escape(f"{self.base}/referral.js")), script)
 
     async def settle(self, page: Page) -> None:
         """Wait until what the page has reported is answered: what is asked later is answered later."""
         await page.wait_for_load_state()
+        while self.in_its_place is None and self.answers.is_set() and len(self.click_ids) < len(self.reported):
+            await asyncio.sleep(0.02)
         for _ in range(2):
             await page.evaluate("async address => { await fetch(address) }", f"{self.base}/later")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def clicks(visit: Visit, product: Product) -> Clicks:
-    """The service's stand-in, whose script the product's pages include with `data-clicks`."""
-    stub = Clicks(product.service)
-    await stub.stand_in(visit.page.context)
-    product.write("data-clicks", script=f"{Clicks.PATH}/referral.js?v=2")
-    return stub
+async def clicks(visit: Visit, product: Product, alice: Referrer) -> Clicks:
+    """The service is watched by what stands between, and the product's pages include its script with `data-clicks`."""
+    between = Clicks(product.service)
+    await between.stand_between(visit.page.context)
+    product.write("data-clicks", script=f"{PATH}/referral.js?v=2")
+    return between
+
+
+async def test_the_service_counts_a_click_that_a_page_reports(visit: Visit, product: Product, alice: Referrer) -> None:
+    """Nothing stands between them: the browser asks the service whether the page may report it, too."""
+    product.write("data-clicks", script=f"{PATH}/referral.js")
+    before = await alice.clicks()
+    await visit.page.goto(f"/landing?ref={A[0]}")
+    await visit.page.wait_for_function("referral.get().click_id")
+    found = await known(visit.page)
+    assert (await cookie_of(visit.page.context))["value"] == f"{A[0]}.{found['click_id']}"
+    assert await alice.register_by(found["click_id"]) == "attributed"
+    assert await alice.clicks() == before + 1
 
 
 async def test_a_code_without_a_click_is_reported_once_and_the_answer_kept(
@@ -649,16 +693,17 @@ async def test_a_code_without_a_click_is_reported_once_and_the_answer_kept(
     await clicks.settle(page)
     url = f"{product.address}/landing?ref={A[0]}&utm=x#top"
     assert clicks.reported == [{"code": A[0], "url": url}]
-    assert (await cookie_of(page.context))["value"] == kept_of(A)
+    link = (A[0], clicks.click_ids[0])
+    assert (await cookie_of(page.context))["value"] == kept_of(link)
     await page.reload()
     await clicks.settle(page)
     await page.goto("/signup")
-    assert await sign_up(page, product) == A
+    assert await sign_up(page, product) == link
     assert len(clicks.reported) == 1
 
 
 async def test_a_report_outlives_its_page(visit: Visit, clicks: Clicks) -> None:
-    """As `keepalive` has it; a stub cannot see that itself."""
+    """A browser sends a request with `keepalive` to its end although the page is gone."""
     watch = "const ask = fetch; window.fetch = (...asked) => { window.lives = asked[1].keepalive; return ask(...asked) }"
     await visit.page.context.add_init_script(watch)
     await visit.page.goto(f"/landing?ref={A[0]}")
@@ -676,7 +721,7 @@ async def test_a_link_with_a_click_is_not_reported(visit: Visit, clicks: Clicks)
 
 
 async def test_without_the_attribute_nothing_is_reported(visit: Visit, product: Product, clicks: Clicks) -> None:
-    product.write(script=f"{Clicks.PATH}/referral.js")
+    product.write(script=f"{PATH}/referral.js")
     await visit.page.goto(f"/landing?ref={A[0]}")
     await clicks.settle(visit.page)
     assert clicks.reported == []
@@ -684,7 +729,7 @@ async def test_without_the_attribute_nothing_is_reported(visit: Visit, product: 
 
 
 async def test_clicks_are_reported_after_consent(visit: Visit, product: Product, clicks: Clicks) -> None:
-    product.write("data-clicks data-consent", script=f"{Clicks.PATH}/referral.js")
+    product.write("data-clicks data-consent", script=f"{PATH}/referral.js")
     page = visit.page
     await page.goto(f"/landing?ref={A[0]}")
     await clicks.settle(page)
@@ -692,7 +737,7 @@ async def test_clicks_are_reported_after_consent(visit: Visit, product: Product,
     await page.evaluate("referral.consent(true)")
     await clicks.settle(page)
     assert [click["code"] for click in clicks.reported] == [A[0]]
-    assert (await cookie_of(page.context))["value"] == kept_of(A)
+    assert (await cookie_of(page.context))["value"] == kept_of((A[0], clicks.click_ids[0]))
     await page.evaluate("referral.consent(false)")
     await clicks.settle(page)
     assert len(clicks.reported) == 1
@@ -730,15 +775,17 @@ async def test_an_answer_that_comes_after_another_tab_s_link_does_not_replace_it
     assert (await cookie_of(page.context))["value"] == kept_of(B)
 
 
-@pytest.mark.parametrize(("status", "answer"), [(404, {"type": "/problems/not-found"}), (201, []), (201, None)])
+@pytest.mark.parametrize(("status", "answer"), [(404, {"type": "/problems/not-found"}), (502, None), (201, []), (201, None)])
 async def test_a_click_that_is_refused_fails_nothing(
     visit: Visit, product: Product, clicks: Clicks, status: int, answer: Any
 ) -> None:
-    clicks.status, clicks.answer = status, answer
+    clicks.in_its_place = status, answer
     page = visit.page
     await page.goto(f"/signup?ref={A[0]}")
     await clicks.settle(page)
     assert len(clicks.reported) == 1
     assert await sign_up(page, product) == (A[0], "")
     # The browser itself tells of a status; nothing else complains.
-    visit.complaints[:] = [text for text in visit.complaints if "404 (Not Found)" not in text]
+    visit.complaints[:] = [
+        text for text in visit.complaints if "404 (Not Found)" not in text and "502 (Bad Gateway)" not in text
+    ]
