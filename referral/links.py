@@ -7,7 +7,7 @@ A link leads to the setting `links.destination`, or to an address that it names 
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 import idna
 from aiohttp import web
@@ -27,6 +27,11 @@ _TO = re.compile(r"(https?)://([^/?#@:\[\]%]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # A browser drops some of these and takes a backslash for a slash.
 _REPAIRED = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+def is_qr(query: str) -> bool:
+    """Whether a query string says that somebody comes by a QR code."""
+    return bool(query) and (VIA, QR) in parse_qsl(query)
 
 
 @dataclass(frozen=True, slots=True)

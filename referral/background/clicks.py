@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 # Seconds for which clicks are gathered.
 LAG = 1.0
-# Clicks of one transaction, which holds up other writes of SQLite for some 20 ms.
+# Clicks of one transaction, which holds up other writes of SQLite for some 16 ms.
 BATCH = 2_000
-# Clicks that wait; about 20 MB when full.
+# Clicks that wait; about 27 MB when full.
 BUFFER = 50_000
 # Seconds for which clicks are looked at before others get their turn: what an agent is may take a while to find out.
 SLICE = 0.0005

@@ -57,23 +57,23 @@ _VISIBLE = re.compile(r"[!-\[\]-~]+")
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+")
 
 
+def _page_parts(value: str) -> SplitResult | None:
+    """The parts of an http or https URL in characters that can travel in a header; None for anything else."""
+    parts = _parts(value)
+    is_page = parts and parts.scheme in ("http", "https") and parts.hostname and _VISIBLE.fullmatch(value)
+    return parts if is_page else None
+
+
 def web_url(value: str) -> str | None:
     """An http or https URL that paths can be appended to."""
-    parts = _parts(value)
-    is_plain = parts and parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-    return None if is_plain and _VISIBLE.fullmatch(value) else "must be an http or https URL without a query"
+    parts = _page_parts(value)
+    return None if parts and not parts.query and not parts.fragment else "must be an http or https URL without a query"
 
 
 def destination(value: str) -> str | None:
-    """An http or https URL of a page, with or without a query, in characters that can travel in a header."""
-    parts = _parts(value)
-    if (
-        parts
-        and parts.scheme in ("http", "https")
-        and parts.hostname
-        and "@" not in parts.netloc
-        and _VISIBLE.fullmatch(value)
-    ):
+    """An http or https URL of a page, with or without a query."""
+    parts = _page_parts(value)
+    if parts and "@" not in parts.netloc:
         return None
     return "must be the http or https URL of a page, special characters percent-encoded"
 

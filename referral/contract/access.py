@@ -51,6 +51,11 @@ class Access(Enum):
         return self not in (Access.PAGE_OR_WRITE, Access.READ, Access.WRITE, Access.ADMIN)
 
     @property
+    def admits_pages(self) -> bool:
+        """Whether pages of the product may call without saying who they are."""
+        return self is Access.PAGE_OR_WRITE
+
+    @property
     def is_for_oneself(self) -> bool:
         """Whether such a user may call for themself only."""
         return self in (Access.SELF_OR_READ, Access.SELF_OR_WRITE)
@@ -108,7 +113,7 @@ class Declaration:
         """Whether a caller has to say who it is, with these settings."""
         if self.access is Access.PUBLIC_LOOKUP:
             return not config.codes.public_lookup
-        return self.access not in (Access.ANYBODY, Access.PAGE_OR_WRITE)
+        return self.access is not Access.ANYBODY and not self.access.admits_pages
 
 
 # The declaration of addresses that no route has, and of methods that a route does not take.

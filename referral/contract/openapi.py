@@ -270,13 +270,13 @@ CALLERS = {
 
 
 def _callers(declared: Declaration, config: Config) -> str:
-    is_for_anybody = declared.access is not Access.PAGE_OR_WRITE and not declared.wants_identity(config)
-    return f"**Who may call:** {'Anybody.' if is_for_anybody else CALLERS[declared.access]}"
+    is_asked = declared.access.admits_pages or declared.wants_identity(config)
+    return f"**Who may call:** {CALLERS[declared.access] if is_asked else 'Anybody.'}"
 
 
 def _security(declared: Declaration, config: Config) -> list[dict[str, list[str]]]:
     """The requirement of each sort of caller. Admins sign in, and so do users."""
-    if declared.access is Access.PAGE_OR_WRITE:
+    if declared.access.admits_pages:
         return [{}, {"ServiceKey": []}]
     if not declared.wants_identity(config):
         return []

@@ -1,6 +1,6 @@
 """Clicks on links of a product's own: its pages and its back end report them."""
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, response_schema
@@ -15,7 +15,7 @@ from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.clicks import ClickReportSchema, ClickSchema
 from referral.handlers import API
 from referral.ids import new_id
-from referral.links import QR, VIA
+from referral.links import is_qr
 from referral.robots import LONGEST_AGENT, is_fetched_ahead
 from referral.rules.clicking import new_click
 from referral.rules.codes import loading
@@ -48,7 +48,7 @@ async def create_click(request: web.Request) -> web.Response:
     if active is None:
         raise Problem("not-found", "There is no such active code.")
     robot = False if is_person else True if is_fetched_ahead(request.headers) else None
-    click = new_click(request, new_id(), active.code, is_qr=_is_qr(body.get("url") or ""), is_robot=robot)
+    click = new_click(request, new_id(), active.code, is_qr=is_qr(_query_of(body.get("url") or "")), is_robot=robot)
     app[CLICKS].add(_by(click, body.get("context") or {}) if is_person else click)
     name = active.referrer_name or active.referrer_username
     document = {
@@ -59,11 +59,11 @@ async def create_click(request: web.Request) -> web.Response:
     return answer(document, 201)
 
 
-def _is_qr(url: str) -> bool:
+def _query_of(url: str) -> str:
     try:
-        return (VIA, QR) in parse_qsl(urlsplit(url).query)
+        return urlsplit(url).query
     except ValueError:
-        return False
+        return ""
 
 
 def _by(click: NewClick, context: dict[str, str | None]) -> NewClick:

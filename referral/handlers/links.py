@@ -16,13 +16,14 @@ from referral.contract.schemas.links import QRQuerySchema
 from referral.database import DatabaseUnavailable
 from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER
-from referral.links import LINKS, QR, VIA, Links, Target
+from referral.links import LINKS, QR, VIA, Links, Target, is_qr
 from referral.metrics import METRICS
 from referral.queries.codes import ActiveCode
 from referral.robots import is_fetched_ahead
 from referral.rules.clicking import new_click
 from referral.rules.codes import loading
 from referral.texts import code_in
+from referral.web.answers import not_modified
 from referral.web.bodies import load_query
 from referral.web.headers import HEADERS
 
@@ -64,12 +65,10 @@ async def follow_link(request: web.Request) -> web.Response:
     click_id = new_id()
     if request.method == "GET":
         is_robot = True if is_fetched_ahead(request.headers) else None
-        app[CLICKS].add(new_click(request, click_id, active.code, is_qr=_is_qr(request), is_robot=is_robot))
+        app[CLICKS].add(
+            new_click(request, click_id, active.code, is_qr=is_qr(request.rel_url.raw_query_string), is_robot=is_robot)
+        )
     return _redirect(target.by(active.code, click_id), links.cookie(active.code, click_id))
-
-
-def _is_qr(request: web.Request) -> bool:
-    return bool(request.rel_url.raw_query_string) and request.rel_url.query.get(VIA) == QR
 
 
 def _links(request: web.Request) -> Links:
@@ -143,6 +142,4 @@ def _image(request: web.Request, kind: str, body: bytes) -> web.Response:
         "ETag": f'"{tag}"',
         "Cross-Origin-Resource-Policy": "cross-origin",
     }
-    if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers=headers)
+    return not_modified(request, headers) or web.Response(body=body, headers=headers)

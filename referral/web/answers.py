@@ -22,6 +22,12 @@ def answer(document: Any, status: int = 200, headers: dict[str, str] | None = No
     return web.Response(body=orjson.dumps(document), status=status, headers=found)
 
 
+def not_modified(request: web.Request, headers: dict[str, str]) -> web.Response | None:
+    """304 where the client has what these headers tag (RFC 9110 section 13.1.2); None where it has to be sent."""
+    known = {tag.value for tag in request.if_none_match or ()}
+    return web.Response(status=304, headers=headers) if {headers["ETag"].strip('"'), "*"} & known else None
+
+
 class _InPieces(web.StreamResponse):
     """An answer that sends its body while aiohttp finishes it, outside of what a request is timed for, and where it knows
     what to do when the client has gone."""

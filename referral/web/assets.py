@@ -9,7 +9,7 @@ from aiohttp import web
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.problems import Problem
-from referral.web.answers import answer_in_pieces
+from referral.web.answers import answer_in_pieces, not_modified
 
 OWN = Path(__file__).resolve().parent.parent / "assets"
 SWAGGER_UI = openapi_ui_bundles.swagger_ui.static_path
@@ -40,9 +40,7 @@ def asset(request: web.Request, name: str, headers: dict[str, str] | None = None
     path, kind = found
     body, tag = _read(path, request.app[PUBLIC_URL].path("/assets/"))
     kept = {"Content-Type": kind, "Cache-Control": "public, max-age=3600", "ETag": f'"{tag}"', **(headers or {})}
-    if {tag, "*"} & {known.value for known in request.if_none_match or ()}:
-        return web.Response(status=304, headers=kept)
-    return answer_in_pieces(request, body, kept)
+    return not_modified(request, kept) or answer_in_pieces(request, body, kept)
 
 
 @cache

@@ -17,7 +17,7 @@ from referral.auth.identity import callers_of
 from referral.auth.service_keys import holds_key
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.access import OAUTH_PATHS, UNROUTED, Access, Declaration, declaration_of
+from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, declaration_of
 from referral.contract.catalogue import BY_STATUS
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import Problem
@@ -198,7 +198,7 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     app, match = request.app, request.match_info
     refuse_secrets_in_address(request)
     needs = needs_of(match.handler) if match.http_exception is None else NEEDS_OF_NO_ROUTE
-    is_for_pages = needs.declared.access is Access.PAGE_OR_WRITE
+    is_for_pages = needs.declared.access.admits_pages
     if needs.declared.wants_identity(app[CONFIG]) or (is_for_pages and "Authorization" in request.headers):
         await identify(request, needs.declared, needs.limits[0] if needs.limits else None)
     elif needs.limits:

@@ -1,6 +1,6 @@
 """Clicks that pages and products report."""
 
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
 from referral.contract.schemas.fields import EXAMPLE_CODE, InputSchema, about, code_text, given_text, identifier, time
 
@@ -17,16 +17,10 @@ class ClickContextSchema(InputSchema):
 
 class ClickReportSchema(InputSchema):
     code = code_text(required=True)
-    url = fields.String(
-        allow_none=True,
-        validate=validate.Length(max=LONGEST_URL, error=f"Must have at most {LONGEST_URL} characters."),
-        metadata={
-            **about(
-                "The page's address; with `via=qr` in its query the click is one of a QR code. Not kept",
-                f"https://www.example.com/?ref={EXAMPLE_CODE}",
-            ),
-            "maxLength": LONGEST_URL,
-        },
+    url = given_text(
+        "The page's address; with `via=qr` in its query the click is one of a QR code. Not kept",
+        f"https://www.example.com/?ref={EXAMPLE_CODE}",
+        LONGEST_URL,
     )
     context = fields.Nested(
         ClickContextSchema,

@@ -258,12 +258,12 @@ def line(description: str, example: str, high: int, low: int = 1, **kwargs: Any)
     return Line(low, high, metadata={**about(description, example), "minLength": low, "maxLength": high}, **kwargs)
 
 
-def given_text(description: str, example: str) -> fields.String:
+def given_text(description: str, example: str, longest: int = LONGEST_TEXT) -> fields.String:
     """A text that is never refused for what it is: a code or a click that somebody came by, or a part of a context."""
     return fields.String(
         allow_none=True,
-        validate=validate.Length(max=LONGEST_TEXT, error=f"Must have at most {LONGEST_TEXT} characters."),
-        metadata={**about(description, example), "maxLength": LONGEST_TEXT},
+        validate=validate.Length(max=longest, error=f"Must have at most {longest} characters."),
+        metadata={**about(description, example), "maxLength": longest},
     )
 
 
