@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 HERE = Path(__file__).resolve().parent
 SERVICE, KEY = os.environ.get("REFERRAL_URL", "http://127.0.0.1:8000"), os.environ["REFERRAL_KEY"]
-POLICY = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; script-src {0}/; connect-src {0}/"
+POLICY = "default-src 'none'; style-src 'self'; img-src data: {0}/; form-action 'self'; script-src {0}/; connect-src {0}/"
 # The cookie that referral.js keeps, too: a code, and the click if there was one.
 LINK = re.compile(r"referral=([A-Za-z0-9_-]{4,32})\.([A-Za-z0-9_-]{0,64})")
 
@@ -39,11 +39,14 @@ class Product(SimpleHTTPRequestHandler):
             return
         form = dict(parse_qsl(self.rfile.read(length).decode(errors="replace")))
         # Here a product makes the account. Its id is the one by which the service will know the user.
-        user = {"external_id": uuid.uuid4().hex, "email": form.get("email")}
-        event: dict[str, Any] = {"id": f"signup-{user['external_id']}", "type": "signup", "user": user}
+        name = uuid.uuid4().hex
+        user = {"external_id": name, "email": form.get("email")}
+        event: dict[str, Any] = {"id": f"signup-{name}", "type": "signup", "user": user}
         if link := link_in(form) or LINK.search(self.headers.get("Cookie", "")):
             event |= {"code": link[1], "click_id": link[2] or None}
-        page = (HERE / "welcome.html").read_text().replace("$attribution", escape(report(event))).encode()
+        told, token = report(event), token_of(name)
+        text = (HERE / "welcome.html").read_text().replace("$attribution", escape(told)).replace("$token", escape(token))
+        page = text.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
@@ -51,13 +54,26 @@ class Product(SimpleHTTPRequestHandler):
         self.wfile.write(page)
 
 
+def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What the service answers. Raises OSError and ValueError."""
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    request = Request(f"{SERVICE}/api/v1{path}", json.dumps(body).encode(), headers)  # noqa: S310 - our own setting
+    with urlopen(request, timeout=3) as answer:  # noqa: S310
+        return dict(json.load(answer))
+
+
+def token_of(external_id: str) -> str:
+    """A token for a user's browser, by which the widget shows their own link; empty if the service gives none."""
+    try:
+        return str(post(f"/users/ext:{external_id}/token", {"ttl_seconds": 3600})["access_token"])
+    except (OSError, ValueError):
+        return ""
+
+
 def report(event: dict[str, Any]) -> str:
     """What the service says of a sign-up. Nothing that becomes of it fails one; examples/shop tells later what failed."""
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    request = Request(f"{SERVICE}/api/v1/events", json.dumps(event).encode(), headers)  # noqa: S310 - our own setting
     try:
-        with urlopen(request, timeout=3) as answer:  # noqa: S310
-            attribution = json.load(answer)["attribution"]
+        attribution = post("/events", event)["attribution"]
     except (OSError, ValueError) as error:
         return f"not reported: {error}"
     return f"{attribution['status']}: {attribution['reason']}" if attribution["reason"] else str(attribution["status"])

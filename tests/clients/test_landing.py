@@ -61,7 +61,7 @@ class Street:
 def copied(folder: Path, service: str) -> None:
     """Copy the example, as a product does that writes its service's address into the pages."""
     shutil.copytree(LANDING, folder)
-    for page in (folder / "pages").glob("*.html"):
+    for page in folder.rglob("*.html"):
         assert WRITTEN in page.read_text()
         page.write_text(page.read_text().replace(WRITTEN, service))
 
@@ -83,9 +83,9 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     folder, port = tmp_path_factory.mktemp("street"), free_port()
     make = [*run_py(folder), "keys", "create", "landing", "--scope", "write"]
     key = subprocess.run(make, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-    destination = f"http://127.0.0.1:{port}/"
+    origin = f"http://127.0.0.1:{port}"
     with (
-        serving(folder, REFERRAL_LINKS_DESTINATION=destination) as service,
+        serving(folder, REFERRAL_LINKS_DESTINATION=f"{origin}/", REFERRAL_SERVER_CORS_ORIGINS=origin) as service,
         product(folder / "landing", service, port, key) as address,
     ):
         yield Street(service, address, key)
@@ -110,8 +110,8 @@ async def sign_up(page: Page, email: str) -> str:
     """Send the form of the sign-up page that is open. Returns what the service has said of it."""
     await page.get_by_label("E-mail").fill(email)
     await page.get_by_role("button", name="Sign up").click()
-    await expect(page.get_by_role("heading")).to_have_text("Your shelves are ready")
-    return await page.get_by_role("status").inner_text()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Your shelves are ready")
+    return await page.locator(".told output").inner_text()
 
 
 def named(visit_id: str) -> tuple[str, str]:
@@ -147,6 +147,25 @@ async def test_whoever_follows_a_link_and_signs_up_on_another_page_is_a_referral
         "referrals": 1,
         "converted": 0,
     }
+
+
+async def test_whoever_has_signed_up_gets_a_link_by_the_widget_and_brings_the_next_one(
+    browser: Browser, street: Street
+) -> None:
+    addresses = (street.product, street.service)
+    async with visiting(browser, *addresses, user_agent=PERSON) as found:
+        await found.page.goto("/signup.html")
+        assert await sign_up(found.page, "first@example.com") == "none"
+        widget = found.page.locator("referral-widget")
+        await widget.get_by_role("button", name="Get a link").click()
+        link = await widget.get_by_role("textbox").input_value()
+        assert link.startswith(f"{street.service}/r/")
+        await expect(widget.get_by_role("img", name="QR code of your link")).to_be_visible()
+        await found.keep("landing-widget")
+    async with visiting(browser, *addresses, user_agent=PERSON) as found:
+        await found.page.goto(link)
+        await found.page.get_by_role("link", name="Start for free").click()
+        assert await sign_up(found.page, "second@example.com") == "attributed"
 
 
 async def test_they_may_come_back_another_day(visit: Visit, street: Street, request: pytest.FixtureRequest) -> None:
