@@ -193,7 +193,9 @@ async def _stop_waiting(app: web.Application) -> None:
 async def _cache(app: web.Application) -> AsyncIterator[None]:
     caches = open_caches(app[CONFIG].cache.url, app[METRICS], app[DATABASE])
     app[CODE_CACHE], app[SESSION_CACHE] = caches.codes, caches.sessions
-    app[LIMITER] = RateLimiter(app[CONFIG].limits, caches.redis)
+    app[LIMITER] = RateLimiter(app[CONFIG].limits, caches.redis.redis if caches.redis else None)
+    if caches.redis:
+        await caches.redis.start()
     yield
     if caches.redis:
         await caches.redis.close()

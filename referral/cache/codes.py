@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from referral.cache.epoch import Epoch
-from referral.cache.invalidation import Cache
+from referral.cache.invalidation import IN_DOUBT, Cache
 from referral.clock import now
 from referral.database import Connection
 from referral.metrics import Metrics
@@ -69,6 +69,9 @@ class NoCodeCache:
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         return None
 
+    def in_doubt(self, keys: set[str]) -> None:
+        return None
+
     async def healthy(self) -> bool:
         return True
 
@@ -83,6 +86,7 @@ class MemoryCodeCache:
         self._by_code: LRUCache[str, ActiveCode] = LRUCache(entries)
         # An e-mail leads to a code's text, never to a copy of its own: only _by_code has to be kept true.
         self._by_email: LRUCache[str, str] = LRUCache(entries)
+        self._doubtful: TTLCache[str, None] = TTLCache(entries, IN_DOUBT)
         self._changes = 0
         self._hit = metrics.hit
         self._miss = metrics.cache.labels("miss").inc
@@ -124,7 +128,7 @@ class MemoryCodeCache:
         self._miss()
         before = self._changes
         active = await load()
-        if active and before == self._changes:
+        if active and before == self._changes and active.code not in self._doubtful:
             self._by_code[active.code] = active
             if active.email_key:
                 self._by_email[active.email_key] = active.code
@@ -142,6 +146,12 @@ class MemoryCodeCache:
         self._changes += 1
         for code in keys:
             self._by_code.pop(code, None)
+
+    def in_doubt(self, keys: set[str]) -> None:
+        self._changes += 1
+        for code in keys:
+            self._by_code.pop(code, None)
+            self._doubtful[code] = None
 
     async def healthy(self) -> bool:
         return True

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from referral.database import Database, DatabaseUnavailable
 from referral.queries import cache_epoch
+from referral.queries.cache_epoch import CacheEpoch
 
 # Seconds that a process trusts an epoch that it read, and that a change waits. The wait is longer, because timers may go off
 # early by a clock's grain.
@@ -24,12 +25,13 @@ RENEWAL = 0.05
 
 
 class Epoch:
-    """What one process knows of the epoch. `on_advance` lists what is called, in the event loop, when it has grown."""
+    """What one process knows of the epoch. `on_advance` lists what is called, in the event loop, when another one counts: it
+    has grown, or another database server counts it, which may have lost commits that the cache knows."""
 
     def __init__(self, database: Database) -> None:
         self.on_advance: list[Callable[[], None]] = []
         self._database = database
-        self._number = 0
+        self._known: CacheEpoch | None = None
         self._read_at = float("-inf")
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
@@ -41,13 +43,19 @@ class Epoch:
             self._renewal = asyncio.create_task(self._renew())
         return age <= EPOCH_LEASE
 
-    async def trusted(self) -> int:
+    async def trusted(self) -> CacheEpoch:
         """The epoch, read no longer than EPOCH_LEASE seconds ago. Raises DatabaseUnavailable."""
         if not self.is_trusted():
             async with self._lock:
                 if not self.is_trusted():
                     await self._read()
-        return self._number
+        assert self._known is not None
+        return self._known
+
+    async def fresh(self) -> CacheEpoch:
+        """The epoch, read now. Raises DatabaseUnavailable."""
+        async with self._lock:
+            return await self._read()
 
     async def _renew(self) -> None:
         try:
@@ -59,14 +67,15 @@ class Epoch:
         finally:
             self._renewal = None
 
-    async def _read(self) -> None:
+    async def _read(self) -> CacheEpoch:
         """Read the epoch; the caller has the lock. Reads go one by one: of two at once, the one that began earlier could end
         later."""
         asked = time.monotonic()
         async with self._database.reader() as conn:
-            number = await cache_epoch.find_epoch(conn)
-        if number != self._number:
-            self._number = number
+            found = await cache_epoch.find_epoch(conn)
+        before, self._known = self._known, found
+        if before is None or (before.epoch, before.server) != (found.epoch, found.server):
             for forget in self.on_advance:
                 forget()
         self._read_at = asked
+        return found

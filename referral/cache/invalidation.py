@@ -11,6 +11,9 @@ from typing import Protocol
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, settle
 from referral.ids import new_id
 
+# Seconds for which a commit without an answer may still take place: longer than any transaction takes.
+IN_DOUBT = 60
+
 
 class Cache(Protocol):
     """A cache of the database's contents, by key."""
@@ -27,6 +30,11 @@ class Cache(Protocol):
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         """Invalidate these keys; that transaction is over. When this returns, no worker takes the former state for true.
         `told` is what `before_commit` returned. Raises DatabaseUnavailable."""
+        ...
+
+    def in_doubt(self, keys: set[str]) -> None:
+        """Take nothing for true that is cached under these keys, for IN_DOUBT seconds: nobody knows whether that transaction
+        was committed, or will be."""
         ...
 
 
@@ -56,6 +64,10 @@ class Invalidation:
             self._change = new_id().replace("-", "")
             self._told = await self._cache.before_commit(conn, self._change, self._keys)
 
+    def in_doubt(self) -> None:
+        """Nobody knows whether the transaction of an invalidation that is begun was committed, or will be."""
+        self._cache.in_doubt(self._keys)
+
     async def after_commit(self) -> None:
         """Invalidate the keys of an invalidation that is begun. Whether the transaction was committed makes no difference: a
         request that is cancelled during the commit cannot know. Raises DatabaseUnavailable."""
@@ -72,13 +84,21 @@ async def invalidating(database: Database, *invalidations: Invalidation) -> Asyn
     """A write transaction of the database that invalidates what it changes.
 
     The caches are told before the commit, and the keys are invalidated after it, also when the commit failed or was
-    cancelled. Raises DatabaseUnavailable when that cannot be done.
+    cancelled. If the commit got no answer, it may take place later: the keys are left in doubt. Raises DatabaseUnavailable
+    when that cannot be done.
     """
     try:
         async with database.transaction() as conn:
             yield conn
             for invalidation in invalidations:
                 await invalidation.before_commit(conn)
+    except DatabaseUnavailable as error:
+        if isinstance(error, TransactionConflict):
+            await _finish(invalidations)
+        else:
+            for invalidation in _begun(invalidations):
+                invalidation.in_doubt()
+        raise
     except BaseException as error:
         # A cancellation stays one, whatever else fails.
         with suppress(DatabaseUnavailable) if isinstance(error, asyncio.CancelledError) else nullcontext():
@@ -88,10 +108,14 @@ async def invalidating(database: Database, *invalidations: Invalidation) -> Asyn
 
 
 async def _finish(invalidations: Sequence[Invalidation]) -> None:
-    begun = [invalidation for invalidation in invalidations if invalidation.is_begun]
+    begun = _begun(invalidations)
     # Most transactions change nothing that is cached, and settling costs a task.
     if begun:
         await settle(_after_commit(begun))
+
+
+def _begun(invalidations: Sequence[Invalidation]) -> list[Invalidation]:
+    return [invalidation for invalidation in invalidations if invalidation.is_begun]
 
 
 async def _after_commit(begun: Sequence[Invalidation]) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from aiohttp import web
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from referral.cache.epoch import Epoch
-from referral.cache.invalidation import Cache
+from referral.cache.invalidation import IN_DOUBT, Cache
 from referral.clock import now
 from referral.database import Connection
 
@@ -56,6 +56,7 @@ class LocalSessionCache:
     def __init__(self, epoch: Epoch | None) -> None:
         self._epoch = epoch
         self._sessions: LRUCache[str, Live] = LRUCache(ENTRIES)
+        self._doubtful: TTLCache[str, None] = TTLCache(ENTRIES, IN_DOUBT)
         self._endings = 0
         if epoch is not None:
             epoch.on_advance.append(self._forget)
@@ -84,7 +85,7 @@ class LocalSessionCache:
         endings = self._endings
         session = await load()
         # What was read while a session ended may be the former state.
-        if session is not None and endings == self._endings:
+        if session is not None and endings == self._endings and session_id not in self._doubtful:
             self._sessions[session_id] = session
         return session
 
@@ -99,6 +100,12 @@ class LocalSessionCache:
         self._endings += 1
         for session_id in keys:
             self._sessions.pop(session_id, None)
+
+    def in_doubt(self, keys: set[str]) -> None:
+        self._endings += 1
+        for session_id in keys:
+            self._sessions.pop(session_id, None)
+            self._doubtful[session_id] = None
 
 
 SESSION_CACHE = web.AppKey("session_cache", SessionCache)

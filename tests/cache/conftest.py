@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from redis import asyncio as aioredis
 
+from referral.cache.redis.client import RedisClient
+from referral.cache.redis.epoch import RedisInvalidation
+from referral.database import Database
+from referral.metrics import Metrics
 from tests.support.servers import RedisServer
 
 
@@ -16,3 +20,10 @@ async def inside(redis: RedisServer) -> AsyncIterator[Any]:
     """A look behind the service's back."""
     async with aioredis.Redis.from_url(redis.url, decode_responses=True) as client:
         yield client
+
+
+async def believed(redis: RedisServer, database: Database) -> None:
+    """Have this Redis believed, as the start of a service does."""
+    invalidation = RedisInvalidation(RedisClient(redis.url, Metrics()), database)
+    await invalidation.start()
+    await invalidation.close()

@@ -20,6 +20,7 @@ from redis import asyncio as aioredis
 from referral.cache.codes import CodeCache, Load
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.redis import client as redis_client
+from referral.cache.redis import epoch as redis_epoch
 from referral.cache.redis.client import RedisClient
 from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
@@ -30,6 +31,7 @@ from referral.database.opening import open_database
 from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email
+from tests.cache.conftest import believed
 from tests.conftest import Client, MakeClient
 from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
 from tests.support.people import Person
@@ -113,10 +115,11 @@ async def make_cache(redis: RedisServer, database: Database) -> AsyncIterator[Ma
 
         def make(url: str | None = None, metrics: Metrics | None = None) -> RedisCodeCache:
             metrics = metrics or Metrics()
-            client = RedisClient(url or redis.url, metrics)
-            stack.push_async_callback(client.close)
-            return RedisCodeCache(metrics, RedisInvalidation(client, database))
+            invalidation = RedisInvalidation(RedisClient(url or redis.url, metrics), database)
+            stack.push_async_callback(invalidation.close)
+            return RedisCodeCache(metrics, invalidation)
 
+        await believed(redis, database)
         yield make
 
 
@@ -224,7 +227,7 @@ async def test_no_email_is_readable_in_redis(workers: tuple[Client, Client], ins
     alice = await Person.register(workers[0], "alice")
     code = await alice.make_code()
     assert not await ended(alice, code, alice.email)
-    names = await inside.keys("*")
+    names = set(await inside.keys("*")) - {"referral:probe"}
     assert len(names) == 3  # the code, its e-mail, and the word of the sessions
     for name in names:
         assert alice.email.partition("@")[2] not in name + await inside.get(name)
@@ -728,15 +731,16 @@ def test_a_busy_event_loop_is_not_taken_for_an_outage(
 
     async def look_up_while_busy() -> None:
         database = await open_database(database_url)
-        client = RedisClient(shared_redis.url, metrics)
-        cache = RedisCodeCache(metrics, RedisInvalidation(client, database))
+        invalidation = RedisInvalidation(RedisClient(shared_redis.url, metrics), database)
+        await invalidation.start()
+        cache = RedisCodeCache(metrics, invalidation)
         await cache.by_code("BUSY01", loading(active(code="BUSY01")))
         asking = asyncio.create_task(cache.by_code("BUSY01", never))
         while not asking.done():
             await asyncio.sleep(0)
             time.sleep(0.1)
         assert await asking
-        await client.close()
+        await invalidation.close()
         await database.close()
 
     run(look_up_while_busy())
@@ -770,11 +774,11 @@ async def test_a_server_that_is_no_redis_is_an_outage_and_nothing_worse(
 
 async def test_a_cache_that_is_closed_during_an_outage_leaves_nothing_behind(database: Database) -> None:
     before = asyncio.all_tasks()
-    client = RedisClient(f"redis://127.0.0.1:{free_port()}/0", Metrics())
-    cache = RedisCodeCache(Metrics(), RedisInvalidation(client, database))
+    invalidation = RedisInvalidation(RedisClient(f"redis://127.0.0.1:{free_port()}/0", Metrics()), database)
+    cache = RedisCodeCache(Metrics(), invalidation)
     assert await cache.by_code("ALICE1", loading(active())) == active()
     assert asyncio.all_tasks() != before
-    await client.close()
+    await invalidation.close()
     assert asyncio.all_tasks() == before
 
 
@@ -882,11 +886,15 @@ async def test_no_look_up_shows_what_was_before_an_answered_change_whatever_happ
     inside: Any,
     make_cache: MakeCache,
     impatient: Callable[[], None],
+    own_redis: Callable[..., RedisServer],
+    monkeypatch: pytest.MonkeyPatch,
     seed: int,
 ) -> None:
-    """Two workers look up, edit, end and make codes at random, while Redis fails in random ways; every look-up is held
-    against what had been answered when it began."""
+    """Two workers look up, edit, end and make codes at random, while Redis fails in random ways, another one takes its place
+    for one of the workers or both, and comes back; every look-up is held against what had been answered when it began."""
     impatient()
+    monkeypatch.setattr(redis_epoch, "BELIEF_PAUSE", 0.05)
+    other = own_redis("--repl-diskless-sync-delay", "0")
     async with Proxy(redis.port) as proxy:
         metrics = Metrics()
         caches = [make_cache(f"redis://127.0.0.1:{proxy.port}/0", metrics), make_cache(metrics=metrics)]
@@ -897,8 +905,9 @@ async def test_no_look_up_shows_what_was_before_an_answered_change_whatever_happ
             for number in range(2):
                 tasks.create_task(model.write(number))
             tasks.create_task(model.break_things(redis, inside, proxy))
+            tasks.create_task(model.switch(redis, other, proxy))
     # Not that nothing happened.
-    assert min(model.reads, model.changes, model.breaks) > 5
+    assert min(model.reads, model.changes, model.breaks, model.switches) > 5
     metrics.write()
     for result in ("hit", "miss", "failure"):
         assert metrics.registry.get_sample_value("referral_cache_lookups_total", {"result": result})
@@ -917,7 +926,7 @@ class Model:
         self.current: dict[int, str] = {}
         self.numbers = itertools.count(1)
         self.over = time.monotonic() + self.SECONDS
-        self.reads = self.changes = self.breaks = 0
+        self.reads = self.changes = self.breaks = self.switches = 0
 
     @classmethod
     async def make(cls, database: Database, caches: list[RedisCodeCache], seed: int) -> Model:
@@ -1011,3 +1020,21 @@ class Model:
             await proxy.mend()
             self.breaks += 1
             await asyncio.sleep(choose.uniform(0, 0.1))
+
+    async def switch(self, redis: RedisServer, other: RedisServer, proxy: Proxy) -> None:
+        """Lead the worker behind the proxy to the other Redis and back; now and then the other one has all of the first
+        before it takes over, as a replica has."""
+        choose, port = self.generator("switcher"), str(redis.port)
+        there: Any
+        async with aioredis.Redis.from_url(other.url) as there:
+            while time.monotonic() < self.over:
+                if choose.random() < 0.5:
+                    await there.execute_command("REPLICAOF", "127.0.0.1", port)
+                    await asyncio.sleep(choose.uniform(0.02, 0.2))
+                    await there.execute_command("REPLICAOF", "NO", "ONE")
+                for server in (other, redis):
+                    proxy.target = server.port
+                    await proxy.cut()
+                    await proxy.mend()
+                    self.switches += 1
+                    await asyncio.sleep(choose.uniform(0, 0.3))

@@ -20,6 +20,7 @@ from referral.clock import now
 from referral.database import Database
 from referral.metrics import Metrics
 from referral.queries.sessions import LiveSession
+from tests.cache.conftest import believed
 from tests.cache.test_live_sessions import FAR, Asked, end_in_every_way, found
 from tests.conftest import MakeClient
 from tests.support.people import Person
@@ -35,10 +36,11 @@ async def make_sessions(redis: RedisServer, database: Database) -> AsyncIterator
     async with contextlib.AsyncExitStack() as stack:
 
         def make() -> RedisSessionCache:
-            client = RedisClient(redis.url, Metrics())
-            stack.push_async_callback(client.close)
-            return RedisSessionCache(RedisInvalidation(client, database))
+            invalidation = RedisInvalidation(RedisClient(redis.url, Metrics()), database)
+            stack.push_async_callback(invalidation.close)
+            return RedisSessionCache(invalidation)
 
+        await believed(redis, database)
         yield make
 
 
@@ -183,7 +185,7 @@ async def test_an_end_while_redis_is_gone_holds_when_it_comes_back_with_the_form
     assert await found(mine, asked) is None
     redis.resume()
     async with asyncio.timeout(10):
-        while not await mine._redis.healthy():
+        while not await mine._invalidation.healthy():
             await asyncio.sleep(0.05)
     assert await found(mine, asked) is None
 
@@ -201,7 +203,7 @@ async def test_a_redis_that_is_another_process_is_not_believed(
     async with aioredis.Redis.from_url(redis.url) as again:
         await again.set(GENERATION, word)
     async with asyncio.timeout(10):
-        while not await mine._redis.healthy():
+        while not await mine._invalidation.healthy():
             await asyncio.sleep(0.05)
     assert await found(mine, asked) is None
 

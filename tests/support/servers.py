@@ -210,7 +210,7 @@ SELECT (SELECT max(xmin::text::bigint) FROM (SELECT xmin FROM pg_class UNION ALL
 OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 # Tables of one row, which migrations insert, and the service changes.
 FIRST_ROWS = (
-    "UPDATE cache_epoch SET epoch = 1",
+    "UPDATE cache_epoch SET epoch = 1, redis = NULL",
     "UPDATE feed SET last_seq = 0, gone_seq = 0",
     "UPDATE code_expiries SET expires_at = 0, code = ''",
 )

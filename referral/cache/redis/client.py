@@ -43,6 +43,8 @@ local function text_of(key)
     return type(held) == 'string' and held
 end
 """
+# Reads a key as GET does. A replica refuses it, because it could set the key's end: whatever was answered was the master's.
+READ = ("GETEX",)
 # The probe writes, by a script, as everything that matters does: a full or read-only Redis counts as out, too.
 PROBE = ("EVAL", "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])", 1, "referral:probe", 1_000)
 
@@ -68,6 +70,8 @@ class RedisClient:
         self._probe: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._closed = False
+        # Whether the connection leads to where nobody should ask any more.
+        self._is_left = False
         self._stranger_reported = False
         address, _, authority = url.partition("?ca=")
         options = {"ssl_ca_certs": unquote(authority)} if authority else {}
@@ -100,8 +104,9 @@ class RedisClient:
             self._sending = asyncio.create_task(self._send())
         return answer
 
-    async def healthy(self) -> bool:
-        return await self.ask(*PROBE) is not None
+    def reconnect(self) -> None:
+        """Ask what is asked from now on over a new connection."""
+        self._is_left = True
 
     async def close(self) -> None:
         self._closed = True
@@ -158,7 +163,7 @@ class RedisClient:
         if self._connection is not None:
             # A healthy server may have ended an idle connection, or have been restarted.
             try:
-                is_lost = await self._connection.can_read()
+                is_lost = self._is_left or await self._connection.can_read()
             except RedisError:
                 is_lost = True
             if is_lost:
@@ -166,7 +171,7 @@ class RedisClient:
         if self._connection is None:
             connection = self._pool.make_connection()
             await connection.connect()
-            self._connection = connection
+            self._connection, self._is_left = connection, False
         return self._connection
 
     async def _disconnect(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from referral.cache.codes import Load
-from referral.cache.redis.client import TEXT_OF
+from referral.cache.redis.client import READ, TEXT_OF
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.database import Connection
@@ -114,7 +114,7 @@ class RedisCodeCache:
         return None
 
     async def by_code(self, code: str, load: Load) -> ActiveCode | None:
-        look, found = self._judged(await self._look("GET", _name(code)), text=code)
+        look, found = self._judged(await self._look(*READ, _name(code)), text=code)
         if found:
             self._hit()
             return found
@@ -142,11 +142,9 @@ class RedisCodeCache:
 
     async def _look(self, *command: Any) -> _Look | None:
         """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
-        if self._redis.is_out:
-            return None
-        epoch = await self._invalidation.trusted_epoch()
         reply = await self._redis.ask(*command)
-        return reply and _Look(f"{reply.run_id}:{epoch}:".encode(), reply.value)
+        epoch = reply and await self._invalidation.epoch_by(reply.run_id)
+        return _Look(f"{epoch.redis}:{epoch.epoch}:{epoch.server}:".encode(), reply.value) if reply and epoch else None
 
     def _judged(
         self, look: _Look | None, email_key: str | None = None, of: str | None = None, text: str | None = None
@@ -183,8 +181,11 @@ class RedisCodeCache:
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         await self._invalidation.end(change, map(_name, keys), told=told)
 
+    def in_doubt(self, keys: set[str]) -> None:
+        """Nothing: the tombstones stay to their end."""
+
     async def healthy(self) -> bool:
-        return await self._redis.healthy()
+        return await self._invalidation.healthy()
 
 
 def _name(code: str) -> str:

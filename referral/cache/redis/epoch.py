@@ -1,7 +1,7 @@
 """Invalidation on all workers at once, whatever becomes of Redis (docs/caching.md has the sequence).
 
 Everything that is cached names its *era*: the Redis process that was asked (its run id), and the epoch, a number in the
-database. A cached value of another era is void.
+database as one database server counts it. A cached value of another era is void.
 
 - Before its commit, a transaction puts a *tombstone* on the keys that it changes; after the commit it removes them. A
   worker that is killed in between leaves its name on the tombstone for TOMBSTONE_TTL, and no other change removes or
@@ -15,16 +15,29 @@ answers some of the workers, is no shared cache.
 """
 
 import asyncio
+import logging
+import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 
 from referral.cache.epoch import EPOCH_WAIT, Epoch
-from referral.cache.redis.client import TEXT_OF, RedisClient
+from referral.cache.invalidation import IN_DOUBT
+from referral.cache.redis.client import PROBE, TEXT_OF, RedisClient
 from referral.clock import SECOND
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict, committed
 from referral.queries import cache_epoch
+from referral.queries.cache_epoch import CacheEpoch
 
-# Longer than any transaction takes, in ms.
-TOMBSTONE_TTL = 60 * SECOND
+log = logging.getLogger(__name__)
+
+# Seconds between two attempts of a process to have the Redis that it reaches believed. Where workers reach different ones,
+# the belief goes to and fro no faster than this, and the database answers in between.
+BELIEF_PAUSE = 1.0
+# What stands in the place of the believed one's run id while another takes it.
+NEXT = "next "
+
+# In ms.
+TOMBSTONE_TTL = IN_DOUBT * SECOND
 
 # A tombstone is this sign, followed by the name of each change and the end of its time by Redis's clock.
 TOMBSTONE = b"-"
@@ -57,30 +70,58 @@ end
 
 
 class RedisInvalidation:
-    """Invalidates on behalf of one process, and knows the epoch that the other processes may have advanced."""
+    """Invalidates on behalf of one process, and knows the epoch and the belief that the other processes may have changed."""
 
     def __init__(self, redis: RedisClient, database: Database) -> None:
         self.redis = redis
         self._database = database
         self._epoch = Epoch(database)
+        self._meeting: asyncio.Task[None] | None = None
 
-    async def trusted_epoch(self) -> int:
-        """The epoch, read so lately that no change of it has been answered since. Raises DatabaseUnavailable."""
-        return await self._epoch.trusted()
+    async def start(self) -> None:
+        """Have the Redis believed before it is needed, if both it and the database answer and none is believed yet."""
+        reply = await self.redis.ask(*PROBE)
+        with suppress(DatabaseUnavailable):
+            if reply is not None and (await self._epoch.trusted()).redis is None:
+                await self._have_believed(reply.run_id)
+
+    async def close(self) -> None:
+        if self._meeting is not None:
+            self._meeting.cancel()
+            await asyncio.wait([self._meeting])
+        await self.redis.close()
+
+    async def epoch_by(self, run_id: str) -> CacheEpoch | None:
+        """The epoch, read so lately that no change of it has been answered since, if the Redis of this run id is believed.
+        None if not: what it says is to be thrown away. Raises DatabaseUnavailable."""
+        epoch = await self._epoch.trusted()
+        if epoch.redis == run_id:
+            return epoch
+        self._meet()
+        return None
+
+    async def healthy(self) -> bool:
+        """Whether there is a Redis that is believed."""
+        reply = await self.redis.ask(*PROBE)
+        return reply is not None and await self.epoch_by(reply.run_id) is not None
 
     async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
         """Put tombstones on these keys, within the transaction that changes what they stand for; `change` is its name.
-        False when Redis could not be told, and the epoch was advanced instead."""
+        False when no Redis that is believed could be told, and the epoch was advanced instead."""
         keys = list(names)
-        if await self.redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL):
-            return True
+        reply = await self.redis.ask("EVAL", BURY, len(keys), *keys, change, TOMBSTONE_TTL)
+        if reply is not None:
+            if await cache_epoch.hold_belief(conn, reply.run_id) is not None:
+                return True
+            self._meet()
         await cache_epoch.advance_epoch(conn)
         return False
 
     async def end(self, change: str, names: Iterable[str], *, told: bool) -> None:
         """Remove the tombstones; that transaction is over. `told` is what `begin` returned. Raises DatabaseUnavailable."""
         keys = list(names)
-        if await self.redis.ask("EVAL", UNBURY, len(keys), *keys, change):
+        removed = await self.redis.ask("EVAL", UNBURY, len(keys), *keys, change) is not None
+        if told and removed:
             return
         if told:
             # Redis went away after it got the tombstone, and may come back without it.
@@ -93,3 +134,36 @@ class RedisInvalidation:
         except TransactionConflict:
             # This is no conflict any more, after which the request would be made again: its own transaction is committed.
             raise DatabaseUnavailable("the other workers could not be told of a change") from None
+
+    def _meet(self) -> None:
+        """Beside the requests, find out which Redis is to be believed, and have it believed."""
+        if self._meeting is None:
+            self._meeting = asyncio.create_task(self._meet_another())
+
+    async def _meet_another(self) -> None:
+        try:
+            # This process may have been left behind with the one before: a new connection leads to whoever took its place.
+            self.redis.reconnect()
+            reply = await self.redis.ask(*PROBE)
+            believed = (await self._epoch.fresh()).redis
+            if believed is not None and believed.startswith(NEXT):
+                # Another worker is about it; unless it was killed.
+                await asyncio.sleep(2 * EPOCH_WAIT)
+                believed = (await self._epoch.fresh()).redis
+            if reply is not None and believed != reply.run_id:
+                await self._have_believed(reply.run_id)
+                await asyncio.sleep(BELIEF_PAUSE)
+        except DatabaseUnavailable as error:
+            log.debug("no Redis can become the believed one: %s", error)
+        finally:
+            self._meeting = None
+
+    async def _have_believed(self, run_id: str) -> None:
+        """Have this Redis believed, once nobody believes another one. Raises DatabaseUnavailable."""
+        candidate = f"{NEXT}{run_id} {secrets.token_hex(8)}"
+        proposed = await committed(self._database, lambda conn: cache_epoch.propose_redis(conn, run_id, candidate))
+        if proposed not in (None, run_id):
+            log.warning("another Redis takes over, or this one was restarted: what is cached is void")
+            await asyncio.sleep(EPOCH_WAIT)
+            await committed(self._database, lambda conn: cache_epoch.accept_redis(conn, run_id, proposed))
+        await self._epoch.fresh()

@@ -12,11 +12,12 @@ from typing import NamedTuple, cast
 
 from cachetools import LRUCache
 
-from referral.cache.redis.client import TEXT_OF, Question
+from referral.cache.redis.client import READ, TEXT_OF, Question
 from referral.cache.redis.epoch import TOMBSTONE, RedisInvalidation
 from referral.cache.sessions import ENTRIES, L, Live
 from referral.clock import now
 from referral.database import Connection
+from referral.queries.cache_epoch import CacheEpoch
 
 GENERATION = "referral:sessions"
 # Returns the word. Makes one if there is none: nobody has asked yet, a session has ended, or Redis was flushed.
@@ -32,7 +33,7 @@ return word
 
 class _Kept(NamedTuple):
     session: Live
-    generation: tuple[str, int, bytes]
+    generation: tuple[CacheEpoch, bytes]
 
 
 class RedisSessionCache:
@@ -44,7 +45,7 @@ class RedisSessionCache:
         self._kept: LRUCache[str, _Kept] = LRUCache(ENTRIES)
 
     def look(self, session_id: str, kind: type[L]) -> tuple[L | None, Question]:
-        asked = self._redis.ask("GET", GENERATION)
+        asked = self._redis.ask(*READ, GENERATION)
         try:
             session = cast(L, self._kept[session_id].session)
         except KeyError:
@@ -58,7 +59,8 @@ class RedisSessionCache:
         # A cached session is live only if this is the same as then. While Redis is out or a session ends, there is none.
         generation = None
         if reply and not reply.value.startswith(TOMBSTONE):
-            generation = reply.run_id, await self._invalidation.trusted_epoch(), reply.value
+            epoch = await self._invalidation.epoch_by(reply.run_id)
+            generation = (epoch, reply.value) if epoch else None
         kept = self._kept.get(session_id)
         if kept and kept.generation == generation and kept.session.expires_at > now():
             return cast(L, kept.session)
@@ -75,3 +77,6 @@ class RedisSessionCache:
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
         await self._invalidation.end(change, [GENERATION], told=told)
+
+    def in_doubt(self, keys: set[str]) -> None:
+        """Nothing: the tombstones stay to their end."""
