@@ -5,8 +5,10 @@ Transactions invalidate the codes that they change (`invalidation.py`). Look-ups
 miss these ask the database, and they fill the cache only if nothing was changed meanwhile.
 """
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from cachetools import LRUCache, TTLCache
@@ -17,6 +19,9 @@ from referral.clock import now
 from referral.database import Connection
 from referral.metrics import Metrics
 from referral.queries.codes import ActiveCode
+
+if TYPE_CHECKING:
+    from referral.cache.redis.client import Question
 
 Load = Callable[[], Awaitable[ActiveCode | None]]
 
@@ -31,11 +36,19 @@ class CodeCache(Cache, Protocol):
         """The active code of this text, if that can be said without asking anybody."""
         ...
 
-    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+    def ask_by_code(self, code: str) -> Question | None:
+        """The question that Redis is asked about this code, for `by_code`: in one round trip with all that is asked now."""
+        ...
+
+    def ask_by_email(self, email_key: str) -> Question | None:
+        """As `ask_by_code`, for `by_email`."""
+        ...
+
+    async def by_code(self, code: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         """The active code of this text, from the cache or else from `load`, which asks the database."""
         ...
 
-    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+    async def by_email(self, email_key: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         """As `by_code`, by the key of the referrer's e-mail."""
         ...
 
@@ -54,10 +67,16 @@ class NoCodeCache:
     def at_hand(self, code: str) -> ActiveCode | None:
         return None
 
-    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+    def ask_by_code(self, code: str) -> None:
+        return None
+
+    def ask_by_email(self, email_key: str) -> None:
+        return None
+
+    async def by_code(self, code: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         return await load()
 
-    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+    async def by_email(self, email_key: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         return await load()
 
     async def made(self, code: str, load: Load) -> None:
@@ -94,12 +113,18 @@ class MemoryCodeCache:
     def at_hand(self, code: str) -> ActiveCode | None:
         return self._find(code) if self._epoch.is_trusted() else None
 
-    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
+    def ask_by_code(self, code: str) -> None:
+        return None
+
+    def ask_by_email(self, email_key: str) -> None:
+        return None
+
+    async def by_code(self, code: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         if not self._epoch.is_trusted():
             await self._epoch.trusted()
         return self._find(code) or await self._load(load)
 
-    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+    async def by_email(self, email_key: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         if not self._epoch.is_trusted():
             await self._epoch.trusted()
         try:

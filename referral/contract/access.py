@@ -108,6 +108,7 @@ class Declaration:
     errors: Errors = Errors.PROBLEM
     # Bytes.
     max_body: int = MAX_BODY
+    ahead: Callable[[web.Request], None] | None = None
 
     def wants_identity(self, config: Config) -> bool:
         """Whether a caller has to say who it is, with these settings."""
@@ -125,15 +126,21 @@ class UndeclaredAccess(Exception):
 
 
 def allow(
-    access: Access, limit: Limit = Limit.REQUEST, errors: Errors = Errors.PROBLEM, *, max_body: int = MAX_BODY
+    access: Access,
+    limit: Limit = Limit.REQUEST,
+    errors: Errors = Errors.PROBLEM,
+    *,
+    max_body: int = MAX_BODY,
+    ahead: Callable[[web.Request], None] | None = None,
 ) -> Callable[[H], H]:
-    """Declare who may call the decorated handler, what its errors look like and how many bytes its body may have. Raises
-    TypeError for anything but members of the three enums."""
+    """Declare who may call the decorated handler, what its errors look like and how many bytes its body may have. `ahead` is
+    called before anybody knows who calls: what it asks Redis shares the round trip of that. Raises TypeError for anything
+    but members of the three enums."""
     if not isinstance(access, Access) or not isinstance(limit, Limit) or not isinstance(errors, Errors):
         raise TypeError(f"allow() takes members of Access, Limit and Errors, not {access!r}, {limit!r}, {errors!r}")
 
     def declare(handler: H) -> H:
-        handler.__declaration__ = Declaration(access, limit, errors, max_body)  # type: ignore[attr-defined]
+        handler.__declaration__ = Declaration(access, limit, errors, max_body, ahead)  # type: ignore[attr-defined]
         return handler
 
     return declare

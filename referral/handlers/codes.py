@@ -1,4 +1,4 @@
-"""Codes: made, listed, edited, ended, looked up and mailed."""
+"""Codes: made, listed, edited, ended and mailed. `code_lookups.py` has how they are looked up."""
 
 from typing import Any
 
@@ -7,30 +7,26 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.auth.identity import IDENTITY, caller_of, is_operator
 from referral.auth.tokens import hash_token
-from referral.cache.codes import CODE_CACHE
 from referral.clock import now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.access import Access, Limit, allow
+from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
 from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.codes import (
-    ActiveCodeSchema,
     CodeChangeSchema,
     CodeCreationSchema,
     CodePageSchema,
     CodeSchema,
-    EmailQuerySchema,
-    active_code_view,
     code_view,
 )
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection
-from referral.handlers import API, USER_PATH
+from referral.handlers import API, CODE_PATH, USER_PATH
 from referral.limits import LIMITER
 from referral.queries import codes, locks, outbox, users
 from referral.rules.accounts import own_contact
-from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, loading, lock_owner, make_code
+from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, lock_owner, make_code
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
@@ -168,10 +164,6 @@ async def _codes_of(request: web.Request, conn: Connection, user_id: str) -> web
     return answer(document, headers=headers)
 
 
-# The path excludes the fixed words: `Allow` at their addresses must not list the methods of codes.
-CODE_PATH = f"{API}/codes/{{code:(?!current$|by-email$)[^{{}}/]+}}"
-
-
 @routes.get(f"{API}/codes/current")
 @allow(Access.USER)
 @docs(
@@ -268,48 +260,6 @@ async def email_current_code(request: web.Request) -> web.Response:
         expiry = rfc_3339(code.expires_at)
         await work.queue_mail(outbox.CODE, me.user_id, contact.email, code=code.code, expires_at=expiry)
     return web.Response(status=202)
-
-
-@routes.get(f"{API}/codes/by-email")
-@allow(Access.PUBLIC_LOOKUP, Limit.LOOKUP)
-@docs(
-    tags=["Codes"],
-    operationId="findCodeByEmail",
-    summary="Look a code up by its owner's e-mail",
-    description="For whoever is signed in, and for anybody where `codes.public_lookup` is on.",
-    problems=("not-found",),
-)
-@querystring_schema(EmailQuerySchema)
-@response_schema(ActiveCodeSchema, 200, description="The owner's active code")
-async def find_code_by_email(request: web.Request) -> web.Response:
-    app, key = request.app, email_key(request[QUERY]["email"])
-
-    async def load() -> codes.ActiveCode | None:
-        async with app[DATABASE].reader() as conn:
-            return await codes.find_active_code_by_email(conn, key, now(), limited=app[CONFIG].limits_unverified)
-
-    active = await app[CODE_CACHE].by_email(key, load)
-    if active is None:
-        raise Problem("not-found", "Nobody with this e-mail address has an active code.")
-    return answer(active_code_view(active))
-
-
-@routes.get(CODE_PATH)
-@allow(Access.ANYBODY, Limit.LOOKUP)
-@docs(
-    tags=["Codes"],
-    operationId="getCode",
-    summary="Look a code up",
-    description="Codes compare without case, O is taken for 0, and I and L for 1.",
-    problems=("not-found",),
-)
-@response_schema(ActiveCodeSchema, 200, description="The active code")
-async def get_code(request: web.Request) -> web.Response:
-    text = _text_of(request)
-    active = await request.app[CODE_CACHE].by_code(text, loading(request.app, text))
-    if active is None:
-        raise Problem("not-found", "There is no such active code.")
-    return answer(active_code_view(active))
 
 
 def _text_of(request: web.Request) -> str:

@@ -198,6 +198,8 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     app, match = request.app, request.match_info
     refuse_secrets_in_address(request)
     needs = needs_of(match.handler) if match.http_exception is None else NEEDS_OF_NO_ROUTE
+    if needs.declared.ahead is not None:
+        needs.declared.ahead(request)
     is_for_pages = needs.declared.access.admits_pages
     if needs.declared.wants_identity(app[CONFIG]) or (is_for_pages and "Authorization" in request.headers):
         await identify(request, needs.declared, needs.limits[0] if needs.limits else None)

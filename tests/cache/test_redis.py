@@ -244,6 +244,23 @@ async def test_a_hit_is_one_round_trip(redis: RedisServer, make_cache: MakeCache
         assert proxy.requests == before + 10
 
 
+async def test_a_look_up_asks_redis_once_for_the_caller_the_limit_and_the_code(
+    make_client: MakeClient, redis: RedisServer
+) -> None:
+    async with Proxy(redis.port) as proxy:
+        client = await make_client(
+            cache_url=f"redis://127.0.0.1:{proxy.port}/0", codes_public_lookup="true", limits_enabled="true"
+        )
+        alice, stranger = await Person.register(client, "alice"), Person(client, "")
+        code = await alice.make_code()
+        for path in (f"/codes/{code}", f"/codes/by-email?email={alice.email}"):
+            for person in (alice, stranger):
+                assert (await person.get(path)).status == 200
+                before = proxy.requests
+                assert (await person.get(path)).body["code"] == code
+                assert proxy.requests == before + 1, path
+
+
 @both_engines
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_what_ends_a_code_ends_it_in_redis_and_on_both_workers(

@@ -214,7 +214,7 @@ async def test_what_the_source_holds_in_its_write_ahead_log_is_copied_and_nothin
         assert before["referral.db-wal"]
         await copy(database_url, target)
         assert files() == before
-    assert contents_of_target(target, ["cache_epoch"]) == {"cache_epoch": [(1, 77)]}
+    assert contents_of_target(target, ["cache_epoch"]) == {"cache_epoch": [(1, 77, None)]}
 
 
 async def test_a_terminal_gets_a_bar(database_url: str, target: str, person: MakePerson) -> None:

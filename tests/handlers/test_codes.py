@@ -351,6 +351,7 @@ async def test_a_code_that_expired_meanwhile_is_found_by_neither_way(
     monkeypatch.setattr("referral.cache.codes.now", lambda: later)
     monkeypatch.setattr("referral.rules.codes.now", lambda: later)
     monkeypatch.setattr("referral.handlers.codes.now", lambda: later)
+    monkeypatch.setattr("referral.handlers.code_lookups.now", lambda: later)
     for answer in (await alice.get(f"/codes/{code}"), await by_email(alice, alice.email)):
         assert answer.problem == "not-found"
     assert (await alice.get("/codes/current")).problem == "not-found"

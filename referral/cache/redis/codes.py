@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from referral.cache.codes import Load
-from referral.cache.redis.client import READ, TEXT_OF
+from referral.cache.redis.client import READ, TEXT_OF, Question
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.database import Connection
@@ -113,17 +113,23 @@ class RedisCodeCache:
     def at_hand(self, code: str) -> ActiveCode | None:
         return None
 
-    async def by_code(self, code: str, load: Load) -> ActiveCode | None:
-        look, found = self._judged(await self._look(*READ, _name(code)), text=code)
+    def ask_by_code(self, code: str) -> Question:
+        return self._redis.ask(*READ, _name(code))
+
+    def ask_by_email(self, email_key: str) -> Question:
+        return self._redis.ask("EVAL", GET_BY_EMAIL, 1, _email_name(_digest(email_key)))
+
+    async def by_code(self, code: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
+        look, found = self._judged(await self._look(asked or self.ask_by_code(code)), text=code)
         if found:
             self._hit()
             return found
         self._miss()
         return await self._load(code, load, look) if look else await load()
 
-    async def by_email(self, email_key: str, load: Load) -> ActiveCode | None:
+    async def by_email(self, email_key: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         digest = _digest(email_key)
-        look, text = await self._look("EVAL", GET_BY_EMAIL, 1, _email_name(digest)), None
+        look, text = await self._look(asked or self.ask_by_email(email_key)), None
         if look and isinstance(look.value, list):
             text, look = look.value[0].decode(errors="replace"), look._replace(value=look.value[1])
         # The e-mail's key may be outdated: the entry that it leads to has to say whose it is.
@@ -140,9 +146,9 @@ class RedisCodeCache:
         # One worker fills it for all of them.
         await self.by_code(code, load)
 
-    async def _look(self, *command: Any) -> _Look | None:
-        """What the command finds; None when Redis is out. Raises DatabaseUnavailable."""
-        reply = await self._redis.ask(*command)
+    async def _look(self, asked: Question) -> _Look | None:
+        """What was found; None when there is no Redis to be believed. Raises DatabaseUnavailable."""
+        reply = await asked
         epoch = reply and await self._invalidation.epoch_by(reply.run_id)
         return _Look(f"{epoch.redis}:{epoch.epoch}:{epoch.server}:".encode(), reply.value) if reply and epoch else None
 
