@@ -7,7 +7,7 @@ level; the two rules that need more take a lock first (`sql/locks.postgres.sql`)
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -21,6 +21,7 @@ from referral.database import (
     settle,
 )
 from referral.database.connections import StatementConnection
+from referral.database.joining import joinable, joined, prefixed
 from referral.database.statements import Statement, load_statements
 
 T = TypeVar("T")
@@ -76,41 +77,78 @@ class PostgresConnection(StatementConnection):
         self._raw = raw
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        statement = self._statements[name]
+        return await self._ask_for(self._statements[name], name, parameters)
+
+    async def _ask_for(self, statement: Statement, name: str, parameters: Mapping[str, Any]) -> Sequence[Row]:
         values = [parameters[key] for key in statement.parameters]
         # A connection that is lost before the commit has changed nothing: the request can be made again on another one.
         rows: Sequence[Row] = await _ask(self._raw, name, lambda: self._raw.fetch(statement.sql, *values), ConnectionLost)
         return rows
 
 
+class _Step(NamedTuple):
+    """A statement of a transaction, with its parameters; a deferred one has somebody to tell."""
+
+    name: str
+    parameters: dict[str, Any]
+    deferred: Deferred | None = None
+
+
 class PostgresTransaction(PostgresConnection):
     """A connection in a transaction.
 
-    PostgreSQL saves nothing by deferring. Deferred statements run as late as on SQLite all the same, so that code which
-    reads their values too early fails on both dialects.
+    Deferred statements run as late as on SQLite, in one round trip with the statement behind them wherever that can be
+    (`joining.py`).
     """
 
     def __init__(self, raw: Any, statements: Mapping[str, Statement]) -> None:
         super().__init__(raw, statements)
-        self._deferred: list[tuple[Deferred, dict[str, Any]]] = []
+        self._deferred: list[_Step] = []
 
     async def lock(self, name: str, /, **parameters: Any) -> None:
         await self.run(name, **parameters)
 
     def defer(self, name: str, /, **parameters: Any) -> Deferred:
         deferred = Deferred(name)
-        self._deferred.append((deferred, parameters))
+        self._deferred.append(_Step(name, parameters, deferred))
         return deferred
 
     async def run_deferred(self) -> None:
         """Run what is deferred. Raises ConstraintViolation or DatabaseUnavailable."""
         waiting, self._deferred = self._deferred, []
-        for deferred, parameters in waiting:
-            deferred.ran(await super().rows(deferred.name, parameters))
+        await self._run(waiting)
 
     async def rows(self, name: str, parameters: dict[str, Any]) -> Sequence[Row]:
-        await self.run_deferred()
-        return await super().rows(name, parameters)
+        waiting, self._deferred = self._deferred, []
+        return await self._run([*waiting, _Step(name, parameters)])
+
+    async def _run(self, steps: Sequence[_Step]) -> Sequence[Row]:
+        """Run the steps in their order, but for those that can be joined, and return the rows of the last one."""
+        rows: Sequence[Row] = ()
+        together: list[_Step] = []
+        for step in steps:
+            statement = self._statements[step.name]
+            if not all(joinable(self._statements[other.name], statement) for other in together):
+                rows = await self._run_together(together)
+                together = []
+            together.append(step)
+        return await self._run_together(together) if together else rows
+
+    async def _run_together(self, steps: Sequence[_Step]) -> Sequence[Row]:
+        last = steps[-1]
+        if len(steps) == 1:
+            rows = await super().rows(last.name, last.parameters)
+        else:
+            statement = joined(tuple(self._statements[step.name] for step in steps))
+            parameters = {
+                prefixed(number, name): value for number, step in enumerate(steps) for name, value in step.parameters.items()
+            }
+            names = " and ".join(step.name for step in steps)
+            rows = await self._timed(names, parameters, self._ask_for(statement, names, parameters))
+        for step in steps:
+            if step.deferred is not None:
+                step.deferred.ran(rows if step is last else ())
+        return rows
 
 
 class PostgresDatabase:

@@ -945,14 +945,16 @@ async def test_a_deferred_statement_that_breaks_a_rule_is_named_by_the_statement
 
     with pytest.raises(ConstraintViolation) as broken:
         await work()
-    assert (broken.value.constraint, broken.value.statement) == ("cache_epoch_pkey", "breaking")
+    # PostgreSQL, which runs both in one round trip, may name both.
+    assert broken.value.constraint == "cache_epoch_pkey"
+    assert broken.value.statement.split(" and ")[0] == "breaking"
     assert await names(database) == set()
 
 
 async def test_what_a_deferred_statement_returns_cannot_be_read_before_it_has_run(database: Database) -> None:
     await execute(database, *WORLD)
     async with database.transaction() as conn:
-        ended = await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+        ended = conn.defer("revoke_codes_in_the_way", referrer_id="alice", now=3, replace=1)
         with pytest.raises(RuntimeError, match="revoke_codes_in_the_way has not run"):
             ended.values(str)
         # Neither has it run by itself meanwhile.
@@ -966,14 +968,14 @@ async def test_what_a_deferred_statement_returns_cannot_be_read_before_it_has_ru
 async def test_what_is_deferred_to_the_commit_can_be_read_after_it(database: Database) -> None:
     await execute(database, *WORLD)
     async with database.transaction() as conn:
-        ended = await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+        ended = conn.defer("revoke_codes_in_the_way", referrer_id="alice", now=3, replace=1)
     assert ended.values(str) == ["ALICES-1"]
 
 
 async def test_outside_a_transaction_nothing_is_deferred_or_locked(database: Database) -> None:
     async with database.reader() as conn:
         with pytest.raises(RuntimeError, match="only a transaction"):
-            await codes.revoke_codes_in_the_way(conn, "alice", 3, replace=True)
+            conn.defer("revoke_codes_in_the_way", referrer_id="alice", now=3, replace=1)
         with pytest.raises(RuntimeError, match="only a transaction"):
             await locks.lock_user(conn, "alice")
 
