@@ -2,21 +2,21 @@
 -- 1 (codes.code_key).
 
 -- name: insert_code(code, referrer_id, created_at, expires_at, max_uses)^
--- No row when the folded text is taken or the account has just been erased; a violation of codes_one_unrevoked when the user
--- has a current code.
+-- No row when the text, or one that folds alike, is taken, when the user has an unrevoked code, and when the account has just been
+-- erased: most codes have nothing in their way, and nobody looks before.
 INSERT INTO codes (code, code_key, referrer_id, created_at, expires_at, max_uses)
 SELECT :code, replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'), u.id, cast(:created_at as bigint),
        cast(:expires_at as bigint), cast(:max_uses as bigint)
 FROM users u WHERE u.id = :referrer_id AND u.erased_at IS NULL
-ON CONFLICT (code_key) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING code, created_at, expires_at, revoked_at, max_uses, uses;
 
--- name: revoke_codes_in_the_way(referrer_id, now, replace)^
+-- name: revoke_codes_in_the_way(referrer_id, now, replace)
 -- What a new code puts aside in passing: an expired or used-up one, and the current one when it is to be replaced.
 UPDATE codes SET revoked_at = :now
 WHERE referrer_id = :referrer_id AND revoked_at IS NULL
   AND (cast(:replace as bigint) = 1 OR expires_at <= :now OR uses >= max_uses)
-RETURNING code;
+RETURNING code, created_at, expires_at, revoked_at, max_uses, uses;
 
 -- name: find_active_code(code, now, limited)^
 -- Everybody's view of a code, with what the cache must know of it: by which address it may be found, if by any. The code of a
@@ -101,7 +101,7 @@ RETURNING code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id;
 -- name: revoke_current_code(referrer_id, now)^
 UPDATE codes SET revoked_at = :now
 WHERE referrer_id = :referrer_id AND revoked_at IS NULL AND expires_at > :now
-RETURNING code;
+RETURNING code, created_at, expires_at, revoked_at, max_uses, uses;
 
 -- name: revoke_any_code(referrer_id, now)^
 -- The account's end: whatever is unrevoked, expired or not.

@@ -1,13 +1,3 @@
--- name: insert_session(id, user_id, password_hash, now, expires_at, address, client)^
--- Conditional on the password hash that was checked: no row when the password has just been changed, or the account suspended
--- or erased.
-INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client)
-SELECT :id, u.id, cast(:now as bigint), cast(:now as bigint), cast(:expires_at as bigint), cast(:address as text),
-       cast(:client as text)
-FROM users u WHERE u.id = :user_id AND u.password_hash = :password_hash AND u.erased_at IS NULL
-  AND u.suspended_at IS NULL
-RETURNING id;
-
 -- name: insert_session_of_user(id, user_id, now, expires_at, address, client)^
 -- By whoever speaks for the user without a password: a key, or a token of the product's own. No admin acts by it.
 INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client, delegated)

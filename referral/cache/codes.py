@@ -52,10 +52,6 @@ class CodeCache(Cache, Protocol):
         """As `by_code`, by the key of the referrer's e-mail."""
         ...
 
-    async def made(self, code: str, load: Load) -> None:
-        """Fill the cache with a new code, which is soon looked up, where that is worth the effort."""
-        ...
-
     async def healthy(self) -> bool:
         """Whether the cache can be reached. Look-ups are answered either way."""
         ...
@@ -78,9 +74,6 @@ class NoCodeCache:
 
     async def by_email(self, email_key: str, load: Load, asked: Question | None = None) -> ActiveCode | None:
         return await load()
-
-    async def made(self, code: str, load: Load) -> None:
-        return None
 
     async def before_commit(self, conn: Connection, change: str, keys: set[str]) -> bool:
         return True
@@ -144,10 +137,6 @@ class MemoryCodeCache:
             return None
         self._hit()
         return active
-
-    async def made(self, code: str, load: Load) -> None:
-        # The first look-up fetches it just as quickly.
-        return None
 
     async def _load(self, load: Load) -> ActiveCode | None:
         self._miss()

@@ -7,6 +7,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.auth.identity import IDENTITY, caller_of, is_operator
 from referral.auth.tokens import hash_token
+from referral.changes import code_change
 from referral.clock import now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.config.public_url import PUBLIC_URL
@@ -26,7 +27,7 @@ from referral.handlers import API, CODE_PATH, USER_PATH
 from referral.limits import LIMITER
 from referral.queries import codes, locks, outbox, users
 from referral.rules.accounts import own_contact
-from referral.rules.codes import check_new_code, expiry_of, facts_of, keep_new_code, lock_owner, make_code
+from referral.rules.codes import check_new_code, expiry_of, facts_of, lock_owner, make_code
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
@@ -75,11 +76,10 @@ async def create_code(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         await work.hold_caller()
         code = await make_code(work, me.user_id, request[BODY])
-    return await _made(request, code, work.moment)
+    return _made(request, code, work.moment)
 
 
-async def _made(request: web.Request, code: codes.Code, moment: int) -> web.Response:
-    await keep_new_code(request.app, code.code)
+def _made(request: web.Request, code: codes.Code, moment: int) -> web.Response:
     location = request.app[PUBLIC_URL].path(f"{API}/codes/{code.code}")
     return answer(code_view(code, moment), 201, {"Location": location})
 
@@ -105,11 +105,12 @@ async def create_code_of_user(request: web.Request) -> web.Response:
         await work.hold_caller()
         user_id = await named_user(request, work.conn)
         await locks.lock_user(work.conn, user_id)
-        if await users.find_contact(work.conn, user_id) is None:
+        contact = await users.find_contact(work.conn, user_id)
+        if contact is None:
             raise no_such_user()
         await check_not_admins(work, user_id)
-        code = await make_code(work, user_id, request[BODY])
-    return await _made(request, code, work.moment)
+        code = await make_code(work, user_id, request[BODY], is_suspended=contact.suspended_at is not None)
+    return _made(request, code, work.moment)
 
 
 @routes.get(f"{API}/codes")
@@ -231,9 +232,9 @@ async def delete_current_code(request: web.Request) -> web.Response:
         code = await codes.revoke_current_code(work.conn, me.user_id, work.moment)
         if code is None:
             raise _none_current()
-        work.invalidates_code(code)
-        work.announce_code("code.ended", code)
-        await work.record("code-ended", code=code)
+        work.invalidates_code(code.code)
+        work.announce(code_change("code.ended", code, me.user_id, work.moment))
+        await work.record("code-ended", code=code.code)
     return web.Response(status=204)
 
 

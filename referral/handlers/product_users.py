@@ -30,7 +30,7 @@ from referral.links import LINKS
 from referral.queries import codes, locks, sessions, users
 from referral.queries.sessions import Origin
 from referral.rules import suspension
-from referral.rules.codes import check_new_code, keep_new_code, make_code
+from referral.rules.codes import check_new_code, make_code
 from referral.rules.erasure import erase, leave_nothing
 from referral.rules.named_user import external_id_in, named_user, no_such_user
 from referral.rules.product_tokens import end_product_tokens
@@ -80,7 +80,6 @@ async def put_user(request: web.Request) -> web.Response:
     external_id = external_id_in(request.match_info["user"])
     if external_id is not None and body.get("external_id", external_id) != external_id:
         raise invalid("/external_id", "Must be the one of the path. To change it, name the user by our id.")
-    code: codes.Code | None = None
     async with naming_holders(request), work_on(request) as work:
         await work.hold_caller()
         if external_id is not None:
@@ -91,10 +90,8 @@ async def put_user(request: web.Request) -> web.Response:
         if wanted_code is not None:
             await check_not_admins(work, user.id)
             if await codes.find_current_code(work.conn, user.id, work.moment) is None:
-                code = await make_code(work, user.id, wanted_code, "/code")
+                await make_code(work, user.id, wanted_code, "/code", is_suspended=user.suspended_at is not None)
         document = await _view(request, work.conn, user.id, work.moment)
-    if code is not None:
-        await keep_new_code(app, code.code)
     if is_new:
         location = app[PUBLIC_URL].path(f"{API}/users/{user.id}")
         return answer(document, 201, {"Location": location})

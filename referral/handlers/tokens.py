@@ -20,7 +20,7 @@ from referral.contract.schemas.tokens import TOKEN, OAuthErrorSchema, Revocation
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.limits import ADDRESS, LIMITER, asker_of
-from referral.queries import locks, sessions, users
+from referral.queries import sessions, users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
@@ -166,7 +166,6 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
     fresh = await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(known) else None
     async with work_on(request) as work:
-        await locks.lock_user(work.conn, found.user_id)
         if fresh and await users.update_password(work.conn, found.user_id, known, fresh):
             found = replace(found, password_hash=fresh)
         tokens = await open_session(work, found)

@@ -5,7 +5,7 @@ A code is given by its text in upper case, or by any other that folds alike (`te
 
 from dataclasses import dataclass
 
-from referral.database import Connection, Deferred
+from referral.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class CodeChange:
 async def insert_code(
     conn: Connection, code: str, referrer_id: str, created_at: int, expires_at: int, max_uses: int | None
 ) -> Code | None:
-    """Make a code; None when its folded text is taken. Violates codes_one_unrevoked when the user has an unrevoked one, and
-    may violate codes_pkey when the text itself is taken. `users.increment_code_count` belongs into the same transaction."""
+    """Make a code; None when its text, or one that folds alike, is taken, when the user has an unrevoked code, and when the
+    user is no more. `users.increment_code_count` belongs into the same transaction."""
     return await conn.one(
         "insert_code",
         Code,
@@ -79,10 +79,9 @@ async def insert_code(
     )
 
 
-async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, *, replace: bool) -> Deferred:
-    """Revoke what a new code replaces: an expired or used-up code and, with `replace`, the current one. This is deferred;
-    its values are the texts of the revoked codes."""
-    return conn.defer("revoke_codes_in_the_way", referrer_id=referrer_id, now=now, replace=int(replace))
+async def revoke_codes_in_the_way(conn: Connection, referrer_id: str, now: int, *, replace: bool) -> list[Code]:
+    """Revoke what a new code replaces, and return it: an expired or used-up code and, with `replace`, the current one."""
+    return await conn.all("revoke_codes_in_the_way", Code, referrer_id=referrer_id, now=now, replace=int(replace))
 
 
 async def find_active_code(conn: Connection, code: str, now: int, *, limited: bool) -> ActiveCode | None:
@@ -144,9 +143,9 @@ async def revoke_code(conn: Connection, code: str, owner_id: str | None, now: in
     return await conn.one("revoke_code", OwnedCode, code=code, owner_id=owner_id, now=now)
 
 
-async def revoke_current_code(conn: Connection, referrer_id: str, now: int) -> str | None:
-    """End the user's current code and return its text."""
-    return await conn.value("revoke_current_code", str, referrer_id=referrer_id, now=now)
+async def revoke_current_code(conn: Connection, referrer_id: str, now: int) -> Code | None:
+    """End the user's current code and return it."""
+    return await conn.one("revoke_current_code", Code, referrer_id=referrer_id, now=now)
 
 
 async def revoke_any_code(conn: Connection, referrer_id: str, now: int) -> str | None:

@@ -65,7 +65,7 @@ class UsedRefreshToken:
 async def insert_session(
     conn: Connection, session_id: str, user_id: str, password_hash: str, now: int, expires_at: int, origin: Origin
 ) -> bool:
-    """False when the account, or the password that was checked, is no more."""
+    """False when the account, or the password that was checked, is no more. The user is locked from here on."""
     inserted = await conn.value(
         "insert_session",
         str,
@@ -99,6 +99,12 @@ async def insert_session_of_user(
 
 async def find_live_session(conn: Connection, session_id: str, now: int) -> LiveSession | None:
     return await conn.one("find_live_session", LiveSession, session_id=session_id, now=now)
+
+
+async def hold_live_session(conn: Connection, session_id: str, now: int) -> LiveSession | None:
+    """As `find_live_session`, and lock the user: until the end of the transaction nobody else changes them or their code, or
+    ends their sessions."""
+    return await conn.one("hold_live_session", LiveSession, session_id=session_id, now=now)
 
 
 async def extend_session(
@@ -156,7 +162,8 @@ async def delete_expired_sessions(conn: Connection, now: int) -> None:
 
 
 async def insert_refresh_token(conn: Connection, token_hash: str, session_id: str, now: int) -> None:
-    await conn.run("insert_refresh_token", token_hash=token_hash, session_id=session_id, now=now)
+    """Of a session that this transaction has begun or extended. This is deferred."""
+    conn.defer("insert_refresh_token", token_hash=token_hash, session_id=session_id, now=now)
 
 
 async def use_refresh_token(conn: Connection, token_hash: str, now: int) -> UsedRefreshToken | None:

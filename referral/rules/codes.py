@@ -1,17 +1,19 @@
 """How a code is made: for its owner, who asks for it, and by a product for one of its users."""
 
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
 
-from referral.cache.codes import CODE_CACHE, Load
+from referral.cache.codes import Load
+from referral.changes import code_change
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.config import CONFIG, Config
-from referral.contract.problems import Problem, invalid, translated
-from referral.database import DATABASE, DatabaseUnavailable
+from referral.contract.problems import Problem, invalid
+from referral.database import DATABASE
 from referral.queries import codes, locks, users
+from referral.queries.changes import ChangeType
 from referral.rules.accounts import erased
 from referral.rules.work import Work
 from referral.texts import fold_code
@@ -41,30 +43,22 @@ async def lock_owner(work: Work, text: str) -> None:
         await locks.lock_user(work.conn, found.referrer_id)
 
 
-async def make_code(work: Work, owner_id: str, body: dict[str, Any], pointer: str = "") -> codes.Code:
-    """Make the owner's current code, of a body that `check_new_code` has passed. The owner is locked.
+async def make_code(
+    work: Work, owner_id: str, body: dict[str, Any], pointer: str = "", *, is_suspended: bool = False
+) -> codes.Code:
+    """Make the owner's current code, of a body that `check_new_code` has passed. The owner, who may be suspended, is locked.
 
     Raises a problem: `active-code-exists`, `code-taken`, or what `expiry_of` raises.
     """
     expires_at = expiry_of(body, work.moment, work.request.app[CONFIG], pointer)
     assert expires_at is not None
-    exists = Problem("active-code-exists", "There is a current code; end it first, or send replace: true.")
-    put_aside = await codes.revoke_codes_in_the_way(work.conn, owner_id, work.moment, replace=body.get("replace", False))
-    with translated({"codes_one_unrevoked": exists, "codes_pkey": _taken()}):
-        code = await _insert(work, owner_id, body.get("code"), expires_at, body.get("max_uses"))
-    replaced = put_aside.values(str)
-    work.invalidates_code(*replaced)
-    for text in replaced:
-        work.announce_code("code.ended", text)
-    work.announce_code("code.created", code.code)
-    await work.record("code-made", user=owner_id, **facts_of(code), replaced=replaced or None)
+    code, replaced = await _insert(work, owner_id, body, expires_at)
+    await users.increment_code_count(work.conn, owner_id)
+    work.invalidates_code(*(ended.code for ended in replaced))
+    changed: list[tuple[ChangeType, codes.Code]] = [*(("code.ended", ended) for ended in replaced), ("code.created", code)]
+    work.announce(*(code_change(kind, one, owner_id, work.moment, is_suspended=is_suspended) for kind, one in changed))
+    await work.record("code-made", user=owner_id, **facts_of(code), replaced=[ended.code for ended in replaced] or None)
     return code
-
-
-async def keep_new_code(app: web.Application, code: str) -> None:
-    """Have the code cached that was just made. A failure from here on must not fail the request."""
-    with suppress(DatabaseUnavailable):
-        await app[CODE_CACHE].made(code, loading(app, code))
 
 
 def loading(app: web.Application, text: str) -> Load:
@@ -77,20 +71,32 @@ def loading(app: web.Application, text: str) -> Load:
     return load
 
 
-async def _insert(work: Work, owner_id: str, text: str | None, expires_at: int, max_uses: int | None) -> codes.Code:
-    """Insert the code of this text or, without one, of a text nobody has."""
-    config = work.request.app[CONFIG]
-    for _ in range(1 if text else ATTEMPTS):
-        chosen = text or "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
-        if not text and _is_reserved(chosen, config):
-            continue
-        code = await codes.insert_code(work.conn, chosen, owner_id, work.moment, expires_at, max_uses)
+async def _insert(work: Work, owner_id: str, body: dict[str, Any], expires_at: int) -> tuple[codes.Code, list[codes.Code]]:
+    """Insert the code of the body's text or, without one, of a text nobody has, and return it with what it put aside."""
+    conn, moment, max_uses, replaced = work.conn, work.moment, body.get("max_uses"), list[codes.Code]()
+    if body.get("replace", False):
+        replaced = await codes.revoke_codes_in_the_way(conn, owner_id, moment, replace=True)
+    for chosen in [body["code"]] if "code" in body else _texts(work.request.app[CONFIG]):
+        code = await codes.insert_code(conn, chosen, owner_id, moment, expires_at, max_uses)
+        if code is None and not replaced:
+            # What is in the way of a code, if anything is, can mostly be put aside in passing.
+            replaced = await codes.revoke_codes_in_the_way(conn, owner_id, moment, replace=False)
+            code = await codes.insert_code(conn, chosen, owner_id, moment, expires_at, max_uses) if replaced else None
         if code is not None:
-            await users.increment_code_count(work.conn, owner_id)
-            return code
-    if await users.find_contact(work.conn, owner_id) is None:
-        raise erased()
+            return code, replaced
+        if await codes.find_code(conn, chosen) is None:
+            if await users.find_contact(conn, owner_id) is None:
+                raise erased()
+            raise Problem("active-code-exists", "There is a current code; end it first, or send replace: true.")
     raise _taken()
+
+
+def _texts(config: Config) -> Iterator[str]:
+    """Texts that are hardly ever anybody's."""
+    for _ in range(ATTEMPTS):
+        text = "".join(ALPHABET[byte % 32] for byte in secrets.token_bytes(config.codes.length))
+        if not _is_reserved(text, config):
+            yield text
 
 
 def _taken() -> Problem:

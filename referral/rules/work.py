@@ -86,21 +86,21 @@ class Work:
             self._held_key = await service_keys.hold_service_key(self.conn, key.id)
             return
         me = self.request[IDENTITY]
-        # Whoever ends sessions takes the user's row first, too.
-        await locks.lock_user(self.conn, me.user_id)
-        if not await self._is_live(me):
+        if not await (self._hold_user(me) if isinstance(me, LiveIdentity) else self._hold_session(me)):
             raise _put_out()
 
-    async def _is_live(self, me: sessions.LiveSession | LiveIdentity) -> bool:
-        if isinstance(me, LiveIdentity):
-            claims = self.request[CLAIMS]
-            if claims.is_external_id:
-                user = await identities.find_live_external_user(self.conn, claims.subject)
-            else:
-                user = await identities.find_live_identity(self.conn, claims.issuer, claims.subject)
-            return user is not None and user.user_id == me.user_id and user.takes(claims.issued_at)
+    async def _hold_user(self, me: LiveIdentity) -> bool:
+        claims = self.request[CLAIMS]
+        await locks.lock_user(self.conn, me.user_id)
+        if claims.is_external_id:
+            user = await identities.find_live_external_user(self.conn, claims.subject)
+        else:
+            user = await identities.find_live_identity(self.conn, claims.issuer, claims.subject)
+        return user is not None and user.user_id == me.user_id and user.takes(claims.issued_at)
+
+    async def _hold_session(self, me: sessions.LiveSession) -> bool:
         token = self.request[ACCESS_TOKEN]
-        session = await sessions.find_live_session(self.conn, me.session_id, self.moment)
+        session = await sessions.hold_live_session(self.conn, me.session_id, self.moment)
         # Whoever was an admin then may have been demoted.
         return session is not None and session.role == me.role and session.takes(token.generation, token.refresh)
 

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from referral.cache import open_caches
 from referral.cache.codes import CodeCache, Load, MemoryCodeCache, NoCodeCache
 from referral.cache.epoch import Epoch
 from referral.cache.invalidation import Invalidation, invalidating
@@ -249,11 +248,3 @@ async def test_what_was_never_committed_invalidates_nothing(database: Database) 
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert await cache.by_code("ALICE1", never) == active()
-
-
-@pytest.mark.parametrize("url", ["memory://", "none://"])
-async def test_a_new_code_is_not_fetched_for_one_process_alone(url: str, database: Database) -> None:
-    async def load() -> None:
-        raise AssertionError("the database was asked")
-
-    await open_caches(url, Metrics(), database).codes.made("ALICE1", load)

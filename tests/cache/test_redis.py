@@ -1001,9 +1001,9 @@ class Model:
                     if code:
                         done[code.code] = version
                 else:
-                    text = await codes.revoke_current_code(conn, user_id, now())
-                    if text:
-                        done[text] = self.ENDED
+                    ended = await codes.revoke_current_code(conn, user_id, now())
+                    if ended:
+                        done[ended.code] = self.ENDED
                 changes.add(*done)
                 if action == "replace":
                     text = f"CODE{version % 100_000:05}"

@@ -142,10 +142,6 @@ class RedisCodeCache:
         active = await load()
         return await self._load(active.code, load, look) if look and active else active
 
-    async def made(self, code: str, load: Load) -> None:
-        # One worker fills it for all of them.
-        await self.by_code(code, load)
-
     async def _look(self, asked: Question) -> _Look | None:
         """What was found; None when there is no Redis to be believed. Raises DatabaseUnavailable."""
         reply = await asked

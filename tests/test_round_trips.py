@@ -1,0 +1,102 @@
+"""How often a request asks PostgreSQL and Redis, and for how long it keeps others from a row that many want.
+
+A round trip counts once its statement is prepared: each test makes its request twice and looks at the second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from referral.app import create_app
+from tests.conftest import Client, MakeConfig
+from tests.support.people import Person
+from tests.support.servers import RedisServer
+from tests.support.serving import client_of
+from tests.support.trips import Trips, count_in, counting
+
+LIMITS = {
+    "budget": {"unit": "USD", "amount": 1_000_000, "period": "ever"},
+    "per_referrer": {"count": 10, "period": "month"},
+}
+
+
+@pytest.fixture
+def engine() -> str:
+    """A round trip to SQLite is a hop to its thread."""
+    return "postgres"
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> Trips:
+    counted = Trips()
+    count_in(counted, monkeypatch)
+    return counted
+
+
+@pytest.fixture
+async def client(make_config: MakeConfig, redis: RedisServer, trips: Trips) -> AsyncIterator[Client]:
+    """A client of a service with Redis, whose requests are counted."""
+    app = create_app(make_config(cache_url=redis.url))
+    app.middlewares.insert(0, counting(trips))
+    async with client_of(app) as made:
+        yield made
+
+
+@pytest.fixture
+async def locked(database_url: str, trips: Trips) -> AsyncIterator[Callable[[str], None]]:
+    """`locked(user_id)`: from here on `trips.looked` says after each round trip whether somebody has the user's row."""
+    other = await asyncpg.connect(database_url)
+
+    def watch(user_id: str) -> None:
+        free = "SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED"
+
+        async def look() -> bool:
+            return await other.fetchval(free, user_id) is None
+
+        trips.look = look
+
+    yield watch
+    trips.look = None
+    await other.close()
+
+
+async def twice(ask: Callable[[], Awaitable[Any]]) -> Any:
+    await ask()
+    return await ask()
+
+
+async def test_reads(client: Client, trips: Trips) -> None:
+    alice = await Person.register(client, "alice")
+    await twice(alice.me)
+    assert trips.counts == (1, 1), trips
+    code = await alice.make_code(ttl_days=3)
+    await twice(lambda: alice.get(f"/codes/{code}"))
+    assert trips.counts == (0, 1), trips
+    await twice(lambda: alice.get(f"/codes/by-email?email={alice.email}"))
+    assert trips.database == [], trips
+
+
+async def test_codes(client: Client, trips: Trips) -> None:
+    alice, bob = await Person.register(client, "alice"), await Person.register(client, "bob")
+    for person in (alice, bob):
+        # From here on the session is cached.
+        await person.me()
+        await person.make_code(ttl_days=3)
+    assert trips.counts == (5, 1), trips
+    await twice(lambda: alice.make_code(ttl_days=3, replace=True))
+    assert len(trips.database) == 6, trips
+    for person in (alice, bob):
+        await person.delete("/codes/current")
+    assert len(trips.database) == 5, trips
+
+
+async def test_sessions(client: Client, trips: Trips) -> None:
+    alice = await Person.register(client, "alice")
+    await twice(alice.sign_in)
+    assert trips.counts == (5, 0), trips
+    await twice(alice.refresh)
+    assert trips.counts == (5, 0), trips
