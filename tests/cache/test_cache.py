@@ -248,3 +248,22 @@ async def test_what_was_never_committed_invalidates_nothing(database: Database) 
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert await cache.by_code("ALICE1", never) == active()
+
+
+async def test_what_a_commit_without_an_answer_may_change_later_is_not_kept(database: Database) -> None:
+    cache = MemoryCodeCache(Metrics(), Epoch(database))
+    await cache.by_code("ALICE1", loading(active()))
+
+    async def lose_the_answer() -> None:
+        raise DatabaseUnavailable("lost")
+
+    async def request() -> None:
+        changes = Invalidation(cache)
+        async with invalidating(AtCommit(database, lose_the_answer), changes):
+            changes.add("ALICE1")
+
+    with pytest.raises(DatabaseUnavailable):
+        await request()
+    # The commit has not taken place yet, and does so now.
+    assert await cache.by_code("ALICE1", loading(active())) == active()
+    assert await cache.by_code("ALICE1", loading(None)) is None

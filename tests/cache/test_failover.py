@@ -22,7 +22,7 @@ from referral.database import Database
 from referral.metrics import Metrics
 from referral.queries import cache_epoch
 from tests.cache.conftest import believed
-from tests.cache.test_redis import active, hits, is_ok, is_void, loading, never
+from tests.cache.test_redis import active, cached_code, hits, is_ok, is_void, loading, never
 from tests.conftest import MakeClient
 from tests.support.endings import ended
 from tests.support.people import Person
@@ -87,7 +87,7 @@ async def test_what_ended_while_another_redis_was_master_stays_ended_when_the_fo
     url = f"redis://127.0.0.1:{proxy.port}/0"
     clients = [await make_client(cache_url=url, codes_public_lookup="true") for _ in range(2)]
     alice = await Person.register(clients[0], "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     elsewhere = Person(clients[1], alice.email, tokens=alice.tokens)
     assert (await elsewhere.get("/users/me")).status == 200
     for client in clients:
@@ -112,7 +112,7 @@ async def test_what_ended_while_another_redis_was_master_stays_ended_when_the_fo
     for client in clients:
         await eventually(lambda client=client: is_ok(client), 5)
         assert await ended(Person(client, ""), code, alice.email)
-    kept = await (await Person.register(clients[0], "bob")).make_code()
+    kept = await cached_code(await Person.register(clients[0], "bob"))
     for client in clients:
         await eventually(lambda client=client: hits(client, kept), 5)
 
@@ -142,7 +142,7 @@ async def test_a_replica_that_lost_writes_shows_nothing_of_what_it_kept(
 ) -> None:
     client = await make_client(cache_url=f"redis://127.0.0.1:{proxy.port}/0", codes_public_lookup="true")
     alice = await Person.register(client, "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     assert await hits(client, code)
     await follow(other_redis, redis)
     # From here on nothing reaches the replica.
@@ -163,7 +163,7 @@ async def test_a_master_that_became_a_replica_answers_nobody(
     """Its connections stay, and it would go on answering reads, with what it gets from its master."""
     mine = await make_client(cache_url=redis.url, codes_public_lookup="true")
     alice = await Person.register(mine, "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     assert await hits(mine, code)
     stale = await command(redis, "GET", f"referral:code:{code}")
     await command(other_redis, "SET", f"referral:code:{code}", stale)

@@ -26,13 +26,14 @@ from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.config import ConfigError, load_config
-from referral.database import Database
+from referral.database import Database, DatabaseUnavailable
 from referral.database.opening import open_database
 from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email
 from tests.cache.conftest import believed
 from tests.conftest import Client, MakeClient
+from tests.support.databases import AtCommit
 from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
 from tests.support.people import Person
 from tests.support.servers import Proxy, RedisServer, free_port
@@ -178,13 +179,13 @@ async def change(cache: CodeCache, database: Database, *texts: str) -> None:
 # What lies in Redis
 
 
-async def test_a_new_code_is_in_redis_by_text_and_by_email_and_never_beyond_its_own_end(
+async def test_a_code_is_in_redis_by_text_and_by_email_and_never_beyond_its_own_end(
     workers: tuple[Client, Client], inside: Any
 ) -> None:
     alice, bob = await Person.register(workers[0], "alice"), await Person.register(workers[0], "bob")
-    await alice.make_code(code="LONG-LIVED")
+    await cached_code(alice, code="LONG-LIVED")
     soon = datetime.fromtimestamp(now() // SECOND + 100, UTC)
-    await bob.make_code(code="SHORT-LIVED", expires_at=soon.isoformat())
+    await cached_code(bob, code="SHORT-LIVED", expires_at=soon.isoformat())
     texts, emails = await inside.keys("referral:code:*"), await inside.keys("referral:email:*")
     assert sorted(texts) == ["referral:code:LONG-LIVED", "referral:code:SHORT-LIVED"]
     assert len(emails) == 2
@@ -215,7 +216,7 @@ async def test_a_code_in_redis_by_its_text_only_is_soon_there_by_its_email_too(
     workers: tuple[Client, Client], inside: Any
 ) -> None:
     alice = await Person.register(workers[0], "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     await inside.delete(*await inside.keys("referral:email:*"))
     somebody = Person(workers[1], "")
     for _ in range(2):
@@ -307,7 +308,7 @@ async def test_a_new_username_is_told_for_an_expired_code_too_which_may_just_be_
 
 async def test_registration_does_not_believe_redis(workers: tuple[Client, Client], inside: Any) -> None:
     alice = await Person.register(workers[0], "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     entry = await inside.get(f"referral:code:{code}")
     assert (await alice.delete("/codes/current")).status == 204
     await inside.set(f"referral:code:{code}", entry)
@@ -323,7 +324,7 @@ async def test_registration_does_not_believe_redis(workers: tuple[Client, Client
 
 async def test_another_emails_key_in_redis_leads_nobody_astray(workers: tuple[Client, Client], inside: Any) -> None:
     alice, bob = await Person.register(workers[0], "alice"), await Person.register(workers[0], "bob")
-    await alice.make_code(code="ALICE1")
+    await cached_code(alice, code="ALICE1")
     (own,) = await inside.keys("referral:email:*")
     await bob.make_code(code="BOB001")
     await inside.set(own, "BOB001")
@@ -337,6 +338,13 @@ async def test_another_emails_key_in_redis_leads_nobody_astray(workers: tuple[Cl
 
 async def find(cache: CodeCache, way: str, load: Load) -> ActiveCode | None:
     return await (cache.by_code("ALICE1", load) if way == "by_code" else cache.by_email(EMAIL, load))
+
+
+async def cached_code(person: Person, **members: Any) -> str:
+    """Make a code and look it up, so that Redis has it by its text and by its owner's e-mail."""
+    code = await person.make_code(**members)
+    assert not await ended(person, code, person.email)
+    return code
 
 
 async def is_void(*caches: CodeCache) -> None:
@@ -424,6 +432,27 @@ async def test_a_worker_that_is_killed_after_its_commit_leaves_no_former_state_b
     # Killed: `after_commit` is never called.
     await is_void(mine)
     # The tombstone has an end, and then the code is cached again.
+    assert 0 < await inside.pttl("referral:code:ALICE1") <= 60 * SECOND
+
+
+async def test_a_commit_without_an_answer_leaves_the_tombstone_for_as_long_as_it_may_take_place(
+    make_cache: MakeCache, database: Database, inside: Any
+) -> None:
+    mine, other = make_cache(), make_cache()
+    await mine.by_code("ALICE1", loading(active()))
+
+    async def lose_the_answer() -> None:
+        raise DatabaseUnavailable("lost")
+
+    async def request() -> None:
+        changes = Invalidation(other)
+        async with invalidating(AtCommit(database, lose_the_answer), changes):
+            changes.add("ALICE1")
+
+    with pytest.raises(DatabaseUnavailable):
+        await request()
+    assert await mine.by_code("ALICE1", loading(active())) == active()
+    await is_void(mine, other)
     assert 0 < await inside.pttl("referral:code:ALICE1") <= 60 * SECOND
 
 
@@ -544,7 +573,7 @@ async def test_an_end_while_redis_fails_holds_during_the_fault_and_after_it(
     begin, end = FAULTS[fault]
     alice = await Person.register(workers[0], "alice")
     bob = await Person.register(workers[1], "bob")
-    code, kept = await alice.make_code(), await bob.make_code()
+    code, kept = await cached_code(alice), await cached_code(bob)
     readers = [Person(worker, "") for worker in workers]
     entry = await inside.get(f"referral:code:{code}")
     impatient()
@@ -575,7 +604,7 @@ async def test_a_redis_that_is_restarted_from_an_old_snapshot_shows_nothing_of_i
     redis = own_redis()
     workers = [await worker(redis.url), await worker(redis.url)]
     alice = await Person.register(workers[0], "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     async with aioredis.Redis.from_url(redis.url) as inside:
         # 1. The entry is in the snapshot ...
         await inside.save()
@@ -601,7 +630,7 @@ async def test_an_end_while_redis_is_gone_holds_when_it_comes_back_from_a_snapsh
     redis = own_redis()
     workers = [await worker(redis.url), await worker(redis.url)]
     alice = await Person.register(workers[0], "alice")
-    code = await alice.make_code()
+    code = await cached_code(alice)
     async with aioredis.Redis.from_url(redis.url) as inside:
         await inside.save()
     redis.kill()
@@ -780,7 +809,7 @@ async def test_a_server_that_is_no_redis_is_an_outage_and_nothing_worse(
         proxy.target = nonsense.sockets[0].getsockname()[1]
         client = await worker(f"redis://127.0.0.1:{proxy.port}/0")
         alice = await Person.register(client, "alice")
-        code = await alice.make_code()
+        code = await cached_code(alice)
         assert not await ended(alice, code, alice.email)
         assert await ready(client) == DEGRADED
         # Long enough for the breaker to have asked more than once.
@@ -804,7 +833,7 @@ async def test_a_redis_that_evicts_is_used_and_shows_nothing_former(workers: tup
     await inside.config_set("maxmemory-policy", "allkeys-lru")
     await inside.config_set("maxmemory", str((await inside.info("memory"))["used_memory"] + 500_000))
     for _ in range(5):
-        code = await alice.make_code()
+        code = await cached_code(alice)
         assert await hits(workers[1], code)
         for number in range(100):
             await inside.set(f"junk:{number}", "x" * 20_000)
@@ -825,7 +854,7 @@ async def test_a_redis_with_a_password_is_used_and_the_password_is_in_no_log(
     secret = "p@ss/w:rd ?#"
     redis = own_redis("--requirepass", secret)
     right = await worker(f"redis://:{quote(secret, safe='')}@127.0.0.1:{redis.port}/1")
-    code = await (await Person.register(right, "alice")).make_code()
+    code = await cached_code(await Person.register(right, "alice"))
     assert await hits(right, code)
     assert await ready(right) == OK
     wrong = await worker(f"redis://default:a-wrong-secret@127.0.0.1:{redis.port}/1")
@@ -849,7 +878,7 @@ async def test_a_redis_behind_tls_is_used_if_its_certificate_is_good(
         *("--tls-cert-file", str(certificate.file), "--tls-key-file", str(certificate.key)),
     )
     trusting = await worker(f"rediss://127.0.0.1:{port}/0?ca={certificate.file}", limits_enabled="true")
-    code = await (await Person.register(trusting, "alice")).make_code()
+    code = await cached_code(await Person.register(trusting, "alice"))
     # The handshake of the first connection may take a busy machine too long.
     await eventually(lambda: hits(trusting, code), 5)
 
