@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import os
-import re
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from tests.support.confined import AS_UNKNOWN_USER, UNKNOWN_USER
+from tests.support.image import ELSEWHERE, built, environment, first, ignored, instructions
 from tests.support.servers import free_port
 from tests.support.service import ROOT, run_py, serving, started
 
-# Commands of RUN lines that need root or the network, or whose result the tests' own environment stands for.
-ELSEWHERE = ("pip", "useradd", "chown", "python")
-
 # One image is enough for the tests that leave nothing in it for each other.
 pytestmark = pytest.mark.xdist_group("docker")
-
-
-def instructions() -> Iterator[tuple[str, str]]:
-    """(INSTRUCTION, rest) of every line of the Dockerfile, continued ones joined."""
-    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            name, _, rest = line.partition(" ")
-            yield name, rest.strip()
-
-
-def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path of the project from the build: the last pattern that matches it decides."""
-    found = False
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        if not line or line.startswith("#"):
-            continue
-        pattern = line.removeprefix("!")
-        parts = Path(path).parts
-        # A pattern matches a path when it matches it or a folder that holds it.
-        for end in range(1, len(parts) + 1):
-            head = "/".join(parts[:end])
-            if fnmatch.fnmatch(head, pattern) or (
-                pattern.startswith("**/") and fnmatch.fnmatch(parts[end - 1], pattern[3:])
-            ):
-                found = not line.startswith("!")
-    return found
-
-
-def first(name: str) -> str:
-    """What the only instruction of this name says."""
-    [found] = [rest for given, rest in instructions() if given == name]
-    return found
 
 
 @pytest.fixture
@@ -72,35 +35,6 @@ def image(tmp_path: Path) -> Path:
 def used_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image whose data, and whose compiled sources, are what the tests before have left."""
     return built(tmp_path_factory.mktemp("used") / "image")
-
-
-def built(root: Path) -> Path:
-    """An empty folder in which the Dockerfile's lines were followed, as far as they need neither root nor the network."""
-    work = root / first("WORKDIR").removeprefix("/")
-    work.mkdir(parents=True)
-    for name, rest in instructions():
-        if name == "COPY":
-            *sources, target = shlex.split(rest)
-            assert len(sources) == 1 or target.endswith("/")
-            for source in sources:
-                copy(source, work / target)
-        if name == "RUN":
-            for command in rest.split(" && "):
-                if shlex.split(command)[0] not in ELSEWHERE:
-                    subprocess.run(re.sub(r"(?<= )/", f"{root}/", command), shell=True, cwd=work, check=True)
-    return root
-
-
-def copy(source: str, target: Path) -> None:
-    """COPY of a file or of a folder's contents, of what is not ignored."""
-    assert (ROOT / source).exists(), source
-    files = sorted(path for path in (ROOT / source).rglob("*") if path.is_file()) or [ROOT / source]
-    for file in files:
-        path = file.relative_to(ROOT).as_posix()
-        if not ignored(path):
-            place = target / (file.relative_to(ROOT / source) if (ROOT / source).is_dir() else file.name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
 
 
 def is_listened_to(port: int) -> bool:
@@ -121,7 +55,7 @@ def health_check(work: Path, **settings: str) -> int:
 
 def test_what_is_copied_is_enough_to_serve_and_keeps_its_data_in_the_volume(image: Path) -> None:
     work = image / "app"
-    host = dict(re.findall(r"(\w+)=(\S+)", first("ENV")))["REFERRAL_SERVER_HOST"]
+    host = environment()["REFERRAL_SERVER_HOST"]
     assert host == "0.0.0.0"
     with serving(work, REFERRAL_SERVER_HOST=host) as address:
         with urlopen(f"{address}/health/ready", timeout=5) as response:
@@ -164,10 +98,6 @@ def test_the_health_check_follows_the_settings(used_image: Path, settings: dict[
     assert health_check(work, **environ) == 1
 
 
-# Any user of the range that OpenShift gives to projects; no system knows its name.
-UNKNOWN_USER = 1_000_770_000
-
-
 def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Path) -> None:
     # No other user may enter pytest's folders.
     place = Path(tempfile.mkdtemp(prefix="referral-image-"))
@@ -178,14 +108,10 @@ def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Pat
         (work / "var").unlink()
         (work / "var").symlink_to(data)
         assert data.stat().st_mode & 0o070 == 0o070
-        become: list[str] = []
         if os.geteuid() == 0:
             os.chown(data, int(first("USER")), 0)
-            # Reading is not what is asked here: this test's Python may be root's own.
-            reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-            become = ["setpriv", f"--reuid={UNKNOWN_USER}", "--regid=0", "--clear-groups", *reading]
         environ = {"REFERRAL_SERVER_PORT": str(free_port()), "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
-        command = [*become, *run_py(work)]
+        command = [*AS_UNKNOWN_USER, *run_py(work)]
         subprocess.run(
             [*command, "createsuperuser", "root@example.com"],
             cwd=work,
@@ -203,7 +129,7 @@ def test_a_user_whom_nobody_knows_keeps_the_data_by_the_group_of_root(image: Pat
             assert process.wait(20) == 0
         files = {file.name: file.stat() for file in data.iterdir()}
         assert {"referral.db", "secret"} <= files.keys()
-        assert {file.st_uid for file in files.values()} == {UNKNOWN_USER if become else os.geteuid()}
+        assert {file.st_uid for file in files.values()} == {UNKNOWN_USER if AS_UNKNOWN_USER else os.geteuid()}
     finally:
         shutil.rmtree(place)
 
