@@ -99,7 +99,8 @@ BROKEN: dict[str, tuple[str, str, Any, str]] = {
         {"prometheus.io/path": "/prometheus", "prometheus.io/port": "8000"},
         "metrics are elsewhere",
     ),
-    "too little time": ("Deployment", f"{SERVER}/terminationGracePeriodSeconds", 30, "is killed before it has stopped"),
+    "too little time": ("Deployment", f"{SERVER}/terminationGracePeriodSeconds", 40, "is killed before it has stopped"),
+    "no time to leave": ("ConfigMap", "data/REFERRAL_SERVER_DRAIN", "0", "is killed before it has stopped"),
     "a command that nobody knows": ("Job", f"{CONTAINER}/args", ["migrates"], "run.py says: "),
     "an option that nobody knows": ("Deployment", f"{CONTAINER}/args", ["serve", "--fast"], "run.py says: "),
     "any version": ("Deployment", f"{CONTAINER}/image", "registry.example.com/referral:latest", "is not of one version"),
@@ -164,5 +165,6 @@ def test_the_job_migrates_by_the_owner_s_secret_and_the_pods_serve_without(objec
             secrets = [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
             done[item["kind"]] = (container["args"], secrets)
     assert done["Job"] == (["migrate"], ["referral-owner"])
-    assert done["Deployment"] == (["serve"], ["referral"])
-    assert run.parser().parse_args(done["Deployment"][0]).command is run.serve
+    assert done["Deployment"] == (["serve", "--no-migrate"], ["referral"])
+    serving = run.parser().parse_args(done["Deployment"][0])
+    assert (serving.command, serving.migrate) == (run.serve, False)

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from aiohttp import ClientSession
 
 from tests.support.confined import AS_UNKNOWN_USER, read_only_but
 from tests.support.image import built as build_image
-from tests.support.manifests import Object, built, containers, documents, environ_of, named, pod_of
+from tests.support.manifests import SECRETS, Object, built, containers, documents, environ_of, named, pod_of
 from tests.support.people import API, PASSWORD
 from tests.support.servers import PostgresServer, RedisServer, free_port
 from tests.support.service import is_ready, run_py, started
@@ -75,14 +76,29 @@ class Pod:
 def migrated(place: Path, postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of a database that the Job has migrated, of a role that may read and write its rows."""
     postgres_server.execute("CREATE DATABASE pods")
+    postgres_server.execute("CREATE ROLE pod LOGIN")
+    rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO pod"
+    postgres_server.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public {rights}", "pods")
     job = Pod(place, "Job", "referral-migrate", {"database_url": postgres_server.url("pods")})
     done = subprocess.run(job.own_command(), cwd=job.work, env=job.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    postgres_server.execute("CREATE ROLE pod LOGIN")
-    postgres_server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO pod", "pods")
     yield postgres_server.url("pods").replace("referral@", "pod@")
     postgres_server.execute("DROP DATABASE pods WITH (FORCE)")
     postgres_server.execute("DROP ROLE pod")
+
+
+def test_a_pod_that_is_there_before_the_job_has_migrated_says_so_in_a_line_and_ends(
+    place: Path, database_url: str, redis: RedisServer
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    secrets = {**SECRETS, "database_url": database_url, "cache_url": redis.url}
+    pod = Pod(place, "Deployment", "referral", secrets)
+    done = subprocess.run(pod.own_command(), cwd=pod.work, env=pod.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("run.py: ")
+    assert "migrate" in line
 
 
 async def asked(session: ClientSession, path: str, status: int, **request: Any) -> str:
@@ -98,16 +114,12 @@ async def test_it_serves_and_stops_and_writes_to_nothing_but_what_is_mounted(
     place: Path, migrated: str, redis: RedisServer, workers: int, eventually: Any
 ) -> None:
     async with MailServer() as mail:
-        secrets = {
-            "database_url": migrated,
-            "cache_url": redis.url,
-            "mail_url": f"smtp://127.0.0.1:{mail.port}",
-            "auth_secret": "0123456789abcdef" * 4,
-        }
+        secrets = {**SECRETS, "database_url": migrated, "cache_url": redis.url, "mail_url": f"smtp://127.0.0.1:{mail.port}"}
         pod = Pod(place, "Deployment", "referral", secrets)
         port = free_port()
         address = f"http://127.0.0.1:{port}"
         pod.environ |= {"REFERRAL_SERVER_PORT": str(port), "REFERRAL_SERVER_WORKERS": str(workers)}
+        pod.environ["REFERRAL_SERVER_DRAIN"] = "1"
         with started(pod.work, lambda: is_ready(address), pod.environ, pod.own_command()) as process:
             async with ClientSession(address) as session:
                 person = {"email": "alice@example.com", "username": "alice", "password": PASSWORD}
@@ -124,7 +136,7 @@ async def test_it_serves_and_stops_and_writes_to_nothing_but_what_is_mounted(
 
 
 def test_a_pod_can_write_to_nothing_else(place: Path) -> None:
-    pod = Pod(place, "Deployment", "referral", {"database_url": "", "cache_url": "", "mail_url": "", "auth_secret": ""})
+    pod = Pod(place, "Deployment", "referral", SECRETS)
 
     def can_write(folder: Path) -> bool:
         return subprocess.run(pod.command("touch", f"{folder}/file"), check=False, capture_output=True).returncode == 0

@@ -229,7 +229,7 @@ def _server_faults(container: Object, item: Object, config: Config, app: web.App
     annotations = pod["metadata"]["annotations"]
     if annotations["prometheus.io/path"] not in paths or annotations["prometheus.io/port"] != str(config.server.port):
         yield "metrics are elsewhere"
-    if pod["spec"]["terminationGracePeriodSeconds"] <= GRACEFUL_TIMEOUT:
+    if pod["spec"]["terminationGracePeriodSeconds"] <= config.server.drain + GRACEFUL_TIMEOUT or not config.server.drain:
         yield "is killed before it has stopped"
     if config.cache.url.startswith("memory:"):
         yield "pods share no cache"
