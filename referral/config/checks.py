@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from referral.config.addresses import mailbox_of, parse_smtp_url
+from referral.config.postgres_url import is_postgres_url, parse_postgres_url
 from referral.config.public_url import parse_public_url
 
 Check = Callable[[Any], str | None]
@@ -32,7 +33,13 @@ def _parts(value: str) -> SplitResult | None:
 
 def database_url(value: str) -> str | None:
     """`sqlite:///FILE`, whatever characters are in its name, or a PostgreSQL URL."""
-    if re.match("sqlite:///(?!:memory:).", value) or (value.startswith("postgresql://") and _parts(value)):
+    if re.match("sqlite:///(?!:memory:).", value):
+        return None
+    if is_postgres_url(value):
+        try:
+            parse_postgres_url(value)
+        except ValueError as error:
+            return str(error)
         return None
     return "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name"
 

@@ -8,6 +8,9 @@ from urllib.parse import quote, unquote_plus
 # Makes the relative paths in a setting absolute; what is no path, or not well-formed, stays as it is.
 Place = Callable[[str, Path], str]
 
+# Parameters of a URL of PostgreSQL that name files.
+POSTGRES_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+
 
 def file(value: str, folder: Path) -> str:
     """The path of a file, or nothing."""
@@ -17,7 +20,7 @@ def file(value: str, folder: Path) -> str:
 def database_url(value: str, folder: Path) -> str:
     """`sqlite:///FILE`, or a URL of PostgreSQL with files of certificates."""
     path = re.fullmatch("sqlite:///((?!:memory:).+)", value, re.DOTALL)
-    return f"sqlite:///{folder / path[1]}" if path else _files_in_query(value, folder, "sslrootcert", "sslcert", "sslkey")
+    return f"sqlite:///{folder / path[1]}" if path else _files_in_query(value, folder, *POSTGRES_FILES)
 
 
 def mail_url(value: str, folder: Path) -> str:

@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from referral.config.postgres_url import is_postgres_url
+
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
@@ -161,7 +163,7 @@ DATABASE = web.AppKey("database", Database)
 
 
 def is_postgres(url: str) -> bool:
-    return url.startswith("postgresql:")
+    return is_postgres_url(url)
 
 
 def sqlite_path(url: str) -> Path:

@@ -11,8 +11,8 @@ import asyncpg
 
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
 from referral.database.migrate import migrate, read_migrations
+from referral.database.postgres_connecting import Connector
 
-CONNECT_TIMEOUT = 5.0
 # Rows between two looks at the progress.
 BATCH = 1_000
 BAR_WIDTH = 40
@@ -74,7 +74,7 @@ async def copy(source_url: str, target_url: str, stream: TextIO = sys.stderr) ->
         _refuse_another_schema(source)
         migrate(target_url)
         try:
-            target = await asyncpg.connect(target_url, timeout=CONNECT_TIMEOUT)
+            target = await Connector(target_url).connect()
             try:
                 async with target.transaction():
                     rows = await _copy_tables(source, target, tables, stream)

@@ -17,13 +17,12 @@ from yoyo.connections import DatabaseURI
 from yoyo.exceptions import LockTimeout
 from yoyo.internalmigrations import needs_upgrading
 
+from referral.config.postgres_url import parse_postgres_url
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
 
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 # Seconds that a start waits for another process that migrates. A large database may take longer.
 LOCK_TIMEOUT = 30
-# Seconds for PostgreSQL to answer.
-CONNECT_TIMEOUT = 5
 
 # What a migration does at least.
 CREATION = "CREATE TABLE rights_of_this_role (id BIGINT)"
@@ -198,15 +197,15 @@ def _connect_postgres(url: str) -> yoyo.backends.DatabaseBackend:
     # Imported here: psycopg takes longer to load than a SQLite start takes in all.
     import psycopg
     from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
-    from yoyo.connections import parse_uri
 
     class PostgresBackend(_Whole, PostgresqlPsycopgBackend):  # type: ignore[misc]
-        pass
+        def connect(self, _: DatabaseURI) -> psycopg.Connection:
+            # yoyo would read the URL itself, and knows one host. A pooler's connection is shared: nothing is prepared on it.
+            return psycopg.connect(url, autocommit=True, prepare_threshold=None, **parse_postgres_url(url).libpq)
 
-    uri = parse_uri(url)
-    uri.args.setdefault("connect_timeout", CONNECT_TIMEOUT)
     try:
-        backend = PostgresBackend(uri, "_yoyo_migration")
+        # yoyo keeps what it finds out about a database by what it takes for its URL.
+        backend = PostgresBackend(DatabaseURI("postgresql", "", "", "", None, url, {}), "_yoyo_migration")
         backend.init_database()
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_first_line(error)}") from error

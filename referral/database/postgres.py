@@ -22,28 +22,31 @@ from referral.database import (
 )
 from referral.database.connections import StatementConnection
 from referral.database.joining import joinable, joined, prefixed
+from referral.database.postgres_connecting import IDLE_TRANSACTION_TIMEOUT, Connector, PostgresClient
 from referral.database.statements import Statement, load_statements
 
 T = TypeVar("T")
 
-# Connections a worker holds at most. PostgreSQL allows 100 by default, so that nine workers fit.
+# Connections of whoever does not say how many, such as a command.
 POOL_SIZE = 10
-# Seconds to connect, to wait for a free connection, and for one statement. A client learns that a server hangs within these.
-CONNECT_TIMEOUT = 5.0
+# Seconds to wait for a free connection, for one statement, and to close the pool. A client learns that a server hangs within
+# these.
 ACQUIRE_TIMEOUT = 5.0
 STATEMENT_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 5.0
 # Seconds to release a connection, which may first have to cancel a statement.
 ROLLBACK_TIMEOUT = 2.0
 # Seconds between attempts to get a connection from a server that has none to spare.
 RECONNECT_PAUSE = 0.05
-# A transaction whose worker was stopped in the middle holds its locks no longer than this.
-IDLE_TRANSACTION_TIMEOUT = "30s"
 
 # The level is said, because a database or a role may have another default: at SERIALIZABLE most of what happens at once
-# would fail. In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL plan_cache_mode = auto"
-
+# would fail.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# In transactions PostgreSQL chooses the plan: for a queue, the good plan depends on how much is due.
+PLANS = "; SET LOCAL plan_cache_mode = auto"
+# Behind a pooler nothing is set for the session.
+TIMEOUT = f"; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_TIMEOUT}'"
 
 IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
@@ -160,25 +163,26 @@ class PostgresDatabase:
         self.write_failed = False
 
     @classmethod
-    async def open(cls, url: str, records: Mapping[str, type] | None = None) -> "PostgresDatabase":
-        """Open a pool with one connection made. Raises DatabaseUnavailable."""
+    async def open(
+        cls,
+        url: str,
+        records: Mapping[str, type] | None = None,
+        *,
+        pool_size: int = POOL_SIZE,
+        keeps_statements: bool = False,
+    ) -> "PostgresDatabase":
+        """Open a pool of so many connections at most, with one made. `keeps_statements` says that a pooler which is in
+        between keeps named statements for each of its clients. Raises DatabaseUnavailable."""
         statements = load_statements("postgres", records)
         try:
             pool = await asyncpg.create_pool(
-                url,
+                connect=Connector(url, keeps_statements=keeps_statements).connect,
+                connection_class=PostgresClient,
                 # With a minimum, asyncpg logs a traceback for every attempt to reach a server that is out.
                 min_size=0,
-                max_size=POOL_SIZE,
-                timeout=CONNECT_TIMEOUT,
+                max_size=pool_size,
                 command_timeout=STATEMENT_TIMEOUT,
                 reset=_nothing_to_reset,
-                server_settings={
-                    "application_name": "referral",
-                    "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT,
-                    # Each read has one good plan. Left to itself, PostgreSQL expects so many rows of the biggest referrer
-                    # that it plans each of those pages anew, which takes half as long again.
-                    "plan_cache_mode": "force_generic_plan",
-                },
             )
             async with pool.acquire():
                 pass
@@ -195,7 +199,7 @@ class PostgresDatabase:
     async def snapshot(self) -> AsyncIterator[PostgresConnection]:
         async with self._acquired() as raw:
             try:
-                await settle(_ask(raw, "begin", lambda: raw.execute(SNAPSHOT), ConnectionLost))
+                await settle(_ask(raw, "begin", lambda: raw.execute(SNAPSHOT + TIMEOUT * raw.is_pooled), ConnectionLost))
                 yield PostgresConnection(raw, self._statements)
             finally:
                 if not _is_closed(raw) and raw.is_in_transaction():
@@ -205,7 +209,9 @@ class PostgresDatabase:
     async def transaction(self) -> AsyncIterator[PostgresConnection]:
         async with self._acquired() as raw:
             try:
-                await settle(_ask(raw, "begin", lambda: raw.execute(BEGIN), ConnectionLost))
+                await settle(
+                    _ask(raw, "begin", lambda: raw.execute(BEGIN + (TIMEOUT if raw.is_pooled else PLANS)), ConnectionLost)
+                )
                 conn = PostgresTransaction(raw, self._statements)
                 yield conn
                 await conn.run_deferred()
@@ -264,7 +270,7 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from referral.config.postgres_url import parse_postgres_url
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 
 # The first half of the advisory lock's name; the second is the schema, of which one database may have several.
 LOCK = 7236252
-# Seconds for PostgreSQL to answer, between two looks at a connection that is quiet, and between two attempts to get another.
-CONNECT_TIMEOUT = 5
+# Seconds to release the lock, between two looks at a connection that is quiet, and between two attempts to get another.
+RELEASE_TIMEOUT = 5
 LOOK_PAUSE = 30.0
 RETRY_PAUSE = 0.5
 
@@ -142,7 +143,7 @@ class _Keeper(threading.Thread):
                 self._url,
                 autocommit=True,
                 prepare_threshold=None,
-                connect_timeout=CONNECT_TIMEOUT,
+                **parse_postgres_url(self._url).libpq,
                 # Found out within a minute, by either side, when the network is gone without a word.
                 keepalives_idle=30,
                 keepalives_interval=10,
@@ -202,7 +203,7 @@ class _Keeper(threading.Thread):
         """Release the lock; it is when this returns, unless PostgreSQL hangs."""
         self._stopped.set()
         os.write(self._wake[1], b".")
-        self.join(CONNECT_TIMEOUT)
+        self.join(RELEASE_TIMEOUT)
 
     def leave_to_parent(self) -> None:
         """In a forked process: whatever this does with its copy of the connection must not reach PostgreSQL."""

@@ -23,7 +23,15 @@ from referral.background.queue import LONGEST_SLEEP
 from referral.background.relay import Relay
 from referral.background.webhooks import Webhooks
 from referral.clock import now
-from referral.database import DATABASE, ConstraintViolation, Database, DatabaseUnavailable, TransactionConflict, postgres
+from referral.database import (
+    DATABASE,
+    ConstraintViolation,
+    Database,
+    DatabaseUnavailable,
+    TransactionConflict,
+    postgres,
+    postgres_connecting,
+)
 from referral.database import migrate as migrations
 from referral.database.opening import open_database
 from referral.database.statements import Statement, load_statements
@@ -356,7 +364,7 @@ async def test_a_statement_whose_result_a_migration_changed_is_prepared_again(
 async def test_a_transaction_idle_for_too_long_is_given_up_and_can_be_made_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "IDLE_TRANSACTION_TIMEOUT", "20ms")
+    monkeypatch.setattr(postgres_connecting, "IDLE_TRANSACTION_TIMEOUT", "20ms")
     database = await open_database(database_url)
 
     async def work() -> None:
@@ -730,7 +738,6 @@ async def test_a_server_that_hangs_is_told_of_within_seconds_and_used_again_when
 ) -> None:
     for name in ("ACQUIRE_TIMEOUT", "STATEMENT_TIMEOUT", "ROLLBACK_TIMEOUT"):
         monkeypatch.setattr(postgres, name, 0.3)
-    monkeypatch.setattr(migrations, "CONNECT_TIMEOUT", 1)
     client = await make_client(database_url=server.url("referral"))
     people = [await Person.register(client, f"person{number}") for number in range(3)]
     server.hang()
@@ -743,7 +750,7 @@ async def test_a_server_that_hangs_is_told_of_within_seconds_and_used_again_when
             assert {answer.status for answer in answers} == {503}
             assert (await people[0].get("/health/ready")).status == 503
         with pytest.raises(DatabaseUnavailable, match="cannot connect to PostgreSQL"):
-            await asyncio.to_thread(migrations.migrate, server.url("referral"))
+            await asyncio.to_thread(migrations.migrate, f"{server.url('referral')}?connect_timeout=1")
     finally:
         server.resume()
     answers = await asyncio.gather(*(one.post("/codes", {"ttl_days": 1}) for one in people))
@@ -755,7 +762,7 @@ async def test_a_server_that_hangs_is_told_of_within_seconds_and_used_again_when
 async def test_a_hanging_server_does_not_keep_the_service_from_ending(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(postgres, "CLOSE_TIMEOUT", 0.2)
     database = await open_database(server.url("referral"))
     server.hang()
     try:
