@@ -158,7 +158,13 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
-    app[DATABASE] = await open_database(app[CONFIG].database.url, queries.records())
+    settings = app[CONFIG].database
+    app[DATABASE] = await open_database(
+        settings.url,
+        queries.records(),
+        pool_size=settings.pool_size,
+        pooler_keeps_statements=settings.pooler_keeps_statements,
+    )
     yield
     await app[DATABASE].close()
 

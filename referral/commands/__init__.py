@@ -27,7 +27,9 @@ class Failed(Exception):
 async def opened(config: Config) -> AsyncIterator[Database]:
     """The database of these settings. Raises MigrationError unless it has this version's schema, DatabaseUnavailable."""
     refuse_unmigrated(config.database.url)
-    database = await open_database(config.database.url, queries.records())
+    database = await open_database(
+        config.database.url, queries.records(), pooler_keeps_statements=config.database.pooler_keeps_statements
+    )
     try:
         yield database
     finally:

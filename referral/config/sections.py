@@ -50,6 +50,8 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Database:
     url: str = setting(database_url, hidden=True, place=paths.database_url)
+    pool_size: int = setting(between(1, 1_000))
+    pooler_keeps_statements: bool = setting()
 
 
 @dataclass(frozen=True, slots=True)

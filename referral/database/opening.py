@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from referral.database import Database, is_postgres, sqlite_path
 
 
-async def open_database(url: str, records: Mapping[str, type] | None = None) -> Database:
+async def open_database(
+    url: str,
+    records: Mapping[str, type] | None = None,
+    *,
+    pool_size: int = 10,
+    pooler_keeps_statements: bool = False,
+) -> Database:
     """Open the migrated database at `url`. `records` says which dataclass the rows of each statement become
-    (`queries.records()`).
+    (`queries.records()`); of PostgreSQL there are `pool_size` connections at most.
 
     Raises DatabaseUnavailable when the database cannot be opened, and ValueError when the columns of a statement are not
     the fields of its record.
@@ -16,7 +22,9 @@ async def open_database(url: str, records: Mapping[str, type] | None = None) -> 
     if is_postgres(url):
         from referral.database.postgres import PostgresDatabase
 
-        return await PostgresDatabase.open(url, records)
+        return await PostgresDatabase.open(
+            url, records, pool_size=pool_size, pooler_keeps_statements=pooler_keeps_statements
+        )
     from referral.database.sqlite import SQLiteDatabase
 
     return await SQLiteDatabase.open(sqlite_path(url), records)

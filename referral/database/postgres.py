@@ -56,6 +56,8 @@ CONFLICTS = (
     # A migration by another worker changed what a prepared statement returns; asyncpg prepares it anew.
     asyncpg.InvalidCachedStatementError,
 )
+# A migration changed the parameters or columns of a statement that has no name: what was known of it is no more true.
+CHANGED = (asyncpg.InvalidBinaryRepresentationError, asyncpg.ProtocolError, BufferError, AssertionError)
 # The connection broke or is being broken: by a restart, a fail-over, an administrator.
 LOST = (
     asyncpg.PostgresConnectionError,
@@ -169,14 +171,14 @@ class PostgresDatabase:
         records: Mapping[str, type] | None = None,
         *,
         pool_size: int = POOL_SIZE,
-        keeps_statements: bool = False,
+        pooler_keeps_statements: bool = False,
     ) -> "PostgresDatabase":
-        """Open a pool of so many connections at most, with one made. `keeps_statements` says that a pooler which is in
+        """Open a pool of so many connections at most, with one made. `pooler_keeps_statements` says that a pooler in
         between keeps named statements for each of its clients. Raises DatabaseUnavailable."""
         statements = load_statements("postgres", records)
         try:
             pool = await asyncpg.create_pool(
-                connect=Connector(url, keeps_statements=keeps_statements).connect,
+                connect=Connector(url, keeps_statements=pooler_keeps_statements).connect,
                 connection_class=PostgresClient,
                 # With a minimum, asyncpg logs a traceback for every attempt to reach a server that is out.
                 min_size=0,
@@ -289,6 +291,11 @@ async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type
         raise ConstraintViolation(error.constraint_name or str(error.args[0]), name) from None
     except CONFLICTS as error:
         raise TransactionConflict(str(error)) from error
+    except CHANGED as error:
+        if not _forget_statements(raw):
+            raise
+        _terminate(raw)
+        raise TransactionConflict(f"{name} has changed: {error}") from error
     except TimeoutError as error:
         # If the server hangs, a rollback would hang, too. The server itself rolls back what has lost its connection.
         _terminate(raw)
@@ -298,6 +305,9 @@ async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type
         _terminate(raw)
         raise lost(str(error)) from error
     except LOST as error:
+        if isinstance(error, asyncpg.ProtocolViolationError):
+            # PostgreSQL may say so of a parameter that a migration has changed.
+            _forget_statements(raw)
         raise lost(f"connection lost: {_describe(error)}") from error
     except asyncpg.InternalClientError as error:
         # The server is ending an idle connection: its message has arrived, the connection's end has not.
@@ -310,6 +320,15 @@ async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type
         raise lost(f"connection lost: {error}") from error
     except OUT as error:
         raise DatabaseUnavailable(_describe(error)) from error
+
+
+def _forget_statements(raw: Any) -> bool:
+    """Forget what is known of statements without names; returns whether the connection's have none."""
+    # The pool may already have taken the broken connection back.
+    if not getattr(raw, "is_pooled", False):
+        return False
+    raw.described.clear()
+    return True
 
 
 def _is_closed(raw: Any) -> bool:

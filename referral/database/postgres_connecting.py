@@ -29,25 +29,19 @@ class PostgresClient(asyncpg.Connection):  # type: ignore[misc]
     Behind a pooler each transaction, and each statement outside of one, may go to another connection of PostgreSQL's, which
     other processes use, too. What is set for a session, or prepared under a name, is then theirs. Statements without names
     are sent whole each time: Parse, Bind, Execute and Sync at once, which a pooler takes to one connection. What asyncpg
-    found out about their parameters and columns is kept, so that none of them costs a second round trip.
+    found out about their parameters and columns is kept in `described`, so that they cost one round trip.
     """
 
     is_pooled = False
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._described: dict[str, Any] = {}
+    described: dict[str, Any]
 
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
         if self._config.statement_cache_size or options.get("named") or options.get("ignore_custom_codec"):
             return await super()._get_statement(query, timeout, **options)
-        if query not in self._described:
-            self._described[query] = await super()._get_statement(query, timeout, **options)
-        return self._described[query]
-
-    def forget_statements(self) -> None:
-        """What a migration changed must be asked for anew."""
-        self._described.clear()
+        found = self.described.get(query)
+        if found is None:
+            found = self.described[query] = await super()._get_statement(query, timeout, **options)
+        return found
 
 
 class Connector:
@@ -62,6 +56,8 @@ class Connector:
         self._hosts: list[tuple[str, int | None] | None] = list(self._url.hosts) or [None]
         # What the last connection led to. Where that is another one, it is connected twice.
         self._is_pooled = False
+        # One for all its connections: whoever meets a statement that a migration has changed clears it for everybody.
+        self._described: dict[str, Any] = {}
 
     async def connect(self, _: Any = None, **options: Any) -> PostgresClient:
         """A connection, as asyncpg's pool asks for it. Raises what asyncpg raises: of the last host that was tried."""
@@ -95,6 +91,7 @@ class Connector:
                 server_settings={"application_name": "referral", **self._url.server},
                 statement_cache_size=NAMED_STATEMENTS if is_named else 0,
             )
+            raw.described = self._described
             try:
                 self._set_socket_options(raw)
                 raw.is_pooled = await _leads_to_a_pooler(raw)

@@ -9,8 +9,10 @@ with process ids of their own that mount one volume of one machine. On a network
 locks, as SQLite's own do; and SQLite's write-ahead log does not work between machines.
 
 On PostgreSQL it is an advisory lock of a transaction that stays open on a connection of its own. The transaction holds
-neither a snapshot nor an id, so that it is in no vacuum's way. Being a transaction's, the lock is as true behind a pooler.
-When the connection is lost, the lock is taken again; if another service got it first, this one stops.
+neither a snapshot nor an id, so that it is in no vacuum's way; a locked row would need an id for the service's whole life.
+When the connection is lost, the lock is taken again; if another service got it first, this one stops. Being a transaction's,
+the lock is as true behind a pooler; there the transaction is ended and begun again each second, so that a pooler can be
+paused, and can replace its connections. An engine that has PostgreSQL's protocol but no such lock is served without it.
 """
 
 import errno
@@ -42,6 +44,8 @@ LOCK = 7236252
 RELEASE_TIMEOUT = 5
 LOOK_PAUSE = 30.0
 RETRY_PAUSE = 0.5
+# Seconds that a connection of a pooler's is kept.
+RENEW_PAUSE = 1.0
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
 HOLDERS = """
@@ -109,6 +113,9 @@ def _file_lock(path: Path, alone: bool) -> Iterator[None]:
 def _postgres_lock(url: str, alone: bool) -> Iterator[None]:
     keeper = _Keeper(url, alone)
     keeper.take()
+    if not keeper.has_lock:
+        yield
+        return
     process = os.getpid()
     os.register_at_fork(after_in_child=keeper.leave_to_parent)
     keeper.start()
@@ -120,6 +127,10 @@ def _postgres_lock(url: str, alone: bool) -> Iterator[None]:
             keeper.release()
 
 
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class _Keeper(threading.Thread):
     """Keeps PostgreSQL's lock while the event loop, or the workers' master, does its own work."""
 
@@ -129,11 +140,16 @@ class _Keeper(threading.Thread):
         self._lock = "pg_try_advisory_xact_lock" if alone else "pg_try_advisory_xact_lock_shared"
         self._me = f"referral {_me()}"
         self._connection: psycopg.Connection | None = None
+        self._is_pooled = False
         self._stopped = threading.Event()
         self._wake = os.pipe()
 
+    @property
+    def has_lock(self) -> bool:
+        return self._connection is not None
+
     def take(self) -> None:
-        """Connect and take the lock. Raises ServiceRunning or DatabaseUnavailable."""
+        """Connect and take the lock, if the engine has such locks. Raises ServiceRunning or DatabaseUnavailable."""
         # Imported here: psycopg takes longer to load than a SQLite start takes in all.
         import psycopg
 
@@ -149,40 +165,67 @@ class _Keeper(threading.Thread):
                 keepalives_interval=10,
                 keepalives_count=3,
             )
-            connection.execute(BEGIN.encode())
-            connection.execute("SELECT set_config('application_name', %s, true)", [self._me])
-            for setting, value in (("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10")):
-                connection.execute("SELECT set_config(%s, %s, true)", [setting, value])
-            schema = (connection.execute("SELECT current_schema()").fetchone() or ("",))[0]
-            key = zlib.crc32(str(schema).encode())
-            signed = key - 2**32 if key >= 2**31 else key
-            # Without parameters: those would leave a portal, and so a snapshot, to the transaction.
-            held = connection.execute(f"SELECT {self._lock}({LOCK}, {signed})".encode()).fetchone()
-            if held != (True,):
-                holder = (connection.execute(HOLDERS.encode(), [LOCK, key]).fetchone() or (None,))[0]
-                raise ServiceRunning("the PostgreSQL database", (holder or "?").removeprefix("referral "))
+            self._hold(connection)
+        except (
+            psycopg.errors.UndefinedFunction,
+            psycopg.errors.UndefinedObject,
+            psycopg.errors.FeatureNotSupported,
+        ) as error:
+            log.warning("this database knows no such lock: make sure that no other service uses it (%s)", _line(error))
         except psycopg.Error as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {reason}") from error
+            raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_line(error)}") from error
         else:
             self._connection, connection = connection, None
         finally:
             if connection is not None:
                 connection.close()
 
+    def _hold(self, connection: "psycopg.Connection") -> None:
+        """Begin a transaction that holds the lock. Raises ServiceRunning or psycopg.Error."""
+        connection.execute(BEGIN.encode())
+        connection.execute("SELECT set_config('application_name', %s, true)", [self._me])
+        for setting, value in (("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10")):
+            connection.execute("SELECT set_config(%s, %s, true)", [setting, value])
+        schema, pid = connection.execute("SELECT current_schema(), pg_backend_pid()").fetchone() or ("", 0)
+        self._is_pooled = pid != connection.info.backend_pid
+        key = zlib.crc32(str(schema).encode())
+        signed = key - 2**32 if key >= 2**31 else key
+        # Without parameters: those would leave a portal, and so a snapshot, to the transaction.
+        held = connection.execute(f"SELECT {self._lock}({LOCK}, {signed})".encode()).fetchone()
+        if held != (True,):
+            holder = (connection.execute(HOLDERS.encode(), [LOCK, key]).fetchone() or (None,))[0]
+            raise ServiceRunning("the PostgreSQL database", (holder or "?").removeprefix("referral "))
+
     def run(self) -> None:
         import psycopg
 
-        assert self._connection is not None
         while not self._stopped.is_set():
             try:
+                assert self._connection is not None
                 # It becomes readable when it ends; nothing else is ever sent to it. The other end wakes this for the stop.
-                select.select([self._connection.fileno(), self._wake[0]], [], [], LOOK_PAUSE)
+                pause = RENEW_PAUSE if self._is_pooled else LOOK_PAUSE
+                select.select([self._connection.fileno(), self._wake[0]], [], [], pause)
                 if not self._stopped.is_set():
-                    self._connection.execute("SELECT 1")
+                    self._look(self._connection)
             except (psycopg.Error, OSError, ValueError):
                 self._take_again()
-        self._connection.close()
+            except ServiceRunning as running:
+                self._give_way(running)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _look(self, connection: "psycopg.Connection") -> None:
+        """Find out whether the connection is still there; give a pooler its own back for a moment."""
+        if self._is_pooled:
+            connection.execute("COMMIT")
+            self._hold(connection)
+        else:
+            connection.execute("SELECT 1")
+
+    def _give_way(self, running: ServiceRunning) -> None:
+        log.error("stopping: %s", running)
+        os.kill(os.getpid(), signal.SIGTERM)
+        self._stopped.set()
 
     def _take_again(self) -> None:
         log.warning("the connection that holds the service lock is lost")
@@ -192,9 +235,7 @@ class _Keeper(threading.Thread):
             except DatabaseUnavailable:
                 continue
             except ServiceRunning as running:
-                log.error("stopping: %s", running)
-                os.kill(os.getpid(), signal.SIGTERM)
-                self._stopped.set()
+                self._give_way(running)
             else:
                 log.warning("the service lock is held again")
             return

@@ -132,17 +132,21 @@ class NginxServer(Server):
         return [nginx, "-p", str(self.folder), "-c", "nginx.conf", "-e", "stderr"]
 
 
+def as_postgres(folder: Path) -> tuple[list[str], Path]:
+    """What starts a program that refuses to run as root, and a folder for it: no other user may enter pytest's own."""
+    if os.geteuid() != 0:
+        return [], folder
+    folder = Path(tempfile.mkdtemp(prefix="referral-postgres-"))
+    shutil.chown(folder, "postgres", "postgres")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"], folder
+
+
 class PostgresServer(Server):
     """PostgreSQL without fsync: a test that kills it starts one of its own with `fsync=True`."""
 
     def __init__(self, folder: Path, *, fsync: bool = False) -> None:
-        self._as_user: list[str] = []
-        if os.geteuid() == 0:
-            # initdb and the server refuse to run as root, and no other user may enter pytest's folders.
-            self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-            folder = Path(tempfile.mkdtemp(prefix="referral-postgres-"))
-            shutil.chown(folder, "postgres", "postgres")
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self._as_user, folder = as_postgres(folder)
         super().__init__(folder)
         self.fsync = fsync
         self._binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
