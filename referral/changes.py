@@ -72,10 +72,15 @@ async def user_change(conn: Connection, kind: ChangeType, user_id: str, at: int,
     """A user as they are now. Whom they came by is told by id alone: the name is another person's."""
     account = await users.find_account(conn, user_id, at)
     assert account is not None
+    return account_change(kind, account, at, links)
+
+
+def account_change(kind: ChangeType, account: users.Account, at: int, links: Links) -> Change:
+    """As `user_change`, of a user who is at hand."""
     data = user_view(account, at, links)
     if account.referrer_id is not None:
         data["referrer"] = person(account.referrer_id, None, None)
-    return Change(kind, user_id, data, user_id)
+    return Change(kind, account.id, data, account.id)
 
 
 def erased_user_change(user_id: str) -> Change:
@@ -101,17 +106,18 @@ async def referral_change(conn: Connection, kind: ChangeType, user_id: str, refe
     """By whom a user came, as it is now."""
     found = await referrals.find_referral(conn, user_id)
     assert found is not None
-    return _referral_change(kind, found, referrer_id)
+    return known_referral_change(kind, found, referrer_id)
 
 
 def taken_referral_change(referral: Referral, referrer_id: str) -> Change:
     """That a user came by somebody is taken back: there is no such referral any more."""
     left = referral._replace(external_id=None, username=None, name=None, email=None)
-    change = _referral_change("referral.retracted", left, referrer_id)
+    change = known_referral_change("referral.retracted", left, referrer_id)
     return change._replace(data={**change.data, "status": "ended"})
 
 
-def _referral_change(kind: ChangeType, referral: Referral, referrer_id: str) -> Change:
+def known_referral_change(kind: ChangeType, referral: Referral, referrer_id: str) -> Change:
+    """As `referral_change`, of a referral that is at hand."""
     data = {**operators_referral_view(referral), "referrer_id": referrer_id}
     return Change(kind, referral.user_id, data, referral.user_id)
 

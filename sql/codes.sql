@@ -51,7 +51,10 @@ WHERE code = coalesce(
 -- As it is announced: with its owner, and whether that is suspended.
 SELECT c.code, c.created_at, c.expires_at, c.revoked_at, c.max_uses, c.uses, c.referrer_id, u.suspended_at
 FROM codes c JOIN users u ON u.id = c.referrer_id
-WHERE c.code = :code;
+WHERE c.code = coalesce(
+    (SELECT e.code FROM codes e WHERE e.code = :code),
+    (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
+  );
 
 -- name: find_current_code(referrer_id, now)^
 SELECT code, created_at, expires_at, revoked_at, max_uses, uses FROM codes
@@ -121,4 +124,4 @@ WHERE code = coalesce(
     (SELECT k.code FROM codes k WHERE k.code_key = replace(replace(replace(:code, 'O', '0'), 'I', '1'), 'L', '1'))
   )
   AND revoked_at IS NULL AND expires_at > :now AND (max_uses IS NULL OR uses < max_uses)
-RETURNING code, referrer_id, uses, max_uses;
+RETURNING code, created_at, expires_at, revoked_at, max_uses, uses, referrer_id;

@@ -9,6 +9,13 @@ VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refun
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
+-- name: insert_event_of_new_user(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)!
+-- Of a user whom this transaction makes, whose id is in the event's: nobody has reported it. Deferred.
+INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution,
+    reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)
+VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refunds, :code, :click_id, :metadata, :attribution,
+    :reason, :ignored, :body_hash, :referrer_id, :joined_at, :tier, :barred, :converts, :outcome);
+
 -- name: find_reported_event(id)^
 SELECT id, type, user_id, received_at, occurred_at, unit, amount, refunded, refunds, code, click_id, metadata, attribution,
        reason, ignored, body_hash, converts, outcome

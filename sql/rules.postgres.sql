@@ -1,4 +1,17 @@
--- Limits of rules are given back for several rewards at once, which PostgreSQL reads from a JSON array.
+-- What PostgreSQL does with locks that SQLite does not need, and limits that are given back for several rewards at once, which it
+-- reads from a JSON array.
+
+-- name: hold_rules_met(type, referee_id)
+-- The rules of an event's type, each with the last ordinal of the rewards that it gave for a user's referral. No rule is changed
+-- until the transaction's end: to lock rows, though there are none, is to take the lock of `hold_rules` on the table. It is held
+-- before the rules are read.
+SELECT u.id, u.version, v.definition, v.created_at AS changed_at,
+       (SELECT coalesce(max(w.ordinal), 0) FROM rewards w
+        WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side) AS last_ordinal
+FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
+WHERE u.on_type = :type
+  AND NOT EXISTS (SELECT 1 FROM rules h WHERE h.id IS NULL FOR KEY SHARE)
+ORDER BY u.on_type, u.id;
 
 -- name: give_limits_back(given)!
 -- To the periods in which the rewards were made: a reward to its referrer's limit, and its value to the budget.

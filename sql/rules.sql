@@ -31,15 +31,6 @@ WHERE v.rule_id = :rule_id AND v.version < :before_version
 ORDER BY v.version DESC
 LIMIT :page_size;
 
--- name: list_rules_met(type, referee_id)
--- The rules of an event's type, each with the last ordinal of the rewards that it gave for a user's referral.
-SELECT u.id, u.version, v.definition, v.created_at AS changed_at,
-       (SELECT coalesce(max(w.ordinal), 0) FROM rewards w
-        WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side) AS last_ordinal
-FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
-WHERE u.on_type = :type
-ORDER BY u.on_type, u.id;
-
 -- name: count_given(rule_id, referee_id, side)^
 -- The rewards of a rule for a user's referral that are not void; no further than to more than any rule may give.
 SELECT count(*) AS given FROM (

@@ -11,3 +11,13 @@ FROM (
     GROUP BY g.rule_id, g.subject, g.starts_at
 ) AS back
 WHERE rule_usage.rule_id = back.rule_id AND rule_usage.subject = back.subject AND rule_usage.starts_at = back.starts_at;
+
+-- name: hold_rules_met(type, referee_id)
+-- The rules of an event's type, each with the last ordinal of the rewards that it gave for a user's referral. The write
+-- transaction itself keeps them as they are.
+SELECT u.id, u.version, v.definition, v.created_at AS changed_at,
+       (SELECT coalesce(max(w.ordinal), 0) FROM rewards w
+        WHERE w.referral_user_id = :referee_id AND w.rule_id = u.id AND w.side = u.side) AS last_ordinal
+FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
+WHERE u.on_type = :type
+ORDER BY u.on_type, u.id;

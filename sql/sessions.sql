@@ -75,3 +75,8 @@ DELETE FROM refresh_tokens WHERE used_at <= :before;
 
 -- name: find_session_of_refresh_token(token_hash)^
 SELECT session_id FROM refresh_tokens WHERE token_hash = :token_hash;
+
+-- name: insert_first_session(id, user_id, now, expires_at, address, client)!
+-- Of an account that this transaction makes, so that nothing can have become of it. Deferred.
+INSERT INTO sessions (id, user_id, created_at, last_used_at, expires_at, address, client)
+VALUES (:id, :user_id, :now, :now, :expires_at, :address, :client);

@@ -102,6 +102,10 @@ WHERE id = coalesce(
   ) AND suspended_at IS NULL
 RETURNING id;
 
+-- name: add_to_referral_count(user_id)!
+-- As increment_referral_count, of a referrer who is locked. Deferred.
+UPDATE users SET referral_count = referral_count + 1 WHERE id = :user_id;
+
 -- name: decrement_referral_count(user_id)^
 UPDATE users SET referral_count = referral_count - 1
 WHERE id = (SELECT r.referrer_id FROM referrals r WHERE r.user_id = :user_id)

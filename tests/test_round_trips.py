@@ -5,6 +5,7 @@ A round trip counts once its statement is prepared: each test makes its request 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -100,3 +101,29 @@ async def test_sessions(client: Client, trips: Trips) -> None:
     assert trips.counts == (5, 0), trips
     await twice(alice.refresh)
     assert trips.counts == (5, 0), trips
+
+
+async def test_registration(client: Client, trips: Trips) -> None:
+    await twice(person_of(client))
+    assert trips.counts == (6, 0), trips
+
+
+@pytest.mark.parametrize(("max_uses", "most", "most_locked"), [(None, 8, 2), (3, 9, 3)])
+async def test_registration_by_a_code(
+    client: Client, trips: Trips, locked: Callable[[str], None], max_uses: int | None, most: int, most_locked: int
+) -> None:
+    """The last use of a code ends it, which is told apart."""
+    alice = await Person.register(client, "alice")
+    code = await alice.make_code(ttl_days=3, max_uses=max_uses)
+    locked(alice.id)
+    register = person_of(client, referral_code=code)
+    await register()
+    await twice(register)
+    assert (len(trips.database), sum(trips.looked)) == (most, most_locked), trips
+    assert (await alice.me())["referral_count"] == 3
+
+
+def person_of(client: Client, **registration: Any) -> Callable[[], Awaitable[Person]]:
+    """What registers one person after another."""
+    numbers = itertools.count()
+    return lambda: Person.register(client, f"person{next(numbers)}", **registration)

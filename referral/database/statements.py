@@ -27,7 +27,8 @@ INNERMOST = re.compile(r"\([^()]*\)")
 # Stands for whatever was in parentheses. No column's name contains it.
 PARENTHESES = "\0"
 RESULT = re.compile(
-    r"\bRETURNING\b(?P<returned>.*)|\A\s*(?:WITH\b.*?)?\bSELECT\b(?P<selected>.*?)(?:\bFROM\b|\Z)", re.DOTALL
+    r"\bRETURNING\b(?P<returned>.*)|\A(?!.*\bRETURNING\b)\s*(?:WITH\b.*?)?\bSELECT\b(?P<selected>.*?)(?:\bFROM\b|\Z)",
+    re.DOTALL,
 )
 COLUMN = re.compile(r"(?:.*\bAS\s+|\s*(?:\w+\.)?)(\w+)\s*", re.DOTALL)
 

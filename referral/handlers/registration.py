@@ -1,5 +1,6 @@
 """Registration."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp_apispec import docs, json_schema, response_schema
 
 from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import hash_token
+from referral.changes import account_change, known_referral_change
 from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
@@ -19,18 +21,21 @@ from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.links import LINKS
 from referral.metrics import METRICS
-from referral.queries import outbox, users
-from referral.rules.accounts import check_new_password, check_not_personal, check_not_reserved
-from referral.rules.attributing import Refused, Way, come_by_way, ways_of
+from referral.queries import outbox, rules, users
+from referral.queries.codes import OwnedCode
+from referral.queries.referrals import Referral
+from referral.queries.rules import MetRule
+from referral.rules.accounts import account_of, check_new_password, check_not_personal, check_not_reserved
+from referral.rules.attributing import Refused, Way, refusing, ways_of
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
-from referral.rules.own_events import report_own
-from referral.rules.referring import check_code, refer
+from referral.rules.own_events import Attribution, report_sign_up
+from referral.rules.referring import check_code, come_first, use_last
 from referral.rules.resets import take_resets_over
-from referral.rules.signing_in import open_session
-from referral.rules.work import work_on
+from referral.rules.signing_in import open_first_session
+from referral.rules.work import Work, work_on
 from referral.texts import email_key, fold_code, key_of
 from referral.vendors.hunter import EMAIL_VERIFIER
 from referral.web.answers import NO_STORE, answer
@@ -74,21 +79,22 @@ async def register(request: web.Request) -> web.Response:
     if username:
         check_not_reserved(username, app[CONFIG])
     await app[LIMITER].hit("registration_by_address", request[ADDRESS])
+    given: OwnedCode | None = None
     try:
         if code:
             # The code is judged first: what is said of it must not depend on whether the address has an account.
             async with app[DATABASE].reader() as conn:
-                await check_code(conn, code, now())
+                given = await check_code(conn, code, now())
         way = await _way(request, code, body.get("click_id"))
         if way and way.code and way.reason is None:
             await app[LIMITER].check("registration_by_code", fold_code(way.code))
         await app[EMAIL_VERIFIER].check(email)
         password_hash = await app[PASSWORDS].hash(body["password"], asker_of(request))
         try:
-            document = await _make_account(request, email, username, way, password_hash)
+            document = await _make_account(request, email, username, way, given, password_hash)
         except Refused as refused:
             [way] = refused.without_it([refused.way])
-            document = await _make_account(request, email, username, way, password_hash)
+            document = await _make_account(request, email, username, way, given, password_hash)
         return answer(document, 201, NO_STORE)
     except Problem as problem:
         if problem.kind.name in REFUSALS:
@@ -105,10 +111,16 @@ async def _way(request: web.Request, code: str | None, click_id: str | None) -> 
 
 
 async def _make_account(
-    request: web.Request, email: str, username: str | None, way: Way | None, password_hash: str
+    request: web.Request,
+    email: str,
+    username: str | None,
+    way: Way | None,
+    given: OwnedCode | None,
+    password_hash: str,
 ) -> dict[str, Any]:
-    """The account and its first session, as RegisteredSchema. Raises Refused for a click that causes nothing after all."""
-    app, key = request.app, email_key(email)
+    """The account and its first session, as RegisteredSchema; `given` is the way's code, which was found before. Raises
+    Refused for a click that causes nothing after all."""
+    app, key, links = request.app, email_key(email), request.app[LINKS]
     mails = ("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
     is_mailed = await app[LIMITER].has_room(*mails)
     taken = {
@@ -128,7 +140,6 @@ async def _make_account(
         )
         with translated(taken):
             await users.insert_user(work.conn, user)
-        work.announce_user("user.created", user.id)
         await take_resets_over(work, user.id, email)
         known = await is_known(work, email, user.id)
         if known:
@@ -137,25 +148,54 @@ async def _make_account(
         code = way.code if way else None
         leads = code is not None and reason is None
         attribution = attribution_view(has_way=way is not None, reason=reason)
-        tokens = await open_session(work, users.Credentials(user.id, user.role, password_hash))
+        tokens = await open_first_session(work, user.id, user.role)
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
-        if way and code and leads:
+        found = await rules.hold_rules_met(work.conn, "signup", user.id)
+        reported = Attribution(code, attribution["status"], attribution["reason"])
+        if way and leads:
             # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
-            if way.source == "click":
-                await come_by_way(work, user.id, way)
-            else:
-                await refer(work, user.id, code)
-        await report_own(work, "signup", user.id, code=code, attribution=attribution["status"], reason=attribution["reason"])
-        account = await users.find_account(work.conn, user.id, work.moment)
-    assert account is not None
+            account = await _come(work, user, way, given, found, reported)
+        else:
+            account = account_of(user)
+            work.announce(account_change("user.created", account, work.moment, links))
+            await report_sign_up(work, user.id, found, None, reported)
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
     if is_mailed:
         await app[LIMITER].allows(*mails)
     if code and leads:
         await app[LIMITER].allows("registration_by_code", fold_code(code))
     app[METRICS].registrations.labels("yes" if leads else "no").inc()
-    return {"user": user_view(account, work.moment, app[LINKS]), "attribution": attribution, **tokens}
+    return {"user": user_view(account, work.moment, links), "attribution": attribution, **tokens}
+
+
+async def _come(
+    work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, found: list[MetRule], reported: Attribution
+) -> users.Account:
+    """Let a new account come by a code's owner, report its sign-up, and use the code, which is the last thing. Returns the
+    account. Raises `referral-code-invalid` for a code that was given, and Refused for a click."""
+    assert way.code is not None
+    config, links = work.request.app[CONFIG], work.request.app[LINKS]
+    with _refusing(way):
+        code = given or await check_code(work.conn, way.code.upper(), work.moment)
+        owner, standing = await come_first(work, user.id, code, way.source)
+    account = account_of(user, owner)
+    work.announce(account_change("user.created", account, work.moment, links))
+    if "signup" in config.attribution.converts_on:
+        work.announce_referral("referral.created", user.id, owner.id)
+    else:
+        referral = Referral(None, user.id, None, user.username, None, user.email, work.moment, code.code, way.source)
+        work.announce(known_referral_change("referral.created", referral, owner.id))
+    await report_sign_up(work, user.id, found, standing, reported)
+    # What is to be told goes out with the use.
+    await work.tell()
+    with _refusing(way):
+        await use_last(work, code)
+    return account
+
+
+def _refusing(way: Way) -> AbstractContextManager[None]:
+    return refusing(way) if way.source == "click" else nullcontext()

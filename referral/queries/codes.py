@@ -100,7 +100,7 @@ async def find_code(conn: Connection, code: str) -> OwnedCode | None:
 
 
 async def find_told_code(conn: Connection, code: str) -> ToldCode | None:
-    """The code of exactly this text, whatever became of it."""
+    """Any code, whatever became of it and of its owner."""
     return await conn.one("find_told_code", ToldCode, code=code)
 
 
@@ -154,13 +154,8 @@ async def revoke_any_code(conn: Connection, referrer_id: str, now: int) -> str |
 
 
 @dataclass(frozen=True, slots=True)
-class UsedCode:
+class UsedCode(OwnedCode):
     """A code after one more use of it."""
-
-    code: str
-    referrer_id: str
-    uses: int
-    max_uses: int | None
 
     @property
     def is_exhausted(self) -> bool:

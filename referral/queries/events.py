@@ -97,6 +97,11 @@ async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:
     return await conn.value("insert_event_of_user", str, **values) is not None
 
 
+async def insert_event_of_new_user(conn: Connection, event: NewEvent) -> None:
+    """Of a user whom this transaction makes, whose id is part of the event's. This is deferred."""
+    conn.defer("insert_event_of_new_user", **{name: getattr(event, name) for name in NewEvent.__slots__})
+
+
 async def find_reported_event(conn: Connection, event_id: str) -> ReportedEvent | None:
     return await conn.one("find_reported_event", ReportedEvent, id=event_id)
 

@@ -89,8 +89,8 @@ async def leave_links(conn: Connection, user_id: str, purpose: Purpose, address_
 
 
 async def take_links_over(conn: Connection, user_id: str, email: str, current_hash: str, previous_hash: str) -> None:
-    """Make the links the user's that were left under one of these hashes of their address."""
-    await conn.run("take_links_over", user_id=user_id, email=email, current_hash=current_hash, previous_hash=previous_hash)
+    """Make the links the user's that were left under one of these hashes of their address. This is deferred."""
+    conn.defer("take_links_over", user_id=user_id, email=email, current_hash=current_hash, previous_hash=previous_hash)
 
 
 async def delete_one_time_tokens_of_user(conn: Connection, user_id: str) -> None:

@@ -65,8 +65,8 @@ async def insert_mail(
     now: int,
     **params: Any,
 ) -> None:
-    """Queue a mail in the caller's transaction: it is sent if and only if that is committed."""
-    await conn.run(
+    """Queue a mail in the caller's transaction: it is sent if and only if that is committed. This is deferred."""
+    conn.defer(
         "insert_mail",
         id=mail_id,
         kind=kind,

@@ -83,6 +83,32 @@ async def insert_referral(
     return inserted is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The owner of a code by which somebody comes, and how many of their referrals are converted."""
+
+    id: str
+    username: str | None
+    name: str | None
+    converted_count: int
+
+
+async def insert_first_referral(
+    conn: Connection, user_id: str, referrer_id: str, code: str, joined_at: int, source: Source
+) -> Owner | None:
+    """Record by whom a user comes whom this transaction makes. The referrer is locked from here on; None when they are
+    suspended. `users.add_to_referral_count` belongs into the same transaction."""
+    return await conn.one(
+        "insert_first_referral",
+        Owner,
+        user_id=user_id,
+        referrer_id=referrer_id,
+        code=code,
+        joined_at=joined_at,
+        source=source,
+    )
+
+
 async def delete_referral(conn: Connection, user_id: str) -> Conversions | None:
     """Take back that the user came by anybody, and return what that was; None if they did not."""
     return await conn.one("delete_referral", Conversions, user_id=user_id)

@@ -108,8 +108,9 @@ async def list_rule_versions(conn: Connection, rule_id: str, before: int, limit:
     return await conn.page("list_rule_versions", KeptRule, rule_id=rule_id, before_version=before, page_size=limit)
 
 
-async def list_rules_met(conn: Connection, event_type: str, referee_id: str) -> list[MetRule]:
-    return await conn.page("list_rules_met", MetRule, type=event_type, referee_id=referee_id)
+async def hold_rules_met(conn: Connection, event_type: str, referee_id: str) -> list[MetRule]:
+    """The rules of an event's type. Until the end of the transaction nobody changes a rule; this keeps nobody else out."""
+    return await conn.all("hold_rules_met", MetRule, type=event_type, referee_id=referee_id)
 
 
 async def count_given(conn: Connection, rule_id: str, referee_id: str, side: str) -> int:

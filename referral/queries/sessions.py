@@ -80,6 +80,21 @@ async def insert_session(
     return inserted is not None
 
 
+async def insert_first_session(
+    conn: Connection, session_id: str, user_id: str, now: int, expires_at: int, origin: Origin
+) -> None:
+    """The session of an account that this transaction makes. This is deferred."""
+    conn.defer(
+        "insert_first_session",
+        id=session_id,
+        user_id=user_id,
+        now=now,
+        expires_at=expires_at,
+        address=origin.address,
+        client=origin.client,
+    )
+
+
 async def insert_session_of_user(
     conn: Connection, session_id: str, user_id: str, now: int, expires_at: int, origin: Origin
 ) -> bool:

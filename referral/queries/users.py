@@ -208,6 +208,11 @@ async def increment_code_count(conn: Connection, user_id: str) -> None:
     conn.defer("increment_code_count", user_id=user_id)
 
 
+async def add_to_referral_count(conn: Connection, user_id: str) -> None:
+    """Count one more referral of a user who is locked. This is deferred."""
+    conn.defer("add_to_referral_count", user_id=user_id)
+
+
 async def increment_referral_count(conn: Connection, code: str) -> bool:
     """Count one more referral of the code's owner.
 

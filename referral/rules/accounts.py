@@ -11,7 +11,7 @@ from referral.config import Config
 from referral.contract.problems import Problem, invalid
 from referral.database import DATABASE
 from referral.limits import LIMITER, asker_of
-from referral.queries import users
+from referral.queries import referrals, users
 from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.texts import key_of
@@ -42,6 +42,34 @@ def check_not_personal(password: str, pointer: str, email: str | None, username:
 def wrong_password() -> Problem:
     """For whoever is signed in and does not know the account's password."""
     return Problem("wrong-password", "The password is not the account's.")
+
+
+def account_of(user: users.NewUser, owner: referrals.Owner | None = None) -> users.Account:
+    """An account that was just made, as its owner sees it, who came by the owner of a code or by nobody."""
+    return users.Account(
+        id=user.id,
+        email=user.email,
+        email_verified_at=None,
+        username=user.username,
+        role=user.role,
+        created_at=user.created_at,
+        referral_count=0,
+        referrer_id=owner.id if owner else None,
+        referrer_username=owner.username if owner else None,
+        referrer_name=owner.name if owner else None,
+        code_text=None,
+        code_created_at=None,
+        code_expires_at=None,
+        code_revoked_at=None,
+        code_max_uses=None,
+        code_uses=None,
+        profile=None,
+        external_id=None,
+        name=None,
+        metadata=None,
+        signed_up_at=None,
+        suspended_at=None,
+    )
 
 
 async def own_contact(request: web.Request) -> users.Contact:

@@ -1,7 +1,8 @@
 """Attribution: by whom a user came, as a code or a click says. A bad one is no error: it causes nothing, and the answer says
 why. The code comes first; the click is for whoever gives no code, or one that cannot be used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from aiohttp import web
@@ -127,8 +128,15 @@ async def attribute(
 async def come_by_way(work: Work, user_id: str, way: Way) -> codes.UsedCode:
     """Let the user come by this way, as `refer` does. Raises Refused."""
     assert way.code is not None
-    try:
+    with refusing(way):
         return await refer(work, user_id, way.code.upper(), way.source)
+
+
+@contextmanager
+def refusing(way: Way) -> Iterator[None]:
+    """Raises Refused where the block raises the problem of a code that cannot be used."""
+    try:
+        yield
     except Problem as problem:
         raise Refused(way, problem.members.get("reason") or WORDS[problem.kind.name]) from None
 

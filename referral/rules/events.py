@@ -17,7 +17,7 @@ from referral.contract.schemas.events import REFUND, event_view
 from referral.contract.schemas.referrals import operators_referral_view
 from referral.contract.schemas.rewards import reward_view
 from referral.database import DATABASE, Connection, TransactionConflict
-from referral.queries import events, locks, product_users, referrals, rewards
+from referral.queries import events, locks, product_users, referrals, rewards, rules
 from referral.queries.events import NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral
@@ -176,7 +176,6 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
     is_tried = may_lead(tried.ways)
     may_refer = is_tried and await _may_refer(request, body["user"])
     async with work_on(request) as work:
-        await locks.hold_rules(work.conn)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         if may_refer:
@@ -185,10 +184,12 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         if is_tried and not (may_refer or is_new) and user.referrer_id is None:
             raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
         user, tried = await _describe(work, user, body["user"], tried)
+        # Before the referrer is locked, for whom others wait.
+        found = await rules.hold_rules_met(work.conn, body["type"], user.id)
         attribution, came = await attribute(work, user, tried.ways, occurred_at, is_new=is_new)
         is_referred = came is not None or user.referrer_id is not None
         meeting = await meet(work, user.id, body["type"], occurred_at) if is_referred else Meeting()
-        outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting)
+        outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting, found)
         event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash, outcome.kept(), meeting.facts)
         await _insert(work, event, body)
         await keep(work, outcome)

@@ -1,18 +1,30 @@
 """Accounts of the service's own report themselves: their sign-up, and the verification of their address, each once."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from referral.database import TransactionConflict
-from referral.queries import events, locks
+from referral.queries import events, rules
 from referral.queries.events import NONE, NewEvent
+from referral.queries.referrals import Standing
+from referral.queries.rules import MetRule
 from referral.rules.programme import Happened
-from referral.rules.rewarding import decide, keep, meet
+from referral.rules.rewarding import Meeting, Outcome, decide, keep, meet, meet_as
 from referral.rules.work import Work
+
+Own = Literal["signup", "email-verified"]
+
+
+class Attribution(NamedTuple):
+    """By which code an account was to come, what became of that, and why it caused nothing."""
+
+    code: str | None
+    status: str
+    reason: str | None
 
 
 async def report_own(
     work: Work,
-    event_type: Literal["signup", "email-verified"],
+    event_type: Own,
     user_id: str,
     *,
     code: str | None = None,
@@ -24,24 +36,44 @@ async def report_own(
     conn, event_id = work.conn, f"{event_type}:{user_id}"
     if await events.find_reported_event(conn, event_id) is not None:
         return
-    await locks.hold_rules(work.conn)
+    found = await rules.hold_rules_met(conn, event_type, user_id)
     meeting = await meet(work, user_id, event_type, work.moment)
-    outcome = await decide(work, event_id, Happened(event_type, work.moment, None, None), user_id, meeting)
-    inserted = await events.insert_event_of_user(
-        conn,
-        NewEvent(
-            id=event_id,
-            type=event_type,
-            user_id=user_id,
-            received_at=work.moment,
-            occurred_at=work.moment,
-            code=code,
-            attribution=attribution,
-            reason=reason,
-            **meeting.facts,
-            outcome=outcome.kept(),
-        ),
-    )
-    if not inserted:
+    outcome = await _decide(work, event_type, user_id, meeting, found)
+    event = _event(work, event_type, user_id, meeting, outcome, Attribution(code, attribution, reason))
+    if not await events.insert_event_of_user(conn, event):
         raise TransactionConflict("another request has just reported an event of this id")
     await keep(work, outcome)
+
+
+async def report_sign_up(
+    work: Work, user_id: str, found: list[MetRule], standing: Standing | None, attribution: Attribution
+) -> None:
+    """Report that somebody signed up whom this transaction makes, and what it earns by the rules found, which are held;
+    `standing` is by whom they come."""
+    meeting = Meeting() if standing is None else await meet_as(work, user_id, "signup", work.moment, standing)
+    outcome = await _decide(work, "signup", user_id, meeting, found)
+    event = _event(work, "signup", user_id, meeting, outcome, attribution)
+    await events.insert_event_of_new_user(work.conn, event)
+    await keep(work, outcome)
+
+
+async def _decide(work: Work, event_type: Own, user_id: str, meeting: Meeting, found: list[MetRule]) -> Outcome:
+    happened = Happened(event_type, work.moment, None, None)
+    return await decide(work, f"{event_type}:{user_id}", happened, user_id, meeting, found)
+
+
+def _event(
+    work: Work, event_type: Own, user_id: str, meeting: Meeting, outcome: Outcome, attribution: Attribution
+) -> NewEvent:
+    return NewEvent(
+        id=f"{event_type}:{user_id}",
+        type=event_type,
+        user_id=user_id,
+        received_at=work.moment,
+        occurred_at=work.moment,
+        code=attribution.code,
+        attribution=attribution.status,
+        reason=attribution.reason,
+        **meeting.facts,
+        outcome=outcome.kept(),
+    )

@@ -1,5 +1,6 @@
 """Who comes by whom: the one way to use a code."""
 
+from referral.changes import code_change
 from referral.contract.problems import Problem, translated
 from referral.database import Connection, TransactionConflict
 from referral.queries import codes, locks, referrals, users
@@ -47,19 +48,50 @@ async def refer(work: Work, user_id: str, code: str, source: referrals.Source = 
                 raise Problem("known-address", "Your e-mail address had an account before, so that you come by nobody.")
             raise Problem("referral-cycle", "The code's owner came by you, directly or through others.")
     work.announce_referral("referral.created", user_id, used.referrer_id)
-    if used.is_exhausted:
-        work.invalidates_code(used.code)
-        work.announce_code("code.ended", used.code)
+    _end_if_exhausted(work, used)
     return used
 
 
-async def check_code(conn: Connection, code: str, moment: int) -> None:
-    """Raises `referral-code-invalid` for a code that is not active at `moment` (ms). One that is may have ended when it is
-    used."""
-    found = await codes.find_code(conn, code)
-    is_suspended = await _is_suspended(conn, found)
+async def come_first(
+    work: Work, user_id: str, code: codes.OwnedCode, source: referrals.Source
+) -> tuple[referrals.Owner, referrals.Standing]:
+    """Let a user whom this transaction makes come by the owner of a code, as far as one can before it is used.
+
+    From here on everybody who comes by the same owner waits. `use_last` follows, with as little as can be between them. The
+    owner's row is the first of those that others want, as in `refer`. Returns the owner, and how the referral stands. Raises
+    `referral-code-invalid`.
+    """
+    owner = await referrals.insert_first_referral(work.conn, user_id, code.referrer_id, code.code, work.moment, source)
+    if owner is None:
+        raise _refusal(code, work.moment, is_suspended=True)
+    await users.add_to_referral_count(work.conn, owner.id)
+    return owner, referrals.Standing(owner.id, work.moment, source, "none", 0, None, owner.converted_count, None, None, None)
+
+
+async def use_last(work: Work, code: codes.OwnedCode) -> None:
+    """Count one use of the code, behind everything else. Raises `referral-code-invalid` when it has none left, after which
+    the transaction must be rolled back."""
+    used = await codes.use_code(work.conn, code.code, work.moment)
+    if used is None:
+        raise _refusal(await codes.find_code(work.conn, code.code), work.moment, is_suspended=False)
+    _end_if_exhausted(work, used)
+
+
+def _end_if_exhausted(work: Work, used: codes.UsedCode) -> None:
+    if used.is_exhausted:
+        work.invalidates_code(used.code)
+        # The owner is locked, and not suspended.
+        work.announce(code_change("code.ended", used, used.referrer_id, work.moment))
+
+
+async def check_code(conn: Connection, code: str, moment: int) -> codes.OwnedCode:
+    """The code of this text. Raises `referral-code-invalid` for one that is not active at `moment` (ms). One that is may
+    have ended when it is used."""
+    found = await codes.find_told_code(conn, code)
+    is_suspended = found is not None and found.suspended_at is not None
     if found is None or is_suspended or found.status(moment) != "active":
         raise _refusal(found, moment, is_suspended=is_suspended)
+    return found
 
 
 async def _is_suspended(conn: Connection, found: codes.OwnedCode | None) -> bool:

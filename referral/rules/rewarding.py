@@ -17,6 +17,7 @@ from referral.contract.schemas.rewards import reward_view, state_of
 from referral.ids import new_id
 from referral.ledger import BOUNDS, Account, Kind, Movement, move
 from referral.queries import referrals, rewards, rules
+from referral.queries.referrals import Standing
 from referral.queries.rewards import NewReward, Reward
 from referral.queries.rules import BUDGET, MetRule
 from referral.rules.periods import period_of
@@ -94,10 +95,14 @@ def kept_outcome(views: list[dict[str, Any]], skipped: list[dict[str, str]]) -> 
 
 
 async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> Meeting:
-    """The referral of an event's user, who is locked; if the event converts it, it is converted from here on."""
+    """The referral of an event's user, who is locked; if the event converts it, it is converted from here on, and the
+    referrer is locked."""
     found = await referrals.find_standing(work.conn, user_id)
-    if found is None:
-        return Meeting()
+    return Meeting() if found is None else await meet_as(work, user_id, event_type, occurred_at, found)
+
+
+async def meet_as(work: Work, user_id: str, event_type: str, occurred_at: int, found: Standing) -> Meeting:
+    """As `meet`, where it is known how the referral stands."""
     if found.erased_at is not None:
         # The referral has ended: nothing is earned by it.
         return Meeting(source=found.source, review=found.review, converted_at=found.converted_at)
@@ -122,10 +127,11 @@ async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> M
     return Meeting(found.referrer_id, met, found.source, found.review, converted_at, converts)
 
 
-async def decide(work: Work, event_id: str, event: Happened, user_id: str, meeting: Meeting) -> Outcome:
-    """What the event causes, by the rules of now, whose limits are taken for it. `keep` makes the rewards, once the event is
-    recorded. The rules are held."""
-    found = await rules.list_rules_met(work.conn, event.type, user_id)
+async def decide(
+    work: Work, event_id: str, event: Happened, user_id: str, meeting: Meeting, found: list[MetRule]
+) -> Outcome:
+    """What the event causes by the rules found, which are held, and whose limits are taken for it. `keep` makes the rewards,
+    once the event is recorded."""
     if not found:
         return Outcome(meeting.review)
     known = {rule.id: (rule, rule_of(rule.id, rule.version, rule.definition)) for rule in found}

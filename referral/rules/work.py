@@ -206,9 +206,11 @@ class Work:
         self._told.append(lambda: referral_change(self.conn, kind, user_id, referrer_id))
 
     async def tell(self) -> None:
-        """Write down what was announced. This is the last thing that the transaction does."""
+        """Write down what was announced. This is the last thing that the transaction does, unless it calls it itself before
+        it takes what many wait for."""
         if self._told:
-            told = [change if isinstance(change, Change) else await change() for change in self._told]
+            waiting, self._told = self._told, []
+            told = [change if isinstance(change, Change) else await change() for change in waiting]
             await announce(self.conn, told, self.moment)
             self.wakes(self.request.app[RELAY])
 

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from referral.database import Database
-from referral.queries import sessions
+from referral.queries import referrals, rules, sessions
+from referral.queries.referrals import Owner
 from referral.queries.sessions import LiveSession, Origin
 from tests.database.test_database import WORLD, execute
 from tests.support.rows import sql
@@ -108,3 +109,59 @@ async def test_no_session_begins_by_a_password_that_is_being_changed(
 
     assert await meanwhile(other, change, ask) is begins
     assert len(await other.fetch("SELECT id FROM sessions WHERE id = 'new'")) == begins
+
+
+async def find_rules(database: Database) -> list[tuple[str, int]]:
+    async with database.transaction() as conn:
+        return [(rule.id, rule.version) for rule in await rules.hold_rules_met(conn, "purchase", "bob")]
+
+
+async def test_rules_are_met_as_whoever_changes_them_has_left_them(database: Database, other: Any) -> None:
+    await execute(database, *WORLD)
+    # Once without waiting: what is prepared by then is planned anew.
+    before = await find_rules(database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("LOCK TABLE rules IN EXCLUSIVE MODE")
+    asking = [asyncio.ensure_future(find_rules(database)) for _ in range(2)]
+    done, _ = await asyncio.wait(asking, timeout=0.2)
+    assert not done
+    await other.execute(
+        "INSERT INTO rules (id, version, on_type, side, created_at) VALUES ('x', 1, 'purchase', 'referrer', 1)"
+    )
+    await other.execute("INSERT INTO rule_versions (rule_id, version, created_at, definition) VALUES ('x', 1, 1, '{}')")
+    await transaction.commit()
+    for found in await asyncio.gather(*asking):
+        assert sorted(found) == sorted([*before, ("x", 1)])
+
+
+async def test_rules_that_were_met_stay_until_the_end_and_keep_nobody_else_out(database: Database, other: Any) -> None:
+    await execute(database, *WORLD)
+    async with database.transaction() as conn:
+        await rules.hold_rules_met(conn, "purchase", "bob")
+        assert await asyncio.wait_for(find_rules(database), 1) is not None
+        changing = asyncio.ensure_future(other.execute("BEGIN; LOCK TABLE rules IN EXCLUSIVE MODE; COMMIT"))
+        done, _ = await asyncio.wait([changing], timeout=0.2)
+        assert not done
+    await changing
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("SELECT 1", Owner("alice", "alice", None, 0)),
+        ("UPDATE users SET converted_count = 7, name = 'A', name_key = 'a' WHERE id = 'alice'", Owner("alice", "alice", "A", 7)),
+        ("UPDATE users SET suspended_at = 5, suspended_reason = 'why' WHERE id = 'alice'", None),
+    ],
+)
+async def test_a_referrer_is_as_whoever_had_them_has_left_them(
+    database: Database, other: Any, change: str, expected: Owner | None
+) -> None:
+    await execute(database, *WORLD)
+
+    async def ask() -> Owner | None:
+        async with database.transaction() as conn:
+            return await referrals.insert_first_referral(conn, "carol", "alice", "ALICES-1", 5, "code")
+
+    assert await meanwhile(other, change, ask) == expected
+    assert len(await other.fetch("SELECT user_id FROM referrals WHERE user_id = 'carol'")) == (expected is not None)
