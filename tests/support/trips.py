@@ -25,7 +25,7 @@ STEPS = re.compile(
 )
 
 # The epoch is read for all requests, every so often.
-OF_ALL = re.compile(r"^SELECT epoch FROM cache_epoch WHERE id = 1;$", re.MULTILINE)
+OF_ALL = re.compile(r"^SELECT epoch, redis, .* FROM cache_epoch WHERE id = 1;$", re.MULTILINE)
 
 
 @dataclass
