@@ -218,6 +218,23 @@ def test_pgbouncer_is_where_they_look_and_leads_to_postgresql(secrets: Path) -> 
     assert SERVICES["pgbouncer"]["command"][0].splitlines()[-1] == "exec pgbouncer /etc/pgbouncer/pgbouncer.ini"
 
 
+def copied(part: dict[str, Any], folder: Path) -> str:
+    """The file that a part makes for itself, by the very command it runs, and that a second start leaves alone."""
+    script = part["command"][0].replace("$$", "$").replace("/data", str(folder)).replace("/etc/", f"{DEPLOY}/")
+    environ = {"PATH": os.environ["PATH"], "HOSTNAME": part["hostname"], **part.get("environment", {})}
+    [(program, file)] = re.findall(r"^exec (\S+) (\S+)$", script, re.MULTILINE)
+
+    def start() -> str:
+        command = [*part["entrypoint"], script.replace(f"exec {program}", "cat")]
+        return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+
+    made = start()
+    with (folder / file).open("a") as learnt:
+        learnt.write("# what it learnt\n")
+    assert start() == f"{made}# what it learnt\n"
+    return made
+
+
 def test_sentinels_are_where_they_look_and_know_the_first_master(secrets: Path, tmp_path: Path) -> None:
     url = urlsplit(config_of("referral-1", secrets).cache.url)
     sentinels = [name for name in SCALED if name.startswith("sentinel-")]
@@ -226,22 +243,15 @@ def test_sentinels_are_where_they_look_and_know_the_first_master(secrets: Path, 
     [(master, host, quorum)] = said_in("sentinel.conf", r"^sentinel monitor (\S+) (\S+) 6379 (\d)$")
     assert (url.path, host) == (f"/{master}/0", "redis-1")
     assert int(quorum) == len(sentinels) // 2 + 1
-    # Each makes its own copy once, by the very commands it runs.
-    script = SERVICES["sentinel-1"]["command"][0].replace("$$", "$")
-    script = script.replace("/data", str(tmp_path)).replace("/etc/sentinel.conf", str(DEPLOY / "sentinel.conf"))
-    assert script.endswith("exec redis-sentinel sentinel.conf\n")
-    for _ in range(2):
-        made = subprocess.run(
-            ["sh", "-ec", script.replace("exec redis-sentinel", "cat")],
-            env={"PATH": os.environ["PATH"], "HOSTNAME": SERVICES["sentinel-1"]["hostname"]},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        assert made == (DEPLOY / "sentinel.conf").read_text() + "sentinel announce-ip sentinel-1\n"
+    shipped = (DEPLOY / "sentinel.conf").read_text()
+    assert copied(SERVICES["sentinel-1"], tmp_path) == shipped + "sentinel announce-ip sentinel-1\n"
     for name in sentinels:
         assert {**SERVICES[name], "hostname": None} == {**SERVICES["sentinel-1"], "hostname": None}
         assert SERVICES[name]["hostname"] == name
-    for name in ("redis-1", "redis-2"):
-        assert f"--replica-announce-ip {name}" in SERVICES[name]["command"]
-    assert SERVICES["redis-2"]["command"].strip().endswith("--replicaof redis-1 6379")
+
+
+def test_each_redis_tells_its_name_and_the_second_begins_as_a_replica(tmp_path: Path) -> None:
+    for name, role in (("redis-1", ""), ("redis-2", "replicaof redis-1 6379")):
+        (tmp_path / name).mkdir()
+        lines = copied(SERVICES[name], tmp_path / name).splitlines()
+        assert lines[-2:] == [f"replica-announce-ip {name}", role]

@@ -120,6 +120,7 @@ BROKEN: dict[str, tuple[str, str, Any, str]] = {
     "another Deployment scaled": ("HorizontalPodAutoscaler", "spec/scaleTargetRef/name", "other", "nobody scales it"),
     "fewer pods meanwhile": ("Deployment", "spec/strategy/rollingUpdate/maxUnavailable", 1, "fewer pods serve"),
     "too many connections": ("HorizontalPodAutoscaler", "spec/maxReplicas", 9, "110 connections to PostgreSQL"),
+    "too many workers": ("ConfigMap", "data/REFERRAL_SERVER_WORKERS", "2", "147 connections to PostgreSQL"),
     "an Ingress to nobody": (
         "Ingress",
         "spec/rules/0/http/paths/3/backend/service/name",

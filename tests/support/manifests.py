@@ -83,11 +83,7 @@ def named(objects: list[Object], kind: str, name: str) -> Object | None:
 
 def faults(objects: list[Object], app: web.Application) -> list[str]:
     """What is wrong with the objects, the Secrets among them, a line for each thing; `app` says which paths there are."""
-    found = [
-        f"{item['kind']} {item['metadata']['name']}: {line}" for item in objects for line in _faults_of(item, objects, app)
-    ]
-    servers = [item for item in objects if item["kind"] == "Deployment"]
-    return [*found, *(line for server in servers for line in _scaling_faults(server, objects))]
+    return [f"{item['kind']}: {line}" for item in objects for line in _faults_of(item, objects, app)]
 
 
 def _faults_of(item: Object, objects: list[Object], app: web.Application) -> Iterator[str]:
@@ -168,7 +164,7 @@ def _container_faults(container: Object, item: Object, objects: list[Object], ap
         yield str(error)
         return
     if item["kind"] == "Deployment":
-        yield from _server_faults(container, item, config, app)
+        yield from _server_faults(container, item, config, objects, app)
 
 
 def settings(container: Object, item: Object, objects: list[Object]) -> Config:
@@ -213,7 +209,9 @@ def files_of(container: Object, item: Object, objects: list[Object]) -> Iterator
             yield from (f"{mount['mountPath']}/{key}" for key in found["stringData"])
 
 
-def _server_faults(container: Object, item: Object, config: Config, app: web.Application) -> Iterator[str]:
+def _server_faults(
+    container: Object, item: Object, config: Config, objects: list[Object], app: web.Application
+) -> Iterator[str]:
     from referral.workers import GRACEFUL_TIMEOUT
 
     pod = pod_of(item)
@@ -233,6 +231,7 @@ def _server_faults(container: Object, item: Object, config: Config, app: web.App
         yield "is killed before it has stopped"
     if config.cache.url.startswith("memory:"):
         yield "pods share no cache"
+    yield from _scaling_faults(item, config, objects)
 
 
 def _ingress_faults(item: Object, objects: list[Object], app: web.Application) -> Iterator[str]:
@@ -252,20 +251,19 @@ def _ingress_faults(item: Object, objects: list[Object], app: web.Application) -
             yield f"{route} is {'' if leads else 'not '}reached from outside"
 
 
-def _scaling_faults(server: Object, objects: list[Object]) -> Iterator[str]:
-    name = server["metadata"]["name"]
-    scalers = [item for item in objects if item["kind"] == "HorizontalPodAutoscaler"]
-    if [scaler["spec"]["scaleTargetRef"] for scaler in scalers] != [
-        {"apiVersion": server["apiVersion"], "kind": server["kind"], "name": name}
-    ]:
-        yield f"{name}: nobody scales it"
+def _scaling_faults(server: Object, config: Config, objects: list[Object]) -> Iterator[str]:
+    scalers = [item["spec"] for item in objects if item["kind"] == "HorizontalPodAutoscaler"]
+    target = {"apiVersion": server["apiVersion"], "kind": server["kind"], "name": server["metadata"]["name"]}
+    if [scaler["scaleTargetRef"] for scaler in scalers] != [target]:
+        yield "nobody scales it"
         return
-    if "replicas" in server["spec"] or scalers[0]["spec"]["minReplicas"] < 2:
-        yield f"{name}: the autoscaler does not say that there are two pods"
+    if "replicas" in server["spec"] or scalers[0]["minReplicas"] < 2:
+        yield "the autoscaler does not say that there are two pods"
     rolling = server["spec"]["strategy"]["rollingUpdate"]
     if rolling["maxUnavailable"] != 0:
-        yield f"{name}: fewer pods serve during a roll-out"
-    # Ten of the pool, and the one of the service lock.
-    connections = (scalers[0]["spec"]["maxReplicas"] + rolling["maxSurge"]) * 11
-    if connections > CONNECTIONS:
-        yield f"{name}: {connections} connections to PostgreSQL"
+        yield "fewer pods serve during a roll-out"
+    # Those of the workers' pools, and the one of the service lock.
+    connections = config.server.workers * config.database.pool_size + 1
+    most = connections * (scalers[0]["maxReplicas"] + rolling["maxSurge"])
+    if most > CONNECTIONS:
+        yield f"{most} connections to PostgreSQL"
