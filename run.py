@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from referral.cache import refuse_wrong_server
 from referral.commands import Failed, Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
@@ -29,8 +30,9 @@ Command = Callable[[Config, argparse.Namespace], None]
 
 def serve(config: Config, arguments: argparse.Namespace) -> None:
     """Migrate, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the address, ServiceRunning when
-    another service has the database."""
+    another service has the database, ConfigError when the cache can never serve."""
     # Before anything is migrated: a start that is refused must leave the database as the running service knows it.
+    refuse_wrong_server(config.cache)
     with service_lock(config.database.url, alone=config.cache.url.startswith("memory:")):
         _serve(config, arguments)
 

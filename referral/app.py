@@ -21,7 +21,7 @@ from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
 from referral.background.relay import RELAY, Relay
 from referral.background.webhooks import WEBHOOKS, Webhooks
-from referral.cache import open_caches
+from referral.cache import CACHES, open_caches
 from referral.cache.codes import CODE_CACHE
 from referral.cache.sessions import SESSION_CACHE
 from referral.config import CONFIG, Config
@@ -199,14 +199,14 @@ async def _stop_waiting(app: web.Application) -> None:
 
 
 async def _cache(app: web.Application) -> AsyncIterator[None]:
-    caches = open_caches(app[CONFIG].cache.url, app[METRICS], app[DATABASE])
+    caches = app[CACHES] = open_caches(app[CONFIG].cache, app[METRICS], app[DATABASE])
     app[CODE_CACHE], app[SESSION_CACHE] = caches.codes, caches.sessions
-    app[LIMITER] = RateLimiter(app[CONFIG].limits, caches.redis.redis if caches.redis else None)
-    if caches.redis:
-        await caches.redis.start()
+    app[LIMITER] = RateLimiter(app[CONFIG].limits, caches.invalidation.redis if caches.invalidation else None)
+    if caches.invalidation:
+        await caches.invalidation.start()
     yield
-    if caches.redis:
-        await caches.redis.close()
+    if caches.invalidation:
+        await caches.invalidation.close()
 
 
 async def _mailer(app: web.Application) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from referral.auth.tokens import open_signer
+from referral.cache import refuse_wrong_server
 from referral.commands.signing_keys import claim
 from referral.config import Config, ConfigError
 from referral.database import DatabaseUnavailable
@@ -80,6 +81,7 @@ class Workers(BaseApplication):  # type: ignore[misc]
             if config.cache.url.startswith("memory:"):
                 # The lock that such a cache needs is taken at the start; workers that go share nothing with it.
                 raise ConfigError("cache.url", "can become memory:// by a restart only", "the settings")
+            refuse_wrong_server(config.cache)
             # The keys are read, too: a worker that cannot read them would take the whole service down.
             open_signer(config)
             asyncio.run(claim(config))

@@ -22,12 +22,12 @@ import run
 from referral import metrics
 from referral.app import create_app
 from referral.auth import signing_keys
-from referral.cache.redis import client as redis_client
 from referral.config import VAR, Config, load_config
 from referral.database import Database
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from tests.support.killed import Killed
+from tests.support.patience import PATIENT, wait_for_redis
 from tests.support.people import PASSWORD, SECRETS, Person, Product, read_mails, text_of, token_in
 from tests.support.programme import Programme, differences
 from tests.support.rows import sql
@@ -112,7 +112,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def redis(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     """A Redis of the test's own, which is out when it is killed and not when the machine is slow."""
-    monkeypatch.setattr(redis_client, "TIMEOUT", 5.0)
+    wait_for_redis(monkeypatch, PATIENT)
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

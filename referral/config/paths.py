@@ -30,8 +30,8 @@ def mail_url(value: str, folder: Path) -> str:
 
 
 def cache_url(value: str, folder: Path) -> str:
-    """A Redis with a file of authorities."""
-    return _files_in_query(value, folder, "ca")
+    """A Redis with files of certificates."""
+    return _files_in_query(value, folder, "ca", "cert", "key")
 
 
 def _files_in_query(value: str, folder: Path, *options: str) -> str:

@@ -57,6 +57,8 @@ class Database:
 @dataclass(frozen=True, slots=True)
 class Cache:
     url: str = setting(cache_url, hidden=True, place=paths.cache_url)
+    timeout: float = setting(between(0.005, 10))
+    connect_timeout: float = setting(between(0.05, 30))
 
 
 @dataclass(frozen=True, slots=True)

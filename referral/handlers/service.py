@@ -6,6 +6,7 @@ from functools import cache
 import orjson
 from aiohttp import web
 
+from referral.cache import CACHES
 from referral.cache.codes import CODE_CACHE
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
@@ -85,7 +86,8 @@ async def get_live(request: web.Request) -> web.Response:
 @allow(Access.ANYBODY, Limit.EXEMPT)
 @undocumented("a probe, for what keeps the service running")
 async def get_ready(request: web.Request) -> web.Response:
-    """`degraded` when requests can be answered, but more slowly, because the cache is out."""
+    """`degraded` when requests can be answered, but more slowly, because the cache is out; `details` says what Redis has
+    against the service, if anything."""
     checks = {"database": "ok", "cache": "ok" if await request.app[CODE_CACHE].healthy() else "unavailable"}
     status = "ok" if checks["cache"] == "ok" else "degraded"
     try:
@@ -93,9 +95,10 @@ async def get_ready(request: web.Request) -> web.Response:
             await _check_database(request.app[DATABASE])
     except (DatabaseUnavailable, TimeoutError):
         checks["database"] = status = "unavailable"
-    return answer(
-        {"status": status, "checks": checks}, 503 if status == "unavailable" else 200, {"Cache-Control": "no-store"}
-    )
+    body: dict[str, object] = {"status": status, "checks": checks}
+    if trouble := request.app[CACHES].trouble:
+        body["details"] = {"cache": trouble}
+    return answer(body, 503 if status == "unavailable" else 200, {"Cache-Control": "no-store"})
 
 
 async def _check_database(database: Database) -> None:

@@ -15,7 +15,7 @@ from redis import asyncio as aioredis
 from referral.cache.epoch import EPOCH_WAIT, Epoch
 from referral.cache.invalidation import Invalidation, invalidating
 from referral.cache.redis import epoch as module
-from referral.cache.redis.client import RedisClient, Reply
+from referral.cache.redis.client import FOLLOW_INTERVAL, RedisClient, Reply
 from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.database import Database
@@ -172,6 +172,26 @@ async def test_a_master_that_became_a_replica_answers_nobody(
     assert await command(redis, "GET", f"referral:code:{code}") == stale
     for _ in range(3):
         assert await ended(alice, code, alice.email)
+
+
+async def test_a_master_that_was_a_replica_in_between_is_another(
+    make_client: MakeClient, redis: RedisServer, other_redis: RedisServer, eventually: Eventually
+) -> None:
+    """Neither its run id nor the connection tells: nobody asked while it was a replica."""
+    mine = await make_client(cache_url=redis.url, codes_public_lookup="true")
+    alice = await Person.register(mine, "alice")
+    code = await cached_code(alice)
+    entries = {name: await command(redis, "GET", name) for name in await command(redis, "KEYS", "referral:*:*")}
+    for name, stale in entries.items():
+        await command(other_redis, "SET", name, stale)
+    assert (await alice.delete("/codes/current")).status == 204
+    await follow(redis, other_redis)
+    await command(redis, "REPLICAOF", "NO", "ONE")
+    assert await command(redis, "GET", f"referral:code:{code}") == entries[f"referral:code:{code}"]
+    await asyncio.sleep(FOLLOW_INTERVAL + 0.3)
+    assert await ended(alice, code, alice.email)
+    await eventually(lambda: is_ok(mine), 5)
+    assert await ended(alice, code, alice.email)
 
 
 async def test_one_that_is_restarted_is_another(

@@ -19,13 +19,11 @@ from redis import asyncio as aioredis
 
 from referral.cache.codes import CodeCache, Load
 from referral.cache.invalidation import Invalidation, invalidating
-from referral.cache.redis import client as redis_client
 from referral.cache.redis import epoch as redis_epoch
 from referral.cache.redis.client import RedisClient
 from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
-from referral.config import ConfigError, load_config
 from referral.database import Database, DatabaseUnavailable
 from referral.database.opening import open_database
 from referral.metrics import Metrics
@@ -35,6 +33,7 @@ from tests.cache.conftest import believed
 from tests.conftest import Client, MakeClient
 from tests.support.databases import AtCommit
 from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
+from tests.support.patience import IMPATIENT, PATIENT, wait_for_redis
 from tests.support.people import Person
 from tests.support.servers import Proxy, RedisServer, free_port
 from tests.support.smtp_server import Certificate
@@ -45,8 +44,6 @@ MakeCache = Callable[..., RedisCodeCache]
 EMAIL = "alice@example.com"
 # What a person would still call at once, on a machine that is busy with other tests.
 AT_ONCE = 2.0
-# Seconds that the service waits for Redis.
-IN_SERVICE = redis_client.TIMEOUT
 both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
 
 
@@ -66,7 +63,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 async def redis(shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RedisServer]:
     """An empty Redis, which is not taken for lost when the machine is slow; the same process for all tests that leave it
     alive, and as it was."""
-    monkeypatch.setattr(redis_client, "TIMEOUT", 5.0)
+    wait_for_redis(monkeypatch, PATIENT)
     async with aioredis.Redis.from_url(shared_redis.url) as inside:
         await inside.flushall()
     yield shared_redis
@@ -80,7 +77,7 @@ async def redis(shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> A
 @pytest.fixture
 def impatient(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """`impatient()`, before Redis hangs: from now on nobody waits for it longer than in service."""
-    return lambda: monkeypatch.setattr(redis_client, "TIMEOUT", IN_SERVICE)
+    return lambda: wait_for_redis(monkeypatch, IMPATIENT)
 
 
 @pytest.fixture
@@ -889,37 +886,6 @@ async def test_a_redis_behind_tls_is_used_if_its_certificate_is_good(
 
     await eventually(counted, 10)
     assert await ready(await worker(f"rediss://127.0.0.1:{port}/0")) == DEGRADED
-
-
-@pytest.mark.parametrize("url", ["redis://host", "redis://host/", "rediss://u:a-secret@host:1/15", "rediss://h?ca=/a/b.pem"])
-def test_addresses_of_a_redis(url: str) -> None:
-    assert load_config(environ={"REFERRAL_CACHE_URL": url}).cache.url == url
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis:",
-        "redis:///0",
-        "redis://:a-secret@",
-        "redis://:a-secret@:6379/0",
-        "redis://u:a-secret@host:70000/0",
-        "redis://u:a-secret@host:port/0",
-        "redis://u:a-secret@host/first",
-        "redis://u:a-secret@host/0/1",
-        "redis://u:a-secret@host/0?socket_timeout=never",
-        "redis://u:a-secret@host/0?ca=/a/b.pem",
-        "rediss://u:a-secret@host/0?ca=",
-        "rediss://u:a-secret@host/0?ca=a&ssl_cert_reqs=none",
-        "redis://u:a-secret@host/0#1",
-        "unix:///a/socket",
-    ],
-)
-def test_a_wrong_address_stops_the_start_with_one_line_that_does_not_repeat_it(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"^cache\.url: must be memory://, none://, redis://") as refused:
-        load_config(environ={"REFERRAL_CACHE_URL": url})
-    assert "a-secret" not in str(refused.value)
-    assert "\n" not in str(refused.value)
 
 
 # Everything at once

@@ -11,7 +11,6 @@ import pytest
 from redis import asyncio as aioredis
 
 from referral.cache.invalidation import Invalidation, invalidating
-from referral.cache.redis import client as redis_client
 from referral.cache.redis import epoch as redis_changes
 from referral.cache.redis.client import RedisClient
 from referral.cache.redis.epoch import RedisInvalidation
@@ -23,6 +22,7 @@ from referral.queries.sessions import LiveSession
 from tests.cache.conftest import believed
 from tests.cache.test_live_sessions import FAR, Asked, end_in_every_way, found
 from tests.conftest import MakeClient
+from tests.support.patience import IMPATIENT, wait_for_redis
 from tests.support.people import Person
 from tests.support.servers import RedisServer
 
@@ -179,7 +179,7 @@ async def test_an_end_while_redis_is_gone_holds_when_it_comes_back_with_the_form
     mine, other, asked = make_sessions(), make_sessions(), Asked(SESSION)
     await found(mine, asked)
     # Hung, not killed: the same process comes back, with the word that mine knows. Nobody waits long for it meanwhile.
-    monkeypatch.setattr(redis_client, "TIMEOUT", 0.05)
+    wait_for_redis(monkeypatch, IMPATIENT)
     redis.hang()
     await end(other, asked, database)
     assert await found(mine, asked) is None

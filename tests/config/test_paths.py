@@ -12,6 +12,7 @@ import pytest
 
 from referral.config import ROOT, VAR, load_config
 from referral.config.addresses import parse_smtp_url
+from referral.config.redis_url import parse_redis_url
 from tests.support.service import run_py
 from tests.support.smtp_server import Certificate
 
@@ -25,7 +26,6 @@ SETTINGS = [
     ("database.url", "postgresql://u@h/n?sslrootcert=ca.pem&port=1", "postgresql://u@h/n?sslrootcert={}/ca.pem&port=1"),
     ("mail.url", "file:mail", "file:{}/mail"),
     ("mail.url", "file://mail/out", "file:{}/mail/out"),
-    ("cache.url", "rediss://host:6379/0?ca=ca.pem", "rediss://host:6379/0?ca={}/ca.pem"),
     ("auth.key_file", "keys/sign in.pem", "{}/keys/sign in.pem"),
 ]
 ABSOLUTE = [
@@ -36,7 +36,7 @@ ABSOLUTE = [
     ("mail.url", "file:///data/mail", "file:/data/mail"),
     ("mail.url", "smtp://h?tls=none&ehlo=a.example", "smtp://h?tls=none&ehlo=a.example"),
     ("cache.url", "redis://host:6379/0", "redis://host:6379/0"),
-    ("cache.url", "rediss://host:6379/0?ca=/etc/ca.pem", "rediss://host:6379/0?ca=/etc/ca.pem"),
+    ("cache.url", "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
     ("auth.key_file", "/keys/key.pem", "/keys/key.pem"),
     ("auth.key_file", "", ""),
 ]
@@ -84,6 +84,17 @@ def test_the_authority_of_a_mail_server_is_read_from_there_too(tmp_path: Path) -
     url = value_of("mail.url", tmp_path / "etc" / "other.toml", {})
     assert url == f"smtps://h?ca={tmp_path}/etc/my%20files/server.pem&ehlo=a.example"
     assert parse_smtp_url(url).ca == f"{tmp_path}/etc/my files/server.pem"
+
+
+def test_certificates_of_redis_are_read_from_there_too(tmp_path: Path) -> None:
+    (tmp_path / "etc" / "my files").mkdir(parents=True)
+    Certificate.make(tmp_path / "etc" / "my files")
+    given = "rediss+sentinel://h/name?ca=my+files/server.pem&sentinel_password=a/b&cert=my+files/server.pem&key=my+files/server.key"
+    (tmp_path / "etc" / "other.toml").write_text(f'[cache]\nurl = "{given}"\n')
+    url = value_of("cache.url", tmp_path / "etc" / "other.toml", {})
+    folder, address = f"{tmp_path}/etc/my files", parse_redis_url(url)
+    assert (address.ca, address.cert) == (f"{folder}/server.pem", f"{folder}/server.pem")
+    assert (address.key, address.sentinel_password) == (f"{folder}/server.key", "a/b")
 
 
 def command(project: Path, cwd: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -13,27 +13,26 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 from hiredis import pack_command
-from redis import asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from referral.cache.redis.connecting import Connector, Unfit, is_same, refusal_in
+from referral.config.redis_url import parse_redis_url
 from referral.metrics import Metrics
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Seconds for an answer. Redis needs well under a millisecond: one that takes longer than this is as good as out.
-TIMEOUT = 0.05
 # Iterations of the event loop that an answer which has arrived takes to reach its reader.
 LATE_TURNS = 4
 # Seconds between two probes while the circuit is open.
 PROBE_INTERVAL = 0.5
+# Seconds for which the circuit stays open after a refusal because of how Redis is set up: a probe may find Redis well.
+REFUSED_PAUSE = 30.0
+# Seconds between two looks at whether the connection leads to the same master as before, whom the Sentinels name.
+FOLLOW_INTERVAL = 1.0
 # Commands that are pipelined at most: packing and reading them takes the event loop a few milliseconds.
 BATCH = 200
 # Lua: the text under a key; false where there is none, or something else that somebody wrote there.
@@ -45,12 +44,29 @@ end
 """
 # Reads a key as GET does. A replica refuses it, because it could set the key's end: whatever was answered was the master's.
 READ = ("GETEX",)
-# The probe writes, by a script, as everything that matters does: a full or read-only Redis counts as out, too.
-PROBE = ("EVAL", "return redis.call('SET', KEYS[1], '', 'PX', ARGV[1])", 1, "referral:probe", 1_000)
+# The same for scripts that only read. Others are refused by a replica anyway, and must not be taken for such as have written
+# already, which a full Redis goes on with.
+READ_TEXT_OF = TEXT_OF.replace("'GET'", "'GETEX'")
+# The probe does what everything that matters does, by a script and with each of the commands of all scripts: a full or
+# read-only Redis counts as out, too, and one that does not allow a command says which.
+PROBE_SCRIPT = """
+local key = KEYS[1]
+for _, command in ipairs({
+    {'SET', key, '0', 'PX', ARGV[1]}, {'GETEX', key}, {'INCRBY', key, '1'}, {'EXPIRE', key, '1'}, {'PTTL', key},
+    {'PEXPIREAT', key, '1'}, {'DEL', key}, {'TIME'}
+}) do
+    local answer = redis.pcall(unpack(command))
+    if type(answer) == 'table' and answer.err then
+        return redis.error_reply(answer.err .. ' (' .. command[1] .. ')')
+    end
+end
+"""
+PROBE = ("EVAL", PROBE_SCRIPT, 1, "referral:probe", 1_000)
 
 
 class Reply(NamedTuple):
-    """What Redis answered, and the process that did: another run id is another Redis, or the same after a restart."""
+    """What Redis answered, and who did: another `run_id` is another Redis, or the same after a restart or after it was
+    somebody's replica."""
 
     run_id: str
     value: Any
@@ -61,32 +77,28 @@ Question = asyncio.Future[Reply | None]
 
 
 class RedisClient:
-    """`redis://user:password@host:port/db`; `rediss:` through TLS, with `?ca=FILE` for an authority of one's own."""
+    """The connection to the Redis of `cache.url`, which is made anew, in the background, whenever it is lost.
 
-    def __init__(self, url: str, metrics: Metrics) -> None:
+    `timeout` is in seconds, for an answer: Redis needs well under a millisecond, and nobody waits longer for a connection
+    either. `connect_timeout` is for making one, through TLS and by Sentinels; until it is there Redis counts as out.
+    """
+
+    def __init__(self, url: str, metrics: Metrics, timeout: float = 0.05, connect_timeout: float = 1.0) -> None:
+        self.timeout = timeout
+        self.connect_timeout = connect_timeout
+        # Why Redis cannot be used, if it has said so; anybody may be told.
+        self.trouble: str | None = None
         self._failure = metrics.cache.labels("failure").inc
+        self._connector = Connector(parse_redis_url(url))
         self._waiting: list[tuple[tuple[Any, ...], Question]] = []
         self._sending: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[Any] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._closed = False
-        # Whether the connection leads to where nobody should ask any more.
-        self._is_left = False
         self._stranger_reported = False
-        address, _, authority = url.partition("?ca=")
-        options = {"ssl_ca_certs": unquote(authority)} if authority else {}
-        # The pool only parses the URL and makes connections; nothing is ever pooled.
-        self._pool: Any = aioredis.ConnectionPool.from_url(
-            address,
-            **options,
-            socket_timeout=None,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            # Version 2 of the protocol needs no greeting.
-            protocol=2,
-            driver_info=None,
-            redis_connect_func=_on_connect,
-        )
+        self._told: set[str] = set()
 
     @property
     def is_out(self) -> bool:
@@ -104,17 +116,26 @@ class RedisClient:
             self._sending = asyncio.create_task(self._send())
         return answer
 
+    async def open(self) -> None:
+        """Connect, that the first to ask need not wait. A Redis that is out is used once it is back."""
+        try:
+            await self._knock()
+        except Exception as error:
+            self._lost(error)
+
     def reconnect(self) -> None:
         """Ask what is asked from now on over a new connection."""
-        self._is_left = True
+        if self._connection is not None:
+            self._connection.is_left = True
 
     async def close(self) -> None:
         self._closed = True
-        for task in (self._probe, self._sending):
+        for task in (self._following, self._probe, self._sending, self._connecting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
         await self._disconnect()
+        await self._connector.close()
 
     async def _send(self) -> None:
         while self._waiting:
@@ -122,7 +143,7 @@ class RedisClient:
             replies: Sequence[Reply] = ()
             try:
                 if not self.is_out:
-                    replies = await _in_time(self._exchange([command for command, _ in batch]))
+                    replies = await _in_time(self._exchange([command for command, _ in batch]), self.timeout)
             except Exception as error:
                 # A server that is not even a Redis may cause any error.
                 self._lost(error)
@@ -163,16 +184,43 @@ class RedisClient:
         if self._connection is not None:
             # A healthy server may have ended an idle connection, or have been restarted.
             try:
-                is_lost = self._is_left or await self._connection.can_read()
+                is_lost = self._connection.is_left or await self._connection.can_read()
             except RedisError:
                 is_lost = True
             if is_lost:
                 await self._disconnect()
         if self._connection is None:
-            connection = self._pool.make_connection()
-            await connection.connect()
-            self._connection, self._is_left = connection, False
+            if self._connecting is None:
+                self._connecting = _watched(self._connect())
+            # Whoever gives up waiting leaves the connection to the next one.
+            await asyncio.shield(self._connecting)
         return self._connection
+
+    async def _connect(self) -> None:
+        try:
+            self._connection = await _in_time(self._connector.connect(), self.connect_timeout)
+            self._connection.is_left = False
+        finally:
+            self._connecting = None
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Leave a master that the Sentinels do not name any more, though it goes on answering for a while, and one that was
+        somebody's replica meanwhile, though the connection has stayed."""
+        while True:
+            await asyncio.sleep(FOLLOW_INTERVAL)
+            connection = self._connection
+            if connection is None or self.is_out:
+                continue
+            reply = await self.ask("INFO", "replication")
+            if reply is not None and reply.run_id == connection.run_id and not is_same(connection, reply.value):
+                connection.is_left = True
+            try:
+                if not await _in_time(self._connector.leads_to(connection), self.connect_timeout):
+                    connection.is_left = True
+            except Exception as error:
+                log.debug("the Sentinels do not answer: %s: %s", type(error).__name__, error)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -183,49 +231,62 @@ class RedisClient:
     def _lost(self, error: Exception) -> None:
         self._failure()
         log.warning("Redis is out, the database answers: %s: %s", type(error).__name__, error)
-        self._probe = asyncio.create_task(self._watch_for_return())
-
-    async def _watch_for_return(self) -> None:
+        is_refused = self._note_trouble(error) and not isinstance(error, Unfit)
         # The first probe goes out at once: it may have been a hiccup.
+        self._probe = asyncio.create_task(self._watch_for_return(REFUSED_PAUSE if is_refused else 0))
+
+    def _note_trouble(self, error: Exception) -> bool:
+        """Whether the error says how Redis is set up; that is logged once."""
+        refusal = refusal_in(error)
+        if refusal is None:
+            return False
+        self.trouble = f"cache.url {refusal}"
+        if self.trouble not in self._told:
+            self._told.add(self.trouble)
+            log.error("Redis cannot be used: %s", self.trouble)
+        return True
+
+    async def _watch_for_return(self, pause: float) -> None:
         while True:
+            await asyncio.sleep(pause)
             try:
-                await _in_time(self._exchange([PROBE]))
+                await self._knock()
             except Exception as error:
                 log.debug("Redis is still out: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(PROBE_INTERVAL)
+                self._note_trouble(error)
+                pause = PROBE_INTERVAL
             else:
                 break
         log.warning("Redis is back")
+        self.trouble = None
         self._probe = None
 
-
-async def _on_connect(connection: Any) -> None:
-    """Greet the server and learn which process answers, so that the run id of a connection is known before any command."""
-    connection.run_id = None
-    await connection.on_connect_check_health(check_health=False)
-    await connection.send_command("INFO", "server", check_health=False)
-    facts = await connection.read_response()
-    words = facts.decode().partition("run_id:")[2].split() if isinstance(facts, bytes) else []
-    if not words:
-        raise RedisConnectionError("the server does not tell its run_id")
-    connection.run_id = words[0]
+    async def _knock(self) -> None:
+        """Raises whatever is wrong with Redis."""
+        await self._connected()
+        await _in_time(self._exchange([PROBE]), self.timeout)
 
 
-async def _in_time(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. Raises TimeoutError after TIMEOUT seconds and cancels it.
+def _watched(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task whose error is always fetched: asyncio would log one that nobody waits for any more."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+async def _in_time(work: Coroutine[Any, Any, T], timeout: float) -> T:
+    """The result of `work`. Raises TimeoutError after so many seconds and cancels it.
 
     Unlike asyncio.timeout, this does not take a busy event loop for a late answer: what has arrived by then is read.
     """
-    task = asyncio.create_task(work)
-    # The error is always fetched: asyncio would log one that nobody waits for any more.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    task = _watched(work)
     try:
-        await asyncio.wait([task], timeout=TIMEOUT)
+        await asyncio.wait([task], timeout=timeout)
         for _ in range(LATE_TURNS):
             if not task.done():
                 await asyncio.sleep(0)
         if not task.done():
-            raise TimeoutError(f"no answer within {TIMEOUT * 1000:.0f} ms")
+            raise TimeoutError(f"no answer within {timeout * 1000:.0f} ms")
         return task.result()
     finally:
         if not task.done():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from referral.cache.codes import Load
-from referral.cache.redis.client import READ, TEXT_OF, Question
+from referral.cache.redis.client import READ, READ_TEXT_OF, TEXT_OF, Question
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.clock import SECOND, now
 from referral.database import Connection
@@ -32,7 +32,7 @@ NO_ERA = b"\0"
 
 # Returns the code that an e-mail's key points to, and the value of that code's key. One round trip is worth a key that is
 # not declared, which only a Redis Cluster would mind.
-GET_BY_EMAIL = f"""{TEXT_OF}
+GET_BY_EMAIL = f"""{READ_TEXT_OF}
 local code = text_of(KEYS[1])
 return code and {{code, text_of('referral:code:' .. code)}}
 """

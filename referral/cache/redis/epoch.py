@@ -79,7 +79,9 @@ class RedisInvalidation:
         self._meeting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Have the Redis believed before it is needed, if both it and the database answer and none is believed yet."""
+        """Connect, and have the Redis believed before it is needed, if both it and the database answer and none is believed
+        yet."""
+        await self.redis.open()
         reply = await self.redis.ask(*PROBE)
         with suppress(DatabaseUnavailable):
             if reply is not None and (await self._epoch.trusted()).redis is None:
