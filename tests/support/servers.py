@@ -269,11 +269,13 @@ class SpareDatabases:
 class Proxy:
     """A TCP proxy in the test's event loop: `async with Proxy(port) as proxy`, then use `proxy.port`.
 
-    `cut` drops what is connected and refuses what comes, `mend` ends that; `target` may be changed at any time.
+    `cut` drops what is connected and refuses what comes, `mend` ends that; `target` may be changed at any time. What goes
+    through takes `delay` seconds, each way.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay: float = 0) -> None:
         self.target = target
+        self.delay = delay
         self.port = 0
         # How often something came from a client's side.
         self.requests = 0
@@ -326,6 +328,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
                 self.requests += count
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()
