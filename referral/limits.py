@@ -56,11 +56,11 @@ if count == tonumber(ARGV[2]) or redis.call('PTTL', KEYS[1]) < 0 then redis.call
 return {count, redis.call('PTTL', KEYS[1])}
 """
 
-# Says the same of a window and counts nothing.
+# Says the same of a window and counts nothing. A count without an end is none: nobody would ever be let in again.
 LOOK = """
-local count = redis.pcall('GET', KEYS[1])
-if type(count) == 'table' then count = nil end
-return {tonumber(count or 0) or 0, redis.call('PTTL', KEYS[1])}
+local held, left = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+local is_count = left >= 0 and type(held) == 'string' and #held < 16 and string.match(held, '^%d+$')
+return {is_count and tonumber(held) or 0, left}
 """
 
 # How many hits a window has had, and when it ends (time.monotonic(): clocks are set back).

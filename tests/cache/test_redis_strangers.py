@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -36,15 +36,29 @@ async def hits(client: Client) -> int:
     return int(float(text.partition('referral_cache_lookups_total{result="hit"} ')[2].split()[0]))
 
 
+HUGE = 4_000_000
+OTHER_TYPES = ("list", "hash", "set", "sorted set", "stream")
+
+
+async def put_other_type(inside: Any, key: str | bytes, kind: str) -> bool:
+    """Put something of this type under the key; False if that is no type."""
+    writing: dict[str, Callable[[], Awaitable[Any]]] = {
+        "list": lambda: inside.rpush(key, "x"),
+        "hash": lambda: inside.hset(key, "x", "y"),
+        "set": lambda: inside.sadd(key, "x"),
+        "sorted set": lambda: inside.zadd(key, {"x": 1}),
+        "stream": lambda: inside.xadd(key, {"x": "y"}),
+    }
+    if kind not in writing:
+        return False
+    await inside.delete(key)
+    await writing[kind]()
+    return True
+
+
 async def put(inside: Any, key: str, kind: str, entry: bytes) -> None:
     """Put something else under the key; an entry keeps the beginning that says of which era it is."""
-    if kind == "list":
-        await inside.delete(key)
-        await inside.rpush(key, "x")
-        return
-    if kind == "hash":
-        await inside.delete(key)
-        await inside.hset(key, "x", "y")
+    if await put_other_type(inside, key, kind):
         return
     era = entry[: entry.index(b"[")]
     texts = {
@@ -59,12 +73,14 @@ async def put(inside: Any, key: str, kind: str, entry: bytes) -> None:
         "only the era": era,
         "half a lease": b"?",
         "half a tombstone": b"-",
+        "huge": era + b"[" * HUGE,
     }
     await inside.set(key, texts[kind])
 
 
 KINDS = [
-    *("list", "hash", "no JSON", "no UTF-8", "another shape", "too few", "another type", "a text for a number"),
+    *OTHER_TYPES,
+    *("huge", "no JSON", "no UTF-8", "another shape", "too few", "another type", "a text for a number"),
     *("of another code", "nothing", "only the era", "half a lease", "half a tombstone"),
 ]
 # What counts as an outdated entry, a lease or a tombstone, and is nothing to tell of.
@@ -100,24 +116,26 @@ async def test_an_entry_that_no_service_wrote_is_a_miss_and_is_replaced(
     assert (await nobody.get("/codes/ALICES-1")).status == 404
 
 
-@pytest.mark.parametrize("value", ["list", "text", "a code of nobody's"])
+@pytest.mark.parametrize("value", [*OTHER_TYPES, "text", "nothing", "huge", "a code of nobody's"])
 async def test_an_emails_key_that_no_service_wrote_leads_nowhere(service: Client, inside: Any, value: str) -> None:
     alice = await Person.register(service, "alice")
     await alice.make_code(code="ALICES-1")
     nobody, options = Person(service, ""), {"params": {"email": alice.email}}
     assert (await nobody.get("/codes/by-email", **options)).status == 200
     [key] = await inside.keys("referral:email:*")
-    await inside.delete(key)
-    await (inside.rpush(key, "x") if value == "list" else inside.set(key, b"\xff" if value == "text" else b"NOBODYS1"))
+    texts = {"text": b"\xff", "nothing": b"", "huge": b"x" * HUGE, "a code of nobody's": b"NOBODYS1"}
+    if not await put_other_type(inside, key, value):
+        await inside.set(key, texts[value])
     assert (await nobody.get("/codes/by-email", **options)).status == 200
     assert await inside.get(key) == b"ALICES-1"
 
 
-async def test_the_word_of_the_sessions_may_be_of_another_kind(service: Client, inside: Any) -> None:
-    alice = await Person.register(service, "alice")
+@pytest.mark.parametrize("value", [*OTHER_TYPES, "text", "nothing", "huge", "half a tombstone"])
+async def test_the_word_of_the_sessions_may_be_anything(service: Client, inside: Any, value: str) -> None:
+    alice, texts = await Person.register(service, "alice"), {"text": b"\xff", "nothing": b"", "huge": b"x" * HUGE}
     for end in (False, True):
-        await inside.delete("referral:sessions")
-        await inside.rpush("referral:sessions", "x")
+        if not await put_other_type(inside, "referral:sessions", value):
+            await inside.set("referral:sessions", texts.get(value, b"-"))
         if end:
             assert (await alice.post("/auth/revoke", {"token": alice.tokens["refresh_token"]})).status == 200
         for _ in range(3):
@@ -125,15 +143,16 @@ async def test_the_word_of_the_sessions_may_be_of_another_kind(service: Client, 
     assert (await Person(service, "").get("/health/ready")).body["status"] == "ok"
 
 
-@pytest.mark.parametrize("value", ["list", "text", "a count without an end"])
+@pytest.mark.parametrize("value", [*OTHER_TYPES, "text", "nothing", "huge", "too great", "a count without an end"])
 async def test_a_count_that_no_service_wrote_begins_anew_and_ends(service: Client, inside: Any, value: str) -> None:
     alice = await Person.register(service, "alice")
     assert (await alice.get("/users/me")).status == 200
     keys = await inside.keys("referral:limit:*")
     assert keys
+    texts = {"text": b"many", "nothing": b"", "huge": b"x" * HUGE, "too great": b"9223372036854775807"}
     for key in keys:
-        await inside.delete(key)
-        await (inside.rpush(key, "x") if value == "list" else inside.set(key, "many" if value == "text" else 7))
+        if not await put_other_type(inside, key, value):
+            await inside.set(key, texts.get(value, b"7"))
     assert (await alice.get("/users/me")).status == 200
     counted = [key for key in keys if await inside.type(key) == b"string" and (await inside.get(key)) in (b"1", b"8")]
     assert counted
@@ -141,14 +160,22 @@ async def test_a_count_that_no_service_wrote_begins_anew_and_ends(service: Clien
         assert await inside.pttl(key) > 0
 
 
-@pytest.mark.parametrize("value", ["abc", "", "?x", "list"])
+@pytest.mark.parametrize("value", ["abc", "", "?x", "7" * HUGE, "9" * 15, "inf", *OTHER_TYPES], ids=lambda value: value[:20])
 async def test_a_count_that_is_only_looked_at_may_be_anything(service: Client, inside: Any, value: str) -> None:
     alice = await Person.register(service, "alice")
     assert (await alice.sign_in("a wrong one")).status == 400
     keys = [key async for key in inside.scan_iter("referral:limit:*") if b"login_by_account" in key]
     assert keys
     for key in keys:
-        await inside.delete(key)
-        await (inside.rpush(key, "x") if value == "list" else inside.set(key, value))
+        if not await put_other_type(inside, key, value):
+            await inside.set(key, value)
     assert (await alice.sign_in("a wrong one")).status == 400
     assert (await alice.sign_in()).status == 200
+
+
+@pytest.mark.parametrize("value", [*OTHER_TYPES, "text"])
+async def test_the_key_of_the_probe_may_be_anything(service: Client, inside: Any, value: str) -> None:
+    if not await put_other_type(inside, "referral:probe", value):
+        await inside.set("referral:probe", "x" * HUGE)
+    assert (await Person(service, "").get("/health/ready")).body["status"] == "ok"
+    assert not await inside.exists("referral:probe")
