@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 
 import referral.database
+from referral.database import Deferred
 from tests.conftest import Client
 from tests.support.people import API, PASSWORD, Person
 
@@ -26,6 +27,8 @@ class Work(logging.Handler):
         self.done: list[str] = []
         # Every statement is a slow one: the log names it.
         monkeypatch.setattr(referral.database, "SLOW_STATEMENT", -1.0)
+        # A deferred one runs beside another, in no order of its own.
+        monkeypatch.setattr(Deferred, "__init__", self._noting_deferred(Deferred.__init__))
         for name in ("hashpw", "checkpw"):
             monkeypatch.setattr(bcrypt, name, self._noting(getattr(bcrypt, name)))
 
@@ -37,11 +40,21 @@ class Work(logging.Handler):
 
         return noting
 
+    def _noting_deferred(self, function: Any) -> Any:
+        def noting(deferred: Deferred, name: str) -> None:
+            self._note(f"{name}, deferred")
+            function(deferred, name)
+
+        return noting
+
     def emit(self, record: logging.LogRecord) -> None:
+        self._note(record.getMessage().removeprefix("slow statement ").partition(":")[0])
+
+    def _note(self, what: str) -> None:
         # Mail and housekeeping go on beside the requests, in tasks of their own.
         task = asyncio.current_task()
         if task is not None and "_handle_request" in str(task.get_coro()):
-            self.done.append(record.getMessage().removeprefix("slow statement ").partition(":")[0])
+            self.done.append(what)
 
     async def of(self, client: Client, path: str, status: int, body: dict[str, Any]) -> list[str]:
         """All that the call did, having checked its answer's status."""
@@ -85,7 +98,7 @@ async def test_asking_for_a_reset_does_the_same_for_every_address(client: Client
         for name in ("alice", "nobody", "erased")
     ]
     assert done[0] == done[1] == done[2]
-    assert "insert_mail" in done[0]
+    assert "insert_mail, deferred" in done[0]
 
 
 async def test_a_registration_hashes_its_password_before_it_looks_who_is_there(client: Client, work: Work) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from referral.clock import now
-from referral.database import DATABASE
+from referral.database import DATABASE, Deferred
 from tests.conftest import Client, Mailed
 from tests.support.people import PASSWORD, Answer, Person, read_mails, refused, text_of, token_in, works
 from tests.support.rows import count, outbox_is_empty, sql
@@ -226,6 +226,13 @@ async def test_asking_for_a_reset_tells_nobody_whether_there_is_such_an_account(
     async with client.app[DATABASE].reader() as reading, client.app[DATABASE].transaction() as writing:
         for kind in {type(reading), type(writing)}:
             monkeypatch.setattr(kind, "rows", noting(kind.rows))  # type: ignore[attr-defined]
+    really_deferred = Deferred.__init__
+
+    def noting_deferred(deferred: Deferred, name: str) -> None:
+        ran.append((asyncio.current_task(), name))
+        really_deferred(deferred, name)
+
+    monkeypatch.setattr(Deferred, "__init__", noting_deferred)
     seen = []
     for email in ("nobody@example.com", "alice@example.com"):
         ran.clear()
