@@ -67,6 +67,7 @@ from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
 from referral.vendors.profiles import ProfileProvider
 from referral.web.callers import KEY_USES, KeyUses
 from referral.web.cors import allowing, answering_preflights, permitting
+from referral.web.drain import LEAVING, Leaving
 from referral.web.headers import preparing_headers
 from referral.web.middlewares import answer_problems, meeting_expectations, observe, prepare
 from referral.webhooks.guard import GUARD, Guard
@@ -102,13 +103,14 @@ HANDLERS: tuple[ModuleType, ...] = (
 )
 
 
-def create_app(config: Config) -> web.Application:
-    """The application on a migrated database.
+def create_app(config: Config, leaving: Leaving | None = None) -> web.Application:
+    """The application on a migrated database, of a service whose processes share `leaving` if it has several.
 
     Raises ConfigError when the secret cannot be kept, UndeclaredAccess for an endpoint that does not say who may call it.
     """
     app = web.Application(client_max_size=MAX_BODY, middlewares=[observe, answer_problems, prepare])
     app[CONFIG] = config
+    app[LEAVING] = leaving or Leaving()
     app[PUBLIC_URL] = parse_public_url(config.server.public_url)
     app[LINKS] = Links(config)
     app[METRICS] = Metrics()

@@ -1,8 +1,8 @@
 """Several worker processes under gunicorn, with aiohttp's uvloop worker.
 
-The master migrates, holds the listening socket and restarts workers that die. On SIGTERM the workers answer what was
-accepted, and the master ends with 0. On SIGHUP the master reads the settings again, all but `server.host` and
-`server.port`, and replaces the workers. The socket stays open meanwhile: what arrives waits in its queue.
+The master migrates, holds the listening socket and restarts workers that die. On SIGTERM it lets the service leave, then
+tells the workers to drain (`web/drain.py`), and ends with 0. On SIGHUP it reads the settings again, all but `server.host`
+and `server.port`, and replaces the workers, each of which drains while the others serve: the socket stays open.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from aiohttp import GunicornUVLoopWebWorker, web
@@ -29,6 +30,7 @@ from referral.config import Config, ConfigError
 from referral.database import DatabaseUnavailable
 from referral.database.migrate import MigrationError
 from referral.log import configure_logging
+from referral.web.drain import Leaving
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +38,6 @@ log = logging.getLogger(__name__)
 GRACEFUL_TIMEOUT = 30
 # Seconds without a sign of life after which a worker is replaced.
 DEAD_AFTER = 60
-# Seconds between a worker's last accepted connection and the closing of idle ones: the request of a connection that was just
-# accepted is still on its way.
-LAST_REQUESTS = 0.5
 # Signals that tell a process to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 # Seconds before a worker that could not start for want of the database is replaced.
@@ -55,7 +54,17 @@ class Workers(BaseApplication):  # type: ignore[misc]
         self._config = config
         self._listener = listener
         self._read_config = read_config
+        # Made before any worker is forked, who all read it.
+        self.leaving = Leaving()
         super().__init__()
+
+    @property
+    def leaving_time(self) -> int:
+        """Seconds between SIGTERM and the drain of the workers."""
+        return self._config.server.drain
+
+    def run(self) -> None:
+        Master(self).run()
 
     def load_config(self) -> None:
         settings: dict[str, Any] = {
@@ -98,13 +107,69 @@ class Workers(BaseApplication):  # type: ignore[misc]
 
         async def make() -> web.AppRunner:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-            return Runner(create_app(self._config), last_requests=LAST_REQUESTS)
+            return Runner(create_app(self._config, self.leaving))
 
         return make
 
 
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, which lets the service leave before it stops it: from SIGTERM on, workers go on for `server.drain`
+    seconds, also while they are being replaced."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._service = workers
+        # When the workers are to be told, by time.monotonic().
+        self._leaves_at = float("inf")
+        self._is_reloading = False
+        super().__init__(workers)
+
+    def signal(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:
+            super().signal(number, frame)
+        elif not self._service.leaving.has_begun:
+            self._service.leaving.begin()
+            self._leaves_at = time.monotonic() + self._service.leaving_time
+            self.wakeup()
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        left = max(self._leaves_at - time.monotonic(), 0.01)
+        found: list[int] = super().wait_for_signals(min(timeout, left))
+        self._leave_if_due()
+        return found
+
+    def reload(self) -> None:
+        self._is_reloading = True
+        super().reload()
+        self._is_reloading = False
+
+    def reap_workers(self) -> None:
+        super().reap_workers()
+        # A reload waits for the workers that go, and looks here again and again.
+        if self._is_reloading:
+            self._leave_if_due()
+
+    def _leave_if_due(self) -> None:
+        if time.monotonic() >= self._leaves_at:
+            # gunicorn's way to the end, from wherever it is.
+            self._is_reloading = False
+            self.handle_term()
+
+    def stop(self, graceful: bool = True) -> None:
+        # Ctrl+C comes here, too.
+        self._service.leaving.begin()
+        super().stop(graceful)
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        # Workers stop as gracefully by this signal, and do not hear the other one.
+        super().kill_worker(pid, signal.SIGQUIT if number == signal.SIGTERM else number)
+
+
 class Worker(GunicornUVLoopWebWorker):
-    """A worker that finds the database out when it starts is replaced; gunicorn would stop the whole service."""
+    """A worker that leaves its end to the master: systemd sends SIGTERM to each process of a service. One that finds the
+    database out when it starts is replaced; gunicorn would stop the whole service."""
+
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        return None
 
     def run(self) -> None:
         try:

@@ -45,6 +45,8 @@ class Server:
     public_url: str = setting(public_url)
     trusted_proxies: tuple[str, ...] = setting(ip_networks)
     cors_origins: tuple[str, ...] = setting(web_origins)
+    drain: int = setting(between(0, 300))
+    keepalive: int = setting(between(1, 7200))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from referral.metrics import METRICS
 from referral.queries import cache_epoch, service
 from referral.web.answers import answer, answer_in_pieces
 from referral.web.assets import asset
+from referral.web.drain import LEAVING
 from referral.web.pages import html
 
 routes = web.RouteTableDef()
@@ -87,7 +88,10 @@ async def get_live(request: web.Request) -> web.Response:
 @undocumented("a probe, for what keeps the service running")
 async def get_ready(request: web.Request) -> web.Response:
     """`degraded` when requests can be answered, but more slowly, because the cache is out; `details` says what Redis has
-    against the service, if anything."""
+    against the service, if anything. `stopping` when the next requests had better go elsewhere."""
+    no_store = {"Cache-Control": "no-store"}
+    if request.app[LEAVING].has_begun:
+        return answer({"status": "stopping", "checks": {}}, 503, no_store)
     checks = {"database": "ok", "cache": "ok" if await request.app[CODE_CACHE].healthy() else "unavailable"}
     status = "ok" if checks["cache"] == "ok" else "degraded"
     try:
@@ -98,7 +102,7 @@ async def get_ready(request: web.Request) -> web.Response:
     body: dict[str, object] = {"status": status, "checks": checks}
     if trouble := request.app[CACHES].trouble:
         body["details"] = {"cache": trouble}
-    return answer(body, 503 if status == "unavailable" else 200, {"Cache-Control": "no-store"})
+    return answer(body, 503 if status == "unavailable" else 200, no_store)
 
 
 async def _check_database(database: Database) -> None:

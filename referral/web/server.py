@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidURLError
@@ -23,21 +23,21 @@ from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID, new_id
 from referral.log import LOG_REQUEST, LogRequest, flush_log
 from referral.web.answers import PIECE
+from referral.web.drain import LEAVING, Drain, empty_queue, has_arrived
 from referral.web.headers import setting_headers
 from referral.web.prefix import stripped_requests, stripping
 
 # Seconds in which a request's head must arrive, from its first byte on; `bodies.py` has the time of a body.
 HEAD_TIMEOUT = 20.0
-# Seconds that an idle connection is kept. Proxies keep theirs for a shorter time, and so never write to one that is closing.
-KEEPALIVE = 75
 # Seconds in which a client whose request is refused half-way can read the answer before the connection is closed.
 LINGER_TIME = 1.0
 # Connections that may wait to be accepted. The system's own bound may be lower (net.core.somaxconn).
 BACKLOG = 1024
-# Seconds in which requests that were accepted are answered after the stop, and then for them to be broken off. With the
-# mail in the mailer's hands the stop takes less than half a minute, whatever clients do.
+# Seconds in which a drain lets requests be answered, then for the rest to be broken off, and of these, in which they may
+# still be answered. With the mail in the mailer's hands the stop takes less than half a minute, whatever clients do.
 SHUTDOWN_TIMEOUT = 20.0
 BREAK_OFF_TIMEOUT = 2.0
+LAST_CHANCE = 0.1
 # Bytes of answers that the system takes from a connection before it has sent the former ones. By itself it would take some
 # megabytes. What is on its way does not count, so that a fast client notices nothing.
 UNSENT = 131_072
@@ -49,10 +49,11 @@ LOOK_PAUSE = 5.0
 class Connection(RequestHandler):
     """aiohttp's connection, with differences: a head that stalls half-way is cut, where aiohttp would wait as long as for
     an idle connection; one on which nothing was ever sent is idle, too; an answer that nobody reads is given up; what the
-    parser refuses is answered by a problem; and after an answer that ends the connection, nothing more is parsed, where
-    aiohttp would go on for ten seconds."""
+    parser refuses is answered by a problem; after an answer that ends the connection, nothing more is parsed, where aiohttp
+    would go on for ten seconds; and a drain ends it after an answer, or when it is quiet."""
 
     __slots__ = (
+        "_drain",
         "_first_timer",
         "_gone",
         "_head_timer",
@@ -69,6 +70,7 @@ class Connection(RequestHandler):
         self._set_headers = server.set_headers
         self._log_request = server.log_request
         self._public_url = server.public_url
+        self._drain = server.drain
         self._head_timer: asyncio.TimerHandle | None = None
         # Exists once nothing more is parsed, and is set when the client has gone.
         self._gone: asyncio.Event | None = None
@@ -144,7 +146,16 @@ class Connection(RequestHandler):
         elif now - self._unread_since >= UNREAD_TIMEOUT and self._wire is not None:
             self._wire.abort()
 
-    async def shutdown(self, timeout: float | None = SHUTDOWN_TIMEOUT) -> None:
+    def close_if_quiet(self, now: float, seconds: float) -> None:
+        """Close the connection if for so long no request has come on it, nor the beginning of one; `now` is the loop's
+        time."""
+        is_waiting = self._waiter is not None and not self._waiter.done() and self._head_timer is None
+        # aiohttp's deadline counts from the latest answer or, before the first, from the connection's beginning.
+        idle_since = self._next_keepalive_close_time - self._keepalive_timeout
+        if is_waiting and now - idle_since >= seconds and self._wire is not None and not has_arrived(self._wire):
+            self.force_close()
+
+    async def shutdown(self, timeout: float | None = LAST_CHANCE) -> None:
         """Let the request in hand be answered and the answer be read for so many seconds, then break both off."""
         with suppress(TimeoutError):
             async with asyncio.timeout((timeout or 0) + BREAK_OFF_TIMEOUT):
@@ -163,6 +174,9 @@ class Connection(RequestHandler):
         The rest must not lie unread when the socket closes: the client's system would throw the answer away then (RFC 9112
         section 9.6).
         """
+        if self._drain.is_ending and not response.prepared:
+            response.headers["Connection"] = "close"
+            response.force_close()
         if request.content.is_eof():
             finished = await super().finish_response(request, response, start_time)
             # What followed a request to upgrade is parsed here.
@@ -229,33 +243,26 @@ class Server(web.Server):
     set_headers: Callable[[web.BaseRequest, web.StreamResponse], None]
     log_request: LogRequest | None
     public_url: PublicURL
+    drain: Drain
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """An application with the connections of this module."""
+    """An application with the connections of this module, which ends them by a drain."""
 
-    def __init__(
-        self,
-        app: web.Application,
-        *,
-        shutdown_timeout: float = SHUTDOWN_TIMEOUT,
-        last_requests: float = 0.0,
-        **options: Any,
-    ) -> None:
-        """With aiohttp's options. Requests are answered, too, of connections that were accepted up to `last_requests`
-        seconds before the stop."""
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        """With aiohttp's options."""
         super().__init__(
             app,
             access_log=None,
             auto_decompress=False,
-            keepalive_timeout=KEEPALIVE,
-            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=app[CONFIG].server.keepalive,
+            shutdown_timeout=LAST_CHANCE,
             **options,
         )
-        self._last_requests = last_requests
+        self._drain = Drain(self._connections)
         self._looking: asyncio.Task[None] | None = None
 
     async def setup(self) -> None:
@@ -266,19 +273,34 @@ class Runner(web.AppRunner):
         gc.freeze()
 
     async def cleanup(self) -> None:
-        for site in self.sites:
-            await site.stop()
-        await asyncio.sleep(self._last_requests)
+        if self.server is not None:
+            await self.drain()
         await super().cleanup()
         if self._looking is not None:
             self._looking.cancel()
+
+    async def drain(self) -> None:
+        """End all connections and close the sockets, as far as SHUTDOWN_TIMEOUT allows it."""
+        await self._drain.run(self.shutdown, self._close_sockets, SHUTDOWN_TIMEOUT)
+
+    async def _close_sockets(self) -> None:
+        # Others accept what is in the queue where only this process goes.
+        if self.app[LEAVING].has_begun:
+            # Neither aiohttp nor asyncio has them in its types.
+            listeners = [listener for site in self.sites for listener in cast(Any, site)._server.sockets]
+            await asyncio.gather(*(empty_queue(listener.fileno()) for listener in listeners))
+        for site in self.sites:
+            await site.stop()
+
+    def _connections(self) -> list[Connection]:
+        # All are made by this module's Server.
+        return cast(list[Connection], self.server.connections if self.server else [])
 
     async def _give_up_unread(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_PAUSE)
-            for connection in self.server.connections if self.server else ():
-                assert isinstance(connection, Connection)
+            for connection in self._connections():
                 connection.give_up_unread(loop.time())
 
     async def _make_server(self) -> web.Server:
@@ -292,33 +314,38 @@ class Runner(web.AppRunner):
             server.request_factory = stripped_requests(server.request_factory, stripping(public, routes))
         server.set_headers = setting_headers(self.app[CONFIG].server.public_url)
         server.log_request = self.app[LOG_REQUEST]
+        server.drain = self._drain
         return server
 
 
 async def serve_until_stopped(app: web.Application, listener: socket.socket, announce: Callable[[], None]) -> None:
-    """Serve on the listening socket until SIGINT or SIGTERM, then answer what was accepted. `announce` is called once the
-    service listens."""
+    """Serve on the listening socket until SIGINT or SIGTERM, then drain. `announce` is called once the service listens."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    leaving_time = 0
 
     def break_off() -> None:
         flush_log()
         os._exit(130)
 
-    def stop() -> None:
+    def stop(seconds: int) -> None:
+        nonlocal leaving_time
         # make passes its SIGTERM on, so that there may be two: the second must not break off what the first began. A second
         # Ctrl+C is meant to do so; nothing that was acknowledged is lost by it.
         loop.add_signal_handler(signal.SIGTERM, lambda: None)
         loop.add_signal_handler(signal.SIGINT, break_off)
+        app[LEAVING].begin()
+        leaving_time = seconds
         stopped.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGTERM, stop, app[CONFIG].server.drain)
+    loop.add_signal_handler(signal.SIGINT, stop, 0)
     runner = Runner(app)
     try:
         await runner.setup()
         await web.SockSite(runner, listener, backlog=BACKLOG).start()
         announce()
         await stopped.wait()
+        await asyncio.sleep(leaving_time)
     finally:
         await runner.cleanup()

@@ -15,6 +15,9 @@ class _Runner(Runner):
         # Without its last step: to go through all that a run of tests has made, for each of them, takes minutes.
         await web.AppRunner.setup(self)
 
+    async def drain(self) -> None:
+        """The test has no client left; to look for one takes a twentieth of a second, for each of some thousands."""
+
 
 class _Server(TestServer):
     async def _make_runner(self, **options: Any) -> web.AppRunner:

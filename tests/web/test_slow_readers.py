@@ -34,7 +34,6 @@ HASTY = (
     "import sys; sys.argv[0] = {run!r}; sys.path.insert(0, {root!r})\n"
     "import referral.web.server as server\n"
     "server.SHUTDOWN_TIMEOUT, server.BREAK_OFF_TIMEOUT = 0.5, 0.5\n"
-    "server.Runner.__init__.__kwdefaults__['shutdown_timeout'] = 0.5\n"
     "import run; sys.exit(run.main())"
 )
 
@@ -50,8 +49,8 @@ async def runner(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setattr(server, "UNREAD_TIMEOUT", 0.4)
     monkeypatch.setattr(server, "LOOK_PAUSE", 0.1)
     monkeypatch.setattr(server, "BREAK_OFF_TIMEOUT", 0.3)
-    monkeypatch.setattr(server, "KEEPALIVE", 0.4)
-    found = server.Runner(create_app(make_config()), shutdown_timeout=0.3)
+    monkeypatch.setattr(server, "SHUTDOWN_TIMEOUT", 0.3)
+    found = server.Runner(create_app(make_config(server_keepalive="1")))
     await found.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     # The system takes little of an answer at a time: what nobody has read is still the service's to send.
@@ -164,7 +163,7 @@ async def test_a_connection_on_which_nothing_is_ever_sent_is_idle(runner: server
 async def test_a_stop_waits_for_an_answer_that_is_being_read_and_not_for_one_that_is_not(
     runner: server.Runner, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_shutdown_timeout", 2.5)
+    monkeypatch.setattr(server, "SHUTDOWN_TIMEOUT", 2.5)
     port, loop = runner.addresses[0][1], asyncio.get_running_loop()
     stalled, reader = [connect(port) for _ in range(5)], connect(port)
     for client in stalled:
@@ -214,7 +213,9 @@ def test_sigterm_ends_the_service_whatever_clients_do(tmp_path: Path, workers: s
 
 def test_the_patience_of_a_stop_is_less_than_half_a_minute() -> None:
     from referral.background.mailer import STOP_GRACE
-    from referral.workers import GRACEFUL_TIMEOUT, LAST_REQUESTS
+    from referral.web.drain import EMPTYING, HANDSHAKE, QUIET
+    from referral.workers import GRACEFUL_TIMEOUT
 
-    longest = LAST_REQUESTS + server.SHUTDOWN_TIMEOUT + server.BREAK_OFF_TIMEOUT + STOP_GRACE
+    assert QUIET + HANDSHAKE + EMPTYING < server.SHUTDOWN_TIMEOUT
+    longest = server.SHUTDOWN_TIMEOUT + server.BREAK_OFF_TIMEOUT + STOP_GRACE
     assert longest < GRACEFUL_TIMEOUT <= 30
