@@ -19,7 +19,7 @@ from referral.cache import refuse_wrong_server
 from referral.commands import Failed, Stop
 from referral.config import Config, ConfigError, load_config
 from referral.database import DatabaseUnavailable
-from referral.database.migrate import MigrationError, migrate
+from referral.database.migrate import MigrationError, migrate, refuse_unmigrated
 from referral.database.service_lock import ServiceRunning, service_lock
 from referral.log import configure_logging, flush_log
 from referral.queries.audit import EventName
@@ -29,8 +29,8 @@ Command = Callable[[Config, argparse.Namespace], None]
 
 
 def serve(config: Config, arguments: argparse.Namespace) -> None:
-    """Migrate, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the address, ServiceRunning when
-    another service has the database, ConfigError when the cache can never serve."""
+    """Migrate, unless somebody else does, then serve until SIGINT or SIGTERM. Raises Stop when nobody can listen on the
+    address, ServiceRunning when another service has the database, ConfigError when the cache can never serve."""
     # Before anything is migrated: a start that is refused must leave the database as the running service knows it.
     refuse_wrong_server(config.cache)
     with service_lock(config.database.url, alone=config.cache.url.startswith("memory:")):
@@ -43,9 +43,12 @@ def _serve(config: Config, arguments: argparse.Namespace) -> None:
 
     # Made here, that a secret which cannot be kept is known before anything is changed, and that workers agree on one.
     open_signer(config)
-    applied = migrate(config.database.url)
-    if applied:
-        logging.getLogger("referral").info("migrated: %s", ", ".join(applied))
+    if arguments.migrate:
+        applied = migrate(config.database.url)
+        if applied:
+            logging.getLogger("referral").info("migrated: %s", ", ".join(applied))
+    else:
+        refuse_unmigrated(config.database.url)
     asyncio.run(claim(config))
     _allow_many_connections()
     listener = _listen(config)
@@ -122,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line: `command` of what it parses is to be called with the settings and the arguments."""
     top = argparse.ArgumentParser(description="The referral service. Settings: config.toml, REFERRAL_<SECTION>_<KEY>.")
     top.add_argument("--config", type=Path, metavar="FILE", help="settings laid over config.toml")
-    top.set_defaults(command=serve)
+    top.set_defaults(command=serve, migrate=True)
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, function: Command, text: str, description: str | None = None) -> argparse.ArgumentParser:
@@ -139,9 +142,21 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=in_module(function))
         return sub
 
-    command("serve", serve, "migrate, then serve until SIGINT or SIGTERM")
+    serving = command("serve", serve, "migrate, then serve until SIGINT or SIGTERM")
+    serving.add_argument(
+        "--no-migrate",
+        dest="migrate",
+        action="store_false",
+        help="leave migrating to `migrate`, and do not start where something is pending that this version needs",
+    )
     migration = command("migrate", in_module("database.migrate_database"), "bring the database to this version's schema")
-    migration.add_argument("--break-lock", action="store_true", help="first take away the lock of a killed migration")
+    how = migration.add_mutually_exclusive_group()
+    how.add_argument("--break-lock", action="store_true", help="first take away the lock of a killed migration")
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing: name what is pending and end with 1, or with 0 if nothing is, or 2 if that cannot be told",
+    )
     superuser = command(
         "createsuperuser",
         in_module("accounts.create_superuser"),

@@ -3,21 +3,36 @@
 import argparse
 import asyncio
 
-from referral.commands import Stop
+from referral.commands import Failed, Stop
 from referral.config import Config
 from referral.config.checks import database_url
 from referral.database.backup import BackupRefused, back_up, restore
 from referral.database.copy import CopyRefused, copy
-from referral.database.migrate import break_lock, migrate
+from referral.database.migrate import break_lock, contracts, migrate, pending_migrations
 
 
 def migrate_database(config: Config, arguments: argparse.Namespace) -> None:
-    """Bring the database to this version's schema. Raises MigrationError or DatabaseUnavailable."""
+    """Bring the database to this version's schema, or only say what that would apply. Raises MigrationError,
+    DatabaseUnavailable, or Failed when something is pending that is only asked for."""
+    if arguments.check:
+        _check_migrations(config.database.url)
+        return
     if arguments.break_lock:
         break_lock(config.database.url)
         print("The migration lock is taken away.")
     applied = migrate(config.database.url)
     print("\n".join(f"applied {name}" for name in applied) or "Nothing to apply.")
+
+
+def _check_migrations(url: str) -> None:
+    pending = pending_migrations(url)
+    if not pending:
+        print("Nothing to apply.")
+        return
+    print("\n".join(migration.id for migration in pending))
+    counted = "1 migration is pending" if len(pending) == 1 else f"{len(pending)} migrations are pending"
+    breaking = [migration.id for migration in pending if contracts(migration)]
+    raise Failed(f"{counted}{f'; stop older versions before {breaking[0]} is applied' if breaking else ''}")
 
 
 def copy_database(config: Config, arguments: argparse.Namespace) -> None:

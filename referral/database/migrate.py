@@ -1,11 +1,18 @@
-"""Migrations: `migrations/` through yoyo."""
+"""Migrations: `migrations/` through yoyo.
+
+A migration expands the schema, on which versions that do not know it can serve, or contracts it, so that they cannot. The
+second kind says so itself, by the line `-- contracts: true` or, in Python, `__contracts__ = True`, and is marked among those
+that are applied. There a version finds what it must know of migrations that were written after it.
+"""
 
 import io
 import os
+import re
 import socket
 import sqlite3
 import uuid
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +30,13 @@ from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 # Seconds that a start waits for another process that migrates. A large database may take longer.
 LOCK_TIMEOUT = 30
+
+# Migrations that a refusal names.
+MOST_NAMED = 3
+
+CONTRACTS = re.compile(r"^-- contracts: true$", re.MULTILINE)
+MARK_CONTRACTING = "UPDATE _yoyo_migration SET contracts = 1 WHERE migration_hash = :hash"
+CONTRACTING = "SELECT migration_hash FROM _yoyo_migration WHERE contracts = 1"
 
 # What a migration does at least.
 CREATION = "CREATE TABLE rights_of_this_role (id BIGINT)"
@@ -49,7 +63,7 @@ def migrate(url: str) -> list[str]:
     """Bring the database at `url` to this version's schema, making a SQLite file that is missing.
 
     Returns the names of the migrations that were applied. Raises MigrationError when another process holds the
-    migration lock or the schema is newer than this program, DatabaseUnavailable when the database cannot be used. Each
+    migration lock or the schema is too new for this program, DatabaseUnavailable when the database cannot be used. Each
     migration is there wholly or not at all, also after a kill.
     """
     migrations = read_migrations()
@@ -63,7 +77,8 @@ def migrate(url: str) -> list[str]:
                     return []
             _refuse_without_rights(backend, url, to_migrate=True)
             with backend.lock(timeout=LOCK_TIMEOUT):
-                # Another process may have done the work before this one got the lock.
+                # Another process may have done the work, or a newer one more than that, before this one got the lock.
+                _refuse_newer_schema(backend, migrations)
                 pending = backend.to_apply(migrations)
                 backend.apply_migrations(pending)
                 return [migration.id for migration in pending]
@@ -76,19 +91,47 @@ def migrate(url: str) -> list[str]:
             raise DatabaseUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
 
 
-def refuse_unmigrated(url: str) -> None:
-    """Raises MigrationError unless the database has this version's schema, DatabaseUnavailable where there is none."""
-    if not is_postgres(url) and not sqlite_path(url).exists():
-        raise DatabaseUnavailable(f"{sqlite_path(url)}: there is no database")
+def pending_migrations(url: str) -> list[yoyo.migrations.Migration]:
+    """The migrations that `migrate` would apply, in their order; it only reads, waits for no lock, and makes no file.
+
+    Raises MigrationError when the schema is too new for this program, DatabaseUnavailable when the database cannot be asked.
+    """
     migrations = read_migrations()
+    if not is_postgres(url) and not sqlite_path(url).exists():
+        return list(migrations)
     with connect(url) as backend:
         try:
             _refuse_without_rights(backend, url)
-            if needs_upgrading(backend) or backend.to_apply(migrations):
-                raise MigrationError("the database is not of this version's schema: run `python run.py migrate` on it first")
+            if needs_upgrading(backend):
+                return list(migrations)
             _refuse_newer_schema(backend, migrations)
+            return list(backend.to_apply(migrations))
         except backend.DatabaseError as error:
             raise DatabaseUnavailable(f"the database cannot be used: {_first_line(error)}") from error
+
+
+def refuse_unmigrated(url: str) -> None:
+    """Raises MigrationError unless the database has all that this version needs, DatabaseUnavailable where there is none.
+
+    A migration is needed also if it only expands the schema: that says what older versions can do without.
+    """
+    if not is_postgres(url) and not sqlite_path(url).exists():
+        raise DatabaseUnavailable(f"{sqlite_path(url)}: there is no database")
+    names = [migration.id for migration in pending_migrations(url)]
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        raise MigrationError(
+            f"the database lacks what this version needs ({', '.join(names[:MOST_NAMED])}{more}): run "
+            "`python run.py migrate` on it first"
+        )
+
+
+def contracts(migration: yoyo.migrations.Migration) -> bool:
+    """Whether versions that do not know the migration must not serve once it is applied."""
+    migration.load()
+    if migration.is_raw_sql():
+        return bool(CONTRACTS.search(migration.source))
+    return bool(getattr(migration.module, "__contracts__", False))
 
 
 def _refuse_without_rights(backend: yoyo.backends.DatabaseBackend, url: str, *, to_migrate: bool = False) -> None:
@@ -133,6 +176,7 @@ def break_lock(url: str) -> None:
     """Remove the migration lock that a killed process left behind. Raises DatabaseUnavailable."""
     with connect(url) as backend:
         try:
+            backend.create_lock_table()
             backend.break_lock()
         except backend.DatabaseError as error:
             raise DatabaseUnavailable(f"the lock cannot be taken away: {_first_line(error)}") from error
@@ -146,6 +190,17 @@ def read_migrations() -> yoyo.migrations.MigrationList:
 class _Whole:
     """What yoyo's backends do otherwise than this service needs; a mixin."""
 
+    def init_database(self) -> None:
+        # Whenever it connects, yoyo would make the table of its lock, and another one to find out what both databases can.
+        # Whoever only asks must change nothing, and may not have the right to.
+        pass
+
+    @contextmanager
+    def lock(self: Any, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+        self.create_lock_table()
+        with super().lock(timeout):  # type: ignore[misc]
+            yield
+
     def apply_one(self: Any, migration: yoyo.migrations.Migration, force: bool = False, mark: bool = True) -> None:
         # yoyo would mark a migration as applied in a second transaction: a kill in between would leave a schema that can go
         # neither forward nor back.
@@ -155,6 +210,11 @@ class _Whole:
             migration.process_steps(self, "apply", force=force)
             if mark:
                 self.mark_one(migration)
+
+    def mark_one(self: Any, migration: yoyo.migrations.Migration, log: bool = True) -> None:
+        super().mark_one(migration, log)  # type: ignore[misc]
+        if contracts(migration):
+            self.execute(MARK_CONTRACTING, {"hash": migration.hash})
 
     def get_log_data(self: Any, migration: Any = None, operation: str = "apply") -> dict[str, Any]:
         # yoyo would ask for the user's name, which a container's user may not have, and for the host's full name, which may
@@ -217,8 +277,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_newer_schema(backend: yoyo.backends.DatabaseBackend, migrations: yoyo.migrations.MigrationList) -> None:
+    """Raises MigrationError when a migration is applied that this program does not know, unless that only expands."""
     known = {migration.hash for migration in migrations}
-    unknown = [applied for applied in backend.get_applied_migration_hashes() if applied not in known]
+    applied = set(backend.get_applied_migration_hashes())
+    unknown = applied - known
+    # Where one of this version's own is pending, the other one is of another branch, of which nobody tried the order.
+    if unknown and known <= applied:
+        unknown &= {row[0] for row in backend.execute(CONTRACTING)}
     if unknown:
         raise MigrationError(
             "The database was migrated by a newer version of this service. Run that version, or restore the backup "

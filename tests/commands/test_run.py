@@ -296,8 +296,8 @@ def test_whatever_is_wrong_at_a_start_is_told_in_one_line_and_never_by_a_traceba
             },
             "auth.key_file: its file is not there",
         ),
-        (".", ["outbox"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
-        (".", ["audit"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "is not of this version's schema"),
+        (".", ["outbox"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "lacks what this version needs (0001.users"),
+        (".", ["audit"], {"REFERRAL_DATABASE_URL": "sqlite:///empty.db"}, "lacks what this version needs (0001.users"),
         (".", ["createsuperuser", "root@example.com"], {}, "No password was given."),
     ]
     started = [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.support.commands import refusal, run_command, serve
+from tests.support.commands import refusal, run_command, run_line, serve
 from tests.support.servers import PostgresServer
+from tests.support.service import ROOT, run_py
+from tests.support.versions import EXPANDING, later_version
 
 ROLE = "serving"
 DML = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE}"
@@ -100,6 +104,54 @@ def test_a_role_that_may_not_use_the_schema_is_told(as_owner: Execute, served_ur
         f"PostgreSQL: no schema has been selected to create in: GRANT USAGE ON SCHEMA public TO {ROLE}, or set a "
         "search_path to a schema that this role may use"
     )
+
+
+@pytest.fixture
+def empty(postgres_server: PostgresServer) -> Iterator[str]:
+    """The owner's URL of an empty database, in whose cluster there is a role that serves."""
+    postgres_server.execute(f"CREATE ROLE owning LOGIN; CREATE ROLE {ROLE} LOGIN")
+    postgres_server.execute("CREATE DATABASE owned OWNER owning TEMPLATE template0")
+    yield postgres_server.url("owned").replace("referral@", "owning@")
+    postgres_server.execute("DROP DATABASE owned WITH (FORCE)")
+    postgres_server.execute(f"DROP ROLE owning, {ROLE}")
+
+
+def test_one_role_migrates_and_another_serves_each_upgrade_with_what_readme_grants(empty: str, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    [grants] = re.findall(r"```sql\n(GRANT USAGE.*?)```", text, re.DOTALL)
+    with psycopg.connect(empty, autocommit=True) as owner:
+        owner.execute(grants.encode())
+    owning = {"REFERRAL_DATABASE_URL": empty}
+    serving = {"REFERRAL_DATABASE_URL": empty.replace("owning@", f"{ROLE}@")}
+    now = run_py()
+    assert "needs (0001.users, " in refusal(run_line([*now, "serve", "--no-migrate"], serving))
+    assert run_line([*now, "migrate", "--check"], serving).returncode == 1
+    assert run_line([*now, "migrate"], owning).returncode == 0
+    assert run_line([*now, "migrate", "--check"], serving).returncode == 0
+    with serve(*now, "serve", "--no-migrate", **serving) as service:
+        assert service.register("alice")[0] == 201
+        assert service.end() == 0
+    # The next version brings a table, which needs no GRANT of its own.
+    later = later_version(tmp_path / "next", EXPANDING)
+    assert "needs (8001.things)" in refusal(run_line([*later, "serve", "--no-migrate"], serving))
+    assert run_line([*later, "migrate"], owning).stdout == "applied 8001.things\n"
+    for version in (now, later):
+        # Each folder has a key of its own.
+        assert run_line([*version, "keys", "accept"], serving).returncode == 0
+        with serve(*version, "serve", "--no-migrate", **serving) as service:
+            assert service.sign_in("alice")[0] == 200
+            assert service.end() == 0
+    with psycopg.connect(serving["REFERRAL_DATABASE_URL"], autocommit=True) as server:
+        server.execute("INSERT INTO things (id) VALUES (1)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            server.execute("CREATE TABLE anything (id int)")
+
+
+def test_a_table_that_was_made_without_a_grant_is_told(as_owner: Execute, served_url: str) -> None:
+    as_owner(DML)
+    as_owner("CREATE TABLE later (id int)")
+    assert refused(served_url, "serve", "--no-migrate") == f"PostgreSQL: permission denied for table later: {DML}"
+    assert refused(served_url, "migrate", "--check") == f"PostgreSQL: permission denied for table later: {DML}"
 
 
 def test_another_schema_on_the_search_path_serves_as_well(as_owner: Execute, served_url: str) -> None:

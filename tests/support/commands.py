@@ -20,17 +20,19 @@ from tests.support.service import run_py
 
 # Nothing of the machine's own environment, and no waiting for bcrypt.
 ENVIRON = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
+# Seconds. A command that serves where it should refuse never ends by itself.
+LONGEST = 60
 
 
 class Service:
-    """`run.py serve` in the test's folder, started and answering."""
+    """`run.py serve` in the test's folder, or another command line that serves, started and answering."""
 
-    def __init__(self, **environ: str) -> None:
+    def __init__(self, *line: str, **environ: str) -> None:
         # Beside the folder the service works in: what that holds is counted.
         self.errors = Path(f"{Path.cwd()}.log")
         with self.errors.open("wb") as log:
             self.process = subprocess.Popen(
-                run_py(), env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True
+                line or run_py(), env={**ENVIRON, **environ}, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.process.stdout is not None
         self.banner = self.process.stdout.readline()
@@ -69,9 +71,9 @@ class Service:
 
 
 @contextmanager
-def serve(**environ: str) -> Iterator[Service]:
+def serve(*line: str, **environ: str) -> Iterator[Service]:
     """The service for as long as the block, if the block does not end it itself."""
-    service = Service(**environ)
+    service = Service(*line, **environ)
     try:
         yield service
     finally:
@@ -81,7 +83,12 @@ def serve(**environ: str) -> Iterator[Service]:
 
 def run_command(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command, or `serve` if none is named, until it ends."""
-    done = subprocess.run([*run_py(), *arguments], env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False)
+    return run_line([*run_py(), *arguments], environ, stdin)
+
+
+def run_line(line: list[str], environ: dict[str, str], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Run a command line until it ends."""
+    done = subprocess.run(line, env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False, timeout=LONGEST)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -1,0 +1,1 @@
+ALTER TABLE _yoyo_migration DROP COLUMN contracts;
