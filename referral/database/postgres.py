@@ -58,6 +58,8 @@ CONFLICTS = (
 )
 # A migration changed the parameters or columns of a statement that has no name: what was known of it is no more true.
 CHANGED = (asyncpg.InvalidBinaryRepresentationError, asyncpg.ProtocolError, BufferError, AssertionError)
+# The server hangs, or is no more the one that takes writes: another one may be by now, to which new connections lead.
+ASTRAY = (TimeoutError, asyncpg.ReadOnlySQLTransactionError)
 # The connection broke or is being broken: by a restart, a fail-over, an administrator.
 LOST = (
     asyncpg.PostgresConnectionError,
@@ -159,8 +161,9 @@ class PostgresTransaction(PostgresConnection):
 class PostgresDatabase:
     """Reads and transactions take a connection of the pool each; the pool replaces broken ones."""
 
-    def __init__(self, pool: Any, statements: Mapping[str, Statement]) -> None:
+    def __init__(self, pool: Any, connector: Connector, statements: Mapping[str, Statement]) -> None:
         self._pool = pool
+        self._connector = connector
         self._statements = statements
         self.write_failed = False
 
@@ -177,8 +180,9 @@ class PostgresDatabase:
         between keeps named statements for each of its clients. Raises DatabaseUnavailable."""
         statements = load_statements("postgres", records)
         try:
+            connector = Connector(url, keeps_statements=pooler_keeps_statements)
             pool = await asyncpg.create_pool(
-                connect=Connector(url, keeps_statements=pooler_keeps_statements).connect,
+                connect=connector.connect,
                 connection_class=PostgresClient,
                 # With a minimum, asyncpg logs a traceback for every attempt to reach a server that is out.
                 min_size=0,
@@ -190,7 +194,7 @@ class PostgresDatabase:
                 pass
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_describe(error)}") from error
-        return cls(pool, statements)
+        return cls(pool, connector, statements)
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[PostgresConnection]:
@@ -232,6 +236,7 @@ class PostgresDatabase:
     async def check_writable(self) -> None:
         async with self._acquired() as raw:
             if await _ask(raw, "is_read_only", lambda: raw.fetchval(IS_READ_ONLY), DatabaseUnavailable):
+                await self._look_elsewhere(raw.host)
                 raise DatabaseUnavailable(
                     "PostgreSQL takes no writes here: it is a standby, or its transactions are read-only"
                 )
@@ -244,10 +249,20 @@ class PostgresDatabase:
             raise DatabaseUnavailable(f"no connection within {ACQUIRE_TIMEOUT:.0f} s") from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             raise DatabaseUnavailable(_describe(error)) from error
+        host = raw.host
         try:
             yield raw
+        except DatabaseUnavailable as error:
+            if isinstance(error.__cause__, ASTRAY):
+                await self._look_elsewhere(host)
+            raise
         finally:
             await settle(self._release(raw))
+
+    async def _look_elsewhere(self, host: Any) -> None:
+        """Replace every connection of the pool before it is used again: they lead to the same server as this one."""
+        self._connector.look_elsewhere(host)
+        await self._pool.expire_connections()
 
     async def _acquire(self) -> Any:
         clock = asyncio.get_running_loop().time

@@ -33,6 +33,7 @@ class PostgresClient(asyncpg.Connection):  # type: ignore[misc]
     """
 
     is_pooled = False
+    host: tuple[str, int | None] | None = None
     described: dict[str, Any]
 
     async def _get_statement(self, query: str, timeout: float | None, **options: Any) -> Any:
@@ -78,6 +79,10 @@ class Connector:
         assert failure is not None
         raise failure
 
+    def look_elsewhere(self, host: tuple[str, int | None] | None) -> None:
+        """This host hangs, or takes no writes: all others are asked before it."""
+        self._hosts.sort(key=lambda other: other == host)
+
     async def _connect_to(self, host: tuple[str, int | None] | None, target: str, options: dict[str, Any]) -> PostgresClient:
         while True:
             is_named = self._keeps_statements or not self._is_pooled
@@ -91,7 +96,7 @@ class Connector:
                 server_settings={"application_name": "referral", **self._url.server},
                 statement_cache_size=NAMED_STATEMENTS if is_named else 0,
             )
-            raw.described = self._described
+            raw.described, raw.host = self._described, host
             try:
                 self._set_socket_options(raw)
                 raw.is_pooled = await _leads_to_a_pooler(raw)

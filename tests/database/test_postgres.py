@@ -555,12 +555,13 @@ async def test_without_a_free_connection_requests_are_told_so_instead_of_hanging
 ) -> None:
     alice = await person("alice")
     await quiet(client)
-    monkeypatch.setattr(postgres, "ACQUIRE_TIMEOUT", 0.05)
     async with AsyncExitStack() as stack:
         for _ in range(postgres.POOL_SIZE):
             await stack.enter_async_context(client.app[DATABASE].reader())
+        monkeypatch.setattr(postgres, "ACQUIRE_TIMEOUT", 0.05)
         answer = await alice.get("/users/me")
         assert (answer.status, answer.problem) == (503, "unavailable")
+    monkeypatch.undo()
     assert (await alice.get("/users/me")).status == 200
 
 

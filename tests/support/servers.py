@@ -150,6 +150,9 @@ class PostgresServer(Server):
         super().__init__(folder)
         self.fsync = fsync
         self._binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+        self._make_data()
+
+    def _make_data(self) -> None:
         self._run(
             "initdb", "--pgdata", "data", "--username", "referral", "--auth", "trust", "--no-sync", "--locale", "C.UTF-8"
         )
