@@ -288,6 +288,13 @@ CATALOGUE: dict[str, Kind] = {
             "something was being saved, that may have been done all the same.",
         ),
         Kind(
+            "conflict",
+            503,
+            "Others change the same at once",
+            "Other requests changed the same at the same time, again and again, so that the database undid this one each "
+            "time. Nothing was done; try again after `Retry-After` seconds.",
+        ),
+        Kind(
             "issuer-unavailable",
             503,
             "The token cannot be checked now",

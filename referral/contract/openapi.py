@@ -233,7 +233,7 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     if docs["security"]:
         problems += ["unauthorized", "forbidden", "issuer-unavailable"]
     if docs.pop("touches_database", True):
-        problems.append("unavailable")
+        problems += ["unavailable", "conflict"]
     if declared.limit is not Limit.EXEMPT:
         problems.append("rate-limited")
     problems.append("internal-error")

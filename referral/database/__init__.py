@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
 
 from referral.config.postgres_url import is_postgres_url
+from referral.database.retries import Retries
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
-# How often a transaction is made that others undo.
-ATTEMPTS = 5
 R = TypeVar("R")
 
 # Slower than any indexed statement on a healthy disk: worth a line in the log.
@@ -173,14 +171,15 @@ def sqlite_path(url: str) -> Path:
 
 async def committed(database: Database, change: Callable[[Connection], Awaitable[T]]) -> T:
     """What `change` returns, made in one transaction; it is called again if another transaction undid it. Raises
-    TransactionConflict when that happens ATTEMPTS times."""
-    for attempt in range(1, ATTEMPTS):
-        with suppress(TransactionConflict):
+    TransactionConflict when that goes on for RETRY_FOR seconds."""
+    retries = Retries()
+    while True:
+        try:
             async with database.transaction() as conn:
                 return await change(conn)
-        await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
-    async with database.transaction() as conn:
-        return await change(conn)
+        except TransactionConflict:
+            if not await retries.pause():
+                raise
 
 
 async def settle(awaitable: Awaitable[T]) -> T:

@@ -1,7 +1,6 @@
 """Events: what the product reports of its users, one by one or in batches."""
 
 import asyncio
-import random
 from typing import Any
 
 from aiohttp import web
@@ -21,7 +20,8 @@ from referral.contract.schemas.events import (
     event_view,
 )
 from referral.contract.schemas.recorded_events import EventBatchResultSchema, RecordedEventSchema
-from referral.database import ATTEMPTS, DATABASE, Connection, TransactionConflict
+from referral.database import DATABASE, Connection, TransactionConflict
+from referral.database.retries import RETRIES
 from referral.handlers import API
 from referral.ids import REQUEST_ID
 from referral.limits import LIMITER
@@ -115,12 +115,12 @@ async def _result(request: web.Request, report: Any) -> dict[str, Any]:
 
 async def _record_again(request: web.Request, body: dict[str, Any], report: Any) -> Answered:
     """As `record_event`, made again by itself if another transaction undoes it: the batch is not."""
-    for attempt in range(1, ATTEMPTS):
+    while True:
         try:
             return await record_event(request, body, report)
         except TransactionConflict:
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
-    return await record_event(request, body, report)
+            if not await request[RETRIES].pause():
+                raise
 
 
 @routes.get(f"{API}/events/{{event_id:(?!batch$)[^/]+}}")

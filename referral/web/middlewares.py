@@ -1,8 +1,6 @@
 """Around every handler: request id, log and metrics; problems; authentication, limits and validation."""
 
-import asyncio
 import logging
-import random
 import re
 import time
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, declara
 from referral.contract.catalogue import BY_STATUS
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import Problem
-from referral.database import ATTEMPTS, ConnectionLost, DatabaseUnavailable, TransactionConflict
+from referral.database import ConnectionLost, DatabaseUnavailable, TransactionConflict
+from referral.database.retries import RETRIES, Retries
 from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
@@ -119,10 +118,14 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         found = _of_aiohttp(error)
     except DatabaseUnavailable as error:
         errors.error("database unavailable: %s", error, extra={"request_id": request[REQUEST_ID]})
-        # It was there, when what undid this request was another one, again and again.
-        is_there = isinstance(error, TransactionConflict) and not isinstance(error, ConnectionLost)
-        detail = "Too many requests change the same at once." if is_there else "The database cannot be used at the moment."
-        found = Problem("unavailable", detail, headers={"Retry-After": RETRY_AFTER})
+        # The database was there, when what undid this request was another one, again and again.
+        headers = {"Retry-After": RETRY_AFTER}
+        if isinstance(error, TransactionConflict) and not isinstance(error, ConnectionLost):
+            found = Problem(
+                "conflict", "Others change the same at once, again and again. Nothing was done.", headers=headers
+            )
+        else:
+            found = Problem("unavailable", "The database cannot be used at the moment.", headers=headers)
     except Overloaded:
         found = Problem("overloaded", "Too many passwords are being checked.", headers={"Retry-After": RETRY_AFTER})
     except Exception:
@@ -185,13 +188,14 @@ async def prepare(request: web.Request, handler: Handler) -> web.StreamResponse:
     cache. If another transaction, or the loss of a connection, undid the request's transaction, the request is made again:
     everything it did was rolled back, and the request keeps the body that was read.
     """
-    for attempt in range(1, ATTEMPTS):
+    retries = request[RETRIES] = Retries()
+    while True:
         try:
             return await _prepared(request, handler)
         except TransactionConflict as conflict:
-            log.info("attempt %d: %s", attempt, conflict, extra={"request_id": request[REQUEST_ID]})
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
-    return await _prepared(request, handler)
+            log.info("attempt %d: %s", retries.attempt, conflict, extra={"request_id": request[REQUEST_ID]})
+            if not await retries.pause():
+                raise
 
 
 async def _prepared(request: web.Request, handler: Handler) -> web.StreamResponse:
