@@ -17,7 +17,7 @@ import pytest
 import redis as redis_py
 from redis import asyncio as aioredis
 
-from referral.cache.redis.client import RedisClient
+from referral.cache.redis.client import PROBE, RedisClient
 from referral.metrics import Metrics
 from tests.conftest import Client, MakeClient
 from tests.support.people import Person
@@ -167,7 +167,7 @@ async def test_a_client_that_is_opened_has_its_connection_before_anybody_asks(
     await client.open()
     async with aioredis.Redis.from_url(redis.url) as inside:
         connected = (await inside.info("clients"))["connected_clients"]
-        assert await client.healthy()
+        assert await client.ask(*PROBE)
         assert (await inside.info("clients"))["connected_clients"] == connected == 2
         assert await inside.keys("*") == []
 

@@ -108,7 +108,7 @@ async def test_of_several_hosts_the_one_is_found_that_is_asked_for(pair: tuple[P
         hosts = (dead, standby, primary) if with_dead else (standby, primary)
         database: Any = await open_database(url_of(*hosts, query=query))
         async with database.reader() as conn:
-            assert await cache_epoch.find_epoch(conn) == 1
+            assert (await cache_epoch.find_epoch(conn)).epoch == 1
             port = await conn._raw.fetchval("SELECT inet_server_port()")
         await database.close()
         return primary if port == primary.port else standby
