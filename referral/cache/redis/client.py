@@ -52,8 +52,8 @@ READ_TEXT_OF = TEXT_OF.replace("'GET'", "'GETEX'")
 PROBE_SCRIPT = """
 local key = KEYS[1]
 for _, command in ipairs({
-    {'SET', key, '0', 'PX', ARGV[1]}, {'GETEX', key}, {'INCRBY', key, '1'}, {'EXPIRE', key, '1'}, {'PTTL', key},
-    {'PEXPIREAT', key, '1'}, {'DEL', key}, {'TIME'}
+    {'SET', key, '0', 'PX', ARGV[1]}, {'GET', key}, {'GETEX', key}, {'INCRBY', key, '1'}, {'EXPIRE', key, '1'},
+    {'PTTL', key}, {'PEXPIREAT', key, '1'}, {'DEL', key}, {'TIME'}
 }) do
     local answer = redis.pcall(unpack(command))
     if type(answer) == 'table' and answer.err then
