@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -22,9 +23,10 @@ from referral.metrics import Metrics
 from tests.conftest import Client, MakeClient
 from tests.support.people import Person
 from tests.support.sentinel import REDIS_RIGHTS, RedisSentinel
-from tests.support.servers import Proxy, RedisServer, free_port
+from tests.support.servers import Proxy, RedisServer, free_port, wait_until
 from tests.support.service import run_py
 from tests.support.smtp_server import Certificate
+from tests.test_workers import Service
 
 Eventually = Callable[..., Awaitable[Any]]
 MakeRedis = Callable[..., RedisClient]
@@ -112,7 +114,11 @@ async def test_a_redis_by_tls_from_afar_comes_up(
 
 
 async def test_whoever_asks_waits_no_longer_for_a_connection_than_for_an_answer(make_redis: MakeRedis) -> None:
+    connections = 0
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         await reader.read()
         writer.close()
 
@@ -123,6 +129,9 @@ async def test_whoever_asks_waits_no_longer_for_a_connection_than_for_an_answer(
             assert await asyncio.gather(*(client.ask("GET", "referral:any") for _ in range(10))) == [None] * 10
             assert time.monotonic() - began < AT_ONCE
             assert client.is_out
+        await asyncio.sleep(0.1)
+        # What the first one began goes on.
+        assert connections == 1
         await client.close()
 
 
@@ -241,6 +250,19 @@ def test_a_start_with_the_wrong_kind_of_server_ends_in_one_line_and_migrates_not
     assert ended.stderr == f"run.py: {line} (read from the settings)\n"
     assert ended.stdout == ""
     assert not (tmp_path / "var" / "referral.db").exists()
+
+
+def test_settings_that_lead_to_a_cluster_are_not_taken_over(tmp_path: Path, start_redis: StartRedis) -> None:
+    (tmp_path / "settings.toml").write_text('[cache]\nurl = "none://"\n')
+    service = Service(tmp_path)
+    try:
+        service.settings.write_text(f'[cache]\nurl = "{start_redis("--cluster-enabled", "yes").url}"\n')
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the settings stay as they were: cache.url: leads to a Redis Cluster" in service.log())
+        wait_until(lambda: len(service.workers()) == 2)
+        assert service.connect().call("GET", "/health/ready")[1]["status"] == "ok"
+    finally:
+        assert service.end() == 0
 
 
 async def test_a_cluster_that_turns_up_later_counts_as_out_and_readiness_says_so(
