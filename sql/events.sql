@@ -9,8 +9,8 @@ VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refun
 ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
--- name: insert_event_of_new_user(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)!
--- Of a user whom this transaction makes, whose id is in the event's: nobody has reported it. Deferred.
+-- name: insert_event_once(id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution, reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)!
+-- A violation of events_pkey when the id is taken. Deferred: whoever reports an event expects that of any statement of theirs.
 INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, refunds, code, click_id, metadata, attribution,
     reason, ignored, body_hash, referrer_id, joined_at, tier, barred, converts, outcome)
 VALUES (:id, :type, :user_id, :received_at, :occurred_at, :unit, :amount, :refunds, :code, :click_id, :metadata, :attribution,

@@ -49,10 +49,10 @@ SELECT r.referrer_id, r.joined_at, r.source, r.review, r.conversions, r.converte
 FROM referrals r JOIN users w ON w.id = r.referrer_id JOIN users u ON u.id = r.user_id
 WHERE r.user_id = :user_id;
 
--- name: convert_referral(user_id, occurred_at)^
+-- name: convert_referral(user_id, occurred_at)!
+-- The user is locked. Deferred.
 UPDATE referrals SET conversions = conversions + 1, converted_at = coalesce(converted_at, :occurred_at)
-WHERE user_id = :user_id
-RETURNING conversions;
+WHERE user_id = :user_id;
 
 -- name: retract_conversion(user_id)^
 -- An event that converted is wholly refunded.

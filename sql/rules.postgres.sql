@@ -26,3 +26,16 @@ FROM (
     GROUP BY g.rule_id, g.subject, g.starts_at
 ) AS back
 WHERE rule_usage.rule_id = back.rule_id AND rule_usage.subject = back.subject AND rule_usage.starts_at = back.starts_at;
+
+-- name: use_limits(uses)
+-- The first use of a period opens its row. Conditional on the limit: of two rewards at once of which one fits, one finds no row.
+-- In the order in which they are given back, so that no two transactions wait for each other.
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, unit, used, most)
+SELECT m.rule_id, m.subject, m.starts_at, m.ends_at, m.unit, m.amount, m.most
+FROM jsonb_to_recordset(cast(:uses as jsonb)) AS m (
+    rule_id text, subject text, starts_at bigint, ends_at bigint, unit text, amount bigint, most bigint
+)
+ORDER BY m.rule_id, CASE m.subject WHEN 'budget' THEN 1 ELSE 0 END
+ON CONFLICT (rule_id, subject, starts_at) DO UPDATE SET used = rule_usage.used + excluded.used, most = excluded.most
+WHERE rule_usage.used + excluded.used <= excluded.most
+RETURNING rule_id, subject;

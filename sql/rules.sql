@@ -58,14 +58,6 @@ SELECT g.rule_id, g.subject, g.used
 FROM rules u JOIN rule_usage g ON g.rule_id = u.id
 WHERE u.on_type = :type AND g.subject IN ('budget', :referrer_id) AND g.starts_at <= :now AND g.ends_at > :now;
 
--- name: use_limit(rule_id, subject, starts_at, ends_at, unit, amount, most)^
--- The first use of a period opens its row. Conditional on the limit: of two rewards at once of which one fits, one finds no row.
-INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, unit, used, most)
-VALUES (:rule_id, :subject, :starts_at, :ends_at, :unit, :amount, :most)
-ON CONFLICT (rule_id, subject, starts_at) DO UPDATE SET used = rule_usage.used + excluded.used, most = excluded.most
-WHERE rule_usage.used + excluded.used <= excluded.most
-RETURNING used;
-
 -- name: sum_given(rule_id, unit, starts_at, ends_at)^
 -- What a rule gave in a period, in two parts: a sum may pass 64 bits.
 SELECT cast(coalesce(sum(value / 1000000), 0) as bigint) AS millions, cast(coalesce(sum(value % 1000000), 0) as bigint) AS rest

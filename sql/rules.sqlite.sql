@@ -21,3 +21,13 @@ SELECT u.id, u.version, v.definition, v.created_at AS changed_at,
 FROM rules u JOIN rule_versions v ON v.rule_id = u.id AND v.version = u.version
 WHERE u.on_type = :type
 ORDER BY u.on_type, u.id;
+
+-- name: use_limits(uses)
+-- The first use of a period opens its row. Conditional on the limit: of two rewards at once of which one fits, one finds no row.
+INSERT INTO rule_usage (rule_id, subject, starts_at, ends_at, unit, used, most)
+SELECT m.value ->> '$.rule_id', m.value ->> '$.subject', m.value ->> '$.starts_at', m.value ->> '$.ends_at', m.value ->> '$.unit',
+       m.value ->> '$.amount', m.value ->> '$.most'
+FROM json_each(:uses) AS m WHERE true
+ON CONFLICT (rule_id, subject, starts_at) DO UPDATE SET used = rule_usage.used + excluded.used, most = excluded.most
+WHERE rule_usage.used + excluded.used <= excluded.most
+RETURNING rule_id, subject;

@@ -5,8 +5,8 @@ INSERT INTO service_keys (id, name, scope, key_hash, created_at) VALUES (:id, :n
 -- On each request with a key.
 SELECT id, name, scope, key_hash, last_used_at FROM service_keys WHERE key_hash = :key_hash;
 
--- name: hold_service_key(id)^
--- Within the transaction of a change: whether the key is still there. Deferred, and so a statement that breaks no rule.
+-- name: find_held_key(id)^
+-- At the end of the transaction of a change: whether the key is still there.
 SELECT id FROM service_keys WHERE id = :id;
 
 -- name: list_service_keys(before_time, before_id, page_size)

@@ -14,7 +14,8 @@ import pytest
 
 from referral.app import create_app
 from tests.conftest import Client, MakeConfig
-from tests.support.people import Person
+from tests.support.people import Person, Product
+from tests.support.programme import Programme
 from tests.support.servers import RedisServer
 from tests.support.serving import client_of
 from tests.support.trips import Trips, count_in, counting
@@ -127,3 +128,28 @@ def person_of(client: Client, **registration: Any) -> Callable[[], Awaitable[Per
     """What registers one person after another."""
     numbers = itertools.count()
     return lambda: Person.register(client, f"person{next(numbers)}", **registration)
+
+
+async def test_an_event_without_a_reward(client: Client, trips: Trips) -> None:
+    programme = Programme(await Product.with_key(client, "admin"))
+    await programme.come("bob", "alice")
+    await programme.buy()
+    await twice(programme.buy)
+    assert trips.counts == (8, 1), trips
+
+
+# Behind the lock: the limits, which decide what is given; the event, its rewards and the accounts, whose balances transfers
+# name; these, and what is told; the commit.
+@pytest.mark.parametrize(("limits", "most", "most_locked"), [(None, 10, 3), (LIMITS, 12, 4)])
+async def test_an_event_that_converts_and_is_rewarded(
+    client: Client, trips: Trips, locked: Callable[[str], None], limits: Any, most: int, most_locked: int
+) -> None:
+    programme = Programme(await Product.with_key(client, "admin"))
+    await programme.rule(limits=limits)
+    for referee in ("bob", "carol", "dave"):
+        await programme.come(referee, "alice")
+    locked((await programme.admin.user("alice"))["id"])
+    for referee in ("bob", "carol", "dave"):
+        answer = await programme.buy(referee=referee)
+        assert len(answer.body["rewards"]) == 1
+    assert (len(trips.database), sum(trips.looked)) == (most, most_locked), trips

@@ -21,10 +21,9 @@ from referral.ids import new_id
 from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.links import LINKS
 from referral.metrics import METRICS
-from referral.queries import outbox, rules, users
+from referral.queries import outbox, users
 from referral.queries.codes import OwnedCode
 from referral.queries.referrals import Referral
-from referral.queries.rules import MetRule
 from referral.rules.accounts import account_of, check_new_password, check_not_personal, check_not_reserved
 from referral.rules.attributing import Refused, Way, refusing, ways_of
 from referral.rules.audit import record_refusal
@@ -34,6 +33,7 @@ from referral.rules.mailed_links import email_taken
 from referral.rules.own_events import Attribution, report_sign_up
 from referral.rules.referring import check_code, come_first, use_last
 from referral.rules.resets import take_resets_over
+from referral.rules.rewarding import weigh
 from referral.rules.signing_in import open_first_session
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, fold_code, key_of
@@ -154,15 +154,14 @@ async def _make_account(
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
-        found = await rules.hold_rules_met(work.conn, "signup", user.id)
         reported = Attribution(code, attribution["status"], attribution["reason"])
         if way and leads:
             # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
-            account = await _come(work, user, way, given, found, reported)
+            account = await _come(work, user, way, given, reported)
         else:
             account = account_of(user)
             work.announce(account_change("user.created", account, work.moment, links))
-            await report_sign_up(work, user.id, found, None, reported)
+            await report_sign_up(work, user.id, await weigh(work, "signup", user.id, None), None, reported)
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
     if is_mailed:
         await app[LIMITER].allows(*mails)
@@ -172,15 +171,15 @@ async def _make_account(
     return {"user": user_view(account, work.moment, links), "attribution": attribution, **tokens}
 
 
-async def _come(
-    work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, found: list[MetRule], reported: Attribution
-) -> users.Account:
+async def _come(work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, reported: Attribution) -> users.Account:
     """Let a new account come by a code's owner, report its sign-up, and use the code, which is the last thing. Returns the
     account. Raises `referral-code-invalid` for a code that was given, and Refused for a click."""
     assert way.code is not None
     config, links = work.request.app[CONFIG], work.request.app[LINKS]
     with _refusing(way):
         code = given or await check_code(work.conn, way.code.upper(), work.moment)
+    weighed = await weigh(work, "signup", user.id, code.referrer_id)
+    with _refusing(way):
         owner, standing = await come_first(work, user.id, code, way.source)
     account = account_of(user, owner)
     work.announce(account_change("user.created", account, work.moment, links))
@@ -189,7 +188,7 @@ async def _come(
     else:
         referral = Referral(None, user.id, None, user.username, None, user.email, work.moment, code.code, way.source)
         work.announce(known_referral_change("referral.created", referral, owner.id))
-    await report_sign_up(work, user.id, found, standing, reported)
+    await report_sign_up(work, user.id, weighed, standing, reported)
     # What is to be told goes out with the use.
     await work.tell()
     with _refusing(way):

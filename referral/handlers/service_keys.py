@@ -80,6 +80,7 @@ async def delete_key(request: web.Request) -> web.Response:
         key = await service_keys.delete_service_key(work.conn, key_id)
         if key is None:
             raise gone
+        work.ends_key(key.id)
         work.ends_sessions(key.key_hash)
         await work.record("key-revoked", key_id=key.id, name=key.name)
     return web.Response(status=204)

@@ -91,15 +91,19 @@ class Reported:
     id: str
 
 
+# What the second one violates of two that insert an event of one id, or rewards for it.
+ONCE = ("events_pkey", "rewards_once")
+
+
 async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:
     """False when the id is taken. Violates a foreign key when there is no such user."""
     values = {name: getattr(event, name) for name in NewEvent.__slots__}
     return await conn.value("insert_event_of_user", str, **values) is not None
 
 
-async def insert_event_of_new_user(conn: Connection, event: NewEvent) -> None:
-    """Of a user whom this transaction makes, whose id is part of the event's. This is deferred."""
-    conn.defer("insert_event_of_new_user", **{name: getattr(event, name) for name in NewEvent.__slots__})
+async def insert_event_once(conn: Connection, event: NewEvent) -> None:
+    """This is deferred: if the id is taken, a later statement or the commit violates one of ONCE."""
+    conn.defer("insert_event_once", **{name: getattr(event, name) for name in NewEvent.__slots__})
 
 
 async def find_reported_event(conn: Connection, event_id: str) -> ReportedEvent | None:

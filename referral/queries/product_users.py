@@ -67,6 +67,11 @@ async def find_product_user_by_external_id(conn: Connection, external_id: str) -
     return await conn.one("find_product_user_by_external_id", ProductUser, external_id=external_id)
 
 
+async def lock_user_by_external_id(conn: Connection, external_id: str) -> str | None:
+    """The id of the user of this external id, who is locked, as the rules are held (`locks.lock_user`, `hold_rules`)."""
+    return await conn.value("lock_user_by_external_id", str, external_id=external_id)
+
+
 async def find_user_id_by_external_id(conn: Connection, external_id: str) -> str | None:
     return await conn.value("find_user_id_by_external_id", str, external_id=external_id)
 

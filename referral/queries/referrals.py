@@ -124,9 +124,9 @@ async def find_standing(conn: Connection, user_id: str) -> Standing | None:
     return await conn.one("find_standing", Standing, user_id=user_id)
 
 
-async def convert_referral(conn: Connection, user_id: str, occurred_at: int) -> int | None:
-    """Count an event that happened then (ms) as a conversion of its user's referral, and return how many there are."""
-    return await conn.value("convert_referral", int, user_id=user_id, occurred_at=occurred_at)
+async def convert_referral(conn: Connection, user_id: str, occurred_at: int) -> None:
+    """Count an event that happened then (ms) as a conversion of its user's referral, who is locked. This is deferred."""
+    conn.defer("convert_referral", user_id=user_id, occurred_at=occurred_at)
 
 
 async def retract_conversion(conn: Connection, user_id: str) -> Conversions | None:

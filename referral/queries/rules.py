@@ -59,6 +59,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """Of which limit of a rule something was used."""
+
+    rule_id: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """A sum of amounts, which may pass 64 bits, in two parts."""
 
@@ -128,23 +136,11 @@ async def list_usage(conn: Connection, event_type: str, referrer_id: str, now: i
     return await conn.page("list_usage", Usage, type=event_type, referrer_id=referrer_id, now=now)
 
 
-async def use_limit(
-    conn: Connection, rule_id: str, subject: str, period: tuple[int, int], unit: str | None, amount: int, most: int
-) -> bool:
-    """Use so much of a limit, which is at least that, in a period (from, to before; ms). False when there is no room for
-    it."""
-    used = await conn.value(
-        "use_limit",
-        int,
-        rule_id=rule_id,
-        subject=subject,
-        starts_at=period[0],
-        ends_at=period[1],
-        unit=unit,
-        amount=amount,
-        most=most,
-    )
-    return used is not None
+async def use_limits(conn: Connection, uses: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Use an `amount` of each of these limits (`rule_id`, `subject`, `unit`, `most`, which is at least that) in a period
+    (`starts_at`, `ends_at`; ms). Returns the rule and subject of those that had room for it."""
+    taken = await conn.all("use_limits", Used, uses=orjson.dumps(uses).decode())
+    return {(one.rule_id, one.subject) for one in taken}
 
 
 async def give_limits_back(conn: Connection, given: list[dict[str, Any]]) -> None:

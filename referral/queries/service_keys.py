@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from referral.clock import NEVER
-from referral.database import Connection, Deferred
+from referral.database import Connection
 
 # What a key may; each scope may what the ones before it may, too.
 Scope = Literal["read", "write", "admin"]
@@ -54,9 +54,9 @@ async def find_live_key(conn: Connection, key_hash: str) -> LiveKey | None:
     return await conn.one("find_live_key", LiveKey, key_hash=key_hash)
 
 
-async def hold_service_key(conn: Connection, key_id: str) -> Deferred:
-    """Ask whether the key is still there. This is deferred; its value is the id, if so."""
-    return conn.defer("hold_service_key", id=key_id)
+async def find_held_key(conn: Connection, key_id: str) -> bool:
+    """Whether the key that makes a change is still there, at the change's end."""
+    return await conn.value("find_held_key", str, id=key_id) is not None
 
 
 async def list_service_keys(conn: Connection, before: tuple[int, str], limit: int) -> list[ServiceKey]:

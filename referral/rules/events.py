@@ -4,6 +4,8 @@ The unique key of the table decides which of several equal reports is the first.
 rolled back, and it gets the first one's answer.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,18 +18,18 @@ from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.events import REFUND, event_view
 from referral.contract.schemas.referrals import operators_referral_view
 from referral.contract.schemas.rewards import reward_view
-from referral.database import DATABASE, Connection, TransactionConflict
-from referral.queries import events, locks, product_users, referrals, rewards, rules
+from referral.database import DATABASE, Connection, ConstraintViolation, TransactionConflict
+from referral.queries import events, locks, product_users, referrals, rewards
 from referral.queries.events import NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
-from referral.queries.referrals import Referral
+from referral.queries.referrals import Referral, Standing
 from referral.rules.accounts import is_reserved
 from referral.rules.attributing import Attribution, Came, Refused, Way, attribute, may_lead, ways_of
 from referral.rules.event_contexts import keep_context
 from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
 from referral.rules.programme import Happened
-from referral.rules.rewarding import Meeting, decide, keep, kept_outcome, meet
+from referral.rules.rewarding import Meeting, decide, keep, kept_outcome, meet, weigh
 from referral.rules.rewards import refund as take_back
 from referral.rules.units import check_unit
 from referral.rules.work import Work, work_on
@@ -145,9 +147,9 @@ def _document(
     }
 
 
-def _referral(user: ProductUser, came: Came | None, meeting: Meeting) -> Referral | None:
-    """That the user came by somebody, as it is after the event."""
-    if came is None:
+def _referral(user: ProductUser, came: Came | None, standing: Standing | None) -> Referral | None:
+    """That the user came by somebody."""
+    if came is None or standing is None:
         return None
     return Referral(
         None,
@@ -158,9 +160,9 @@ def _referral(user: ProductUser, came: Came | None, meeting: Meeting) -> Referra
         user.email,
         came.joined_at,
         came.code,
-        meeting.source,
-        meeting.review,
-        meeting.converted_at,
+        standing.source,
+        standing.review,
+        standing.converted_at,
     )
 
 
@@ -175,7 +177,10 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
     """Raises Refused, Taken and _Known, after which nothing is left of it."""
     is_tried = may_lead(tried.ways)
     may_refer = is_tried and await _may_refer(request, body["user"])
-    async with work_on(request) as work:
+    async with _once(), work_on(request) as work:
+        if "external_id" not in body["user"]:
+            # Else they are held by what locks the user.
+            await locks.hold_rules(work.conn)
         await work.hold_caller()
         occurred_at = _occurred_at(body, work.moment)
         if may_refer:
@@ -184,16 +189,19 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         if is_tried and not (may_refer or is_new) and user.referrer_id is None:
             raise TransactionConflict("another request has just made the user, whom somebody may have come by since")
         user, tried = await _describe(work, user, body["user"], tried)
-        # Before the referrer is locked, for whom others wait.
-        found = await rules.hold_rules_met(work.conn, body["type"], user.id)
+        weighed = await weigh(work, body["type"], user.id, user.referrer_id)
         attribution, came = await attribute(work, user, tried.ways, occurred_at, is_new=is_new)
         is_referred = came is not None or user.referrer_id is not None
-        meeting = await meet(work, user.id, body["type"], occurred_at) if is_referred else Meeting()
-        outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting, found)
+        standing = await referrals.find_standing(work.conn, user.id) if is_referred else None
+        meeting, told = Meeting(), _referral(user, came, standing)
+        if standing is not None:
+            meeting = await meet(work, user.id, body["type"], occurred_at, standing, told)
+        outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting, weighed)
         event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash, outcome.kept(), meeting.facts)
-        await _insert(work, event, body)
+        await events.insert_event_once(work.conn, event)
+        await keep_context(work, event.id, event.user_id, body.get("context") or {})
         await keep(work, outcome)
-    referral = _referral(user, came, meeting)
+    referral = told._replace(converted_at=meeting.converted_at) if told is not None else None
     return Answered(_document(_as_kept(event), referral, outcome.views, outcome.skipped_views), False)
 
 
@@ -279,6 +287,17 @@ def _as_kept(event: NewEvent) -> ReportedEvent:
     return ReportedEvent(
         refunded=0, **{name: getattr(event, name) for name in ReportedEvent.__slots__ if name != "refunded"}
     )
+
+
+@asynccontextmanager
+async def _once() -> AsyncIterator[None]:
+    """Raises _Known where the block violates that an event is recorded once."""
+    try:
+        yield
+    except ConstraintViolation as violation:
+        if violation.constraint in events.ONCE:
+            raise _Known from None
+        raise
 
 
 async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:

@@ -3,12 +3,11 @@
 from typing import Literal, NamedTuple
 
 from referral.database import TransactionConflict
-from referral.queries import events, rules
+from referral.queries import events, referrals
 from referral.queries.events import NONE, NewEvent
 from referral.queries.referrals import Standing
-from referral.queries.rules import MetRule
 from referral.rules.programme import Happened
-from referral.rules.rewarding import Meeting, Outcome, decide, keep, meet, meet_as
+from referral.rules.rewarding import Meeting, Outcome, Weighed, decide, keep, meet, weigh
 from referral.rules.work import Work
 
 Own = Literal["signup", "email-verified"]
@@ -36,9 +35,10 @@ async def report_own(
     conn, event_id = work.conn, f"{event_type}:{user_id}"
     if await events.find_reported_event(conn, event_id) is not None:
         return
-    found = await rules.hold_rules_met(conn, event_type, user_id)
-    meeting = await meet(work, user_id, event_type, work.moment)
-    outcome = await _decide(work, event_type, user_id, meeting, found)
+    standing = await referrals.find_standing(conn, user_id)
+    weighed = await weigh(work, event_type, user_id, standing.referrer_id if standing else None)
+    meeting = Meeting() if standing is None else await meet(work, user_id, event_type, work.moment, standing)
+    outcome = await _decide(work, event_type, user_id, meeting, weighed)
     event = _event(work, event_type, user_id, meeting, outcome, Attribution(code, attribution, reason))
     if not await events.insert_event_of_user(conn, event):
         raise TransactionConflict("another request has just reported an event of this id")
@@ -46,20 +46,20 @@ async def report_own(
 
 
 async def report_sign_up(
-    work: Work, user_id: str, found: list[MetRule], standing: Standing | None, attribution: Attribution
+    work: Work, user_id: str, weighed: Weighed, standing: Standing | None, attribution: Attribution
 ) -> None:
-    """Report that somebody signed up whom this transaction makes, and what it earns by the rules found, which are held;
+    """Report that somebody signed up whom this transaction makes, and what it earns by the rules that it meets;
     `standing` is by whom they come."""
-    meeting = Meeting() if standing is None else await meet_as(work, user_id, "signup", work.moment, standing)
-    outcome = await _decide(work, "signup", user_id, meeting, found)
+    meeting = Meeting() if standing is None else await meet(work, user_id, "signup", work.moment, standing)
+    outcome = await _decide(work, "signup", user_id, meeting, weighed)
     event = _event(work, "signup", user_id, meeting, outcome, attribution)
-    await events.insert_event_of_new_user(work.conn, event)
+    await events.insert_event_once(work.conn, event)
     await keep(work, outcome)
 
 
-async def _decide(work: Work, event_type: Own, user_id: str, meeting: Meeting, found: list[MetRule]) -> Outcome:
+async def _decide(work: Work, event_type: Own, user_id: str, meeting: Meeting, weighed: Weighed) -> Outcome:
     happened = Happened(event_type, work.moment, None, None)
-    return await decide(work, f"{event_type}:{user_id}", happened, user_id, meeting, found)
+    return await decide(work, f"{event_type}:{user_id}", happened, user_id, meeting, weighed)
 
 
 def _event(

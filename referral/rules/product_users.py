@@ -88,8 +88,8 @@ async def lock_known(work: Work, user_id: str) -> ProductUser:
 
 async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]:
     """The user of this external id, who is locked, and whether this transaction made them."""
-    found = await product_users.find_product_user_by_external_id(work.conn, external_id)
-    if found is None:
+    user_id = await product_users.lock_user_by_external_id(work.conn, external_id)
+    if user_id is None:
         made = ProductUser(new_id(), external_id, work.moment)
         if await product_users.insert_product_user(work.conn, made.id, external_id, work.moment):
             work.announce_user("user.created", made.id)
@@ -100,10 +100,8 @@ async def lock_or_make(work: Work, external_id: str) -> tuple[ProductUser, bool]
                 made = replace(made, unattributable_at=work.moment)
             return made, True
         # Of many requests at once another one made the user.
-        found = await product_users.find_product_user_by_external_id(work.conn, external_id)
-    if found is not None:
-        await locks.lock_user(work.conn, found.id)
-        found = await product_users.find_product_user(work.conn, found.id)
+        user_id = await product_users.lock_user_by_external_id(work.conn, external_id)
+    found = await product_users.find_product_user(work.conn, user_id) if user_id is not None else None
     if found is None or found.external_id != external_id:
         raise TransactionConflict("the user has just been erased, or given another external id")
     return found, False

@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
-from referral.changes import balance_changes, reward_change
+from referral.changes import balance_changes, known_referral_change, reward_change
 from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.contract.schemas.rewards import reward_view, state_of
 from referral.ids import new_id
 from referral.ledger import BOUNDS, Account, Kind, Movement, move
 from referral.queries import referrals, rewards, rules
-from referral.queries.referrals import Standing
+from referral.queries.referrals import Referral, Standing
 from referral.queries.rewards import NewReward, Reward
 from referral.queries.rules import BUDGET, MetRule
 from referral.rules.periods import period_of
@@ -94,15 +94,11 @@ def kept_outcome(views: list[dict[str, Any]], skipped: list[dict[str, str]]) -> 
     return orjson.dumps({"rewards": [state_of(view) for view in views], "skipped": skipped}).decode()
 
 
-async def meet(work: Work, user_id: str, event_type: str, occurred_at: int) -> Meeting:
-    """The referral of an event's user, who is locked; if the event converts it, it is converted from here on, and the
-    referrer is locked."""
-    found = await referrals.find_standing(work.conn, user_id)
-    return Meeting() if found is None else await meet_as(work, user_id, event_type, occurred_at, found)
-
-
-async def meet_as(work: Work, user_id: str, event_type: str, occurred_at: int, found: Standing) -> Meeting:
-    """As `meet`, where it is known how the referral stands."""
+async def meet(
+    work: Work, user_id: str, event_type: str, occurred_at: int, found: Standing, referral: Referral | None = None
+) -> Meeting:
+    """The referral of an event's user, who is locked, as it stands; if the event converts it, it is converted from here on,
+    and the referrer is locked. It is told as `referral` or, without, read for that."""
     if found.erased_at is not None:
         # The referral has ended: nothing is earned by it.
         return Meeting(source=found.source, review=found.review, converted_at=found.converted_at)
@@ -117,9 +113,16 @@ async def meet_as(work: Work, user_id: str, event_type: str, occurred_at: int, f
     }
     tier, converted_at = found.converted_count, found.converted_at
     converts = event_type in work.request.app[CONFIG].attribution.converts_on and "rejected" not in barred
-    if converts and await referrals.convert_referral(work.conn, user_id, occurred_at) == 1:
-        tier, converted_at = await referrals.increment_converted_count(work.conn, found.referrer_id), occurred_at
-        work.announce_referral("referral.converted", user_id, found.referrer_id)
+    if converts:
+        await referrals.convert_referral(work.conn, user_id, occurred_at)
+    if converts and found.conversions == 0:
+        converted_at = occurred_at if converted_at is None else converted_at
+        tier = await referrals.increment_converted_count(work.conn, found.referrer_id)
+        if referral is None:
+            work.announce_referral("referral.converted", user_id, found.referrer_id)
+        else:
+            converted = referral._replace(converted_at=converted_at)
+            work.announce(known_referral_change("referral.converted", converted, found.referrer_id))
     if converted_at is None:
         # This one included, whether or not it is converted yet.
         tier += 1
@@ -127,25 +130,46 @@ async def meet_as(work: Work, user_id: str, event_type: str, occurred_at: int, f
     return Meeting(found.referrer_id, met, found.source, found.review, converted_at, converts)
 
 
-async def decide(
-    work: Work, event_id: str, event: Happened, user_id: str, meeting: Meeting, found: list[MetRule]
-) -> Outcome:
-    """What the event causes by the rules found, which are held, and whose limits are taken for it. `keep` makes the rewards,
-    once the event is recorded."""
-    if not found:
-        return Outcome(meeting.review)
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The rules that an event meets, and what each of them gave until now, also to this referrer."""
+
+    known: dict[str, tuple[MetRule, Rule]]
+    used: dict[str, Used]
+    referrer_id: str | None
+
+
+async def weigh(work: Work, event_type: str, referee_id: str, referrer_id: str | None) -> Weighed:
+    """The rules of an event's type, which are held from here on.
+
+    Comes before the referrer is locked, for whom others wait: a limit that is used up since is found to be so when it is
+    taken.
+    """
+    found = await rules.hold_rules_met(work.conn, event_type, referee_id)
     known = {rule.id: (rule, rule_of(rule.id, rule.version, rule.definition)) for rule in found}
-    used = await _used(work, event.type, user_id, meeting.referrer_id, known)
-    earned, skipped = rewards_for([rule for _, rule in known.values()], event, History(meeting.met, used))
-    outcome = Outcome(meeting.review, skipped=skipped)
+    return Weighed(known, await _used(work, event_type, referee_id, referrer_id, known), referrer_id)
+
+
+async def decide(work: Work, event_id: str, event: Happened, user_id: str, meeting: Meeting, weighed: Weighed) -> Outcome:
+    """What the event causes by the rules that it meets, whose limits are taken for it. `keep` makes the rewards, behind the
+    event."""
+    known, used, outcome = weighed.known, weighed.used, Outcome(meeting.review)
+    if not known:
+        return outcome
+    if weighed.referrer_id != meeting.referrer_id:
+        # It is this event by which they came.
+        used = await _used(work, event.type, user_id, meeting.referrer_id, known)
+    earned, outcome.skipped = rewards_for([rule for _, rule in known.values()], event, History(meeting.met, used))
+    if not earned:
+        return outcome
+    assert meeting.referrer_id is not None
+    refused = await _take(work, [(one, known[one.rule.id][0].changed_at) for one in earned], meeting.referrer_id)
     for one in earned:
-        assert meeting.referrer_id is not None
         met = known[one.rule.id][0]
-        reason = await _take(work, one, met.changed_at, meeting.referrer_id)
-        if reason is not None:
-            outcome.skipped.append(Skipped(one.rule.id, reason))
-            continue
-        outcome.earned.append((await _new_reward(work, one, met, event_id, user_id, meeting), met))
+        if one.rule.id in refused:
+            outcome.skipped.append(Skipped(one.rule.id, refused[one.rule.id]))
+        else:
+            outcome.earned.append((await _new_reward(work, one, met, event_id, user_id, meeting), met))
     return outcome
 
 
@@ -172,26 +196,40 @@ async def _given(work: Work, met: MetRule, rule: Rule, referee_id: str) -> int:
     return await rules.count_given(work.conn, rule.id, referee_id, rule.side)
 
 
-async def _take(work: Work, earned: Earned, changed_at: int, referrer_id: str) -> str | None:
-    """Take what a reward uses of the limits of its rule, which is as it is since then (ms); the reason if one of them has no
-    room for it any more."""
-    rule = earned.rule
-    if rule.per_referrer is not None and not await _use(work, rule, changed_at, rule.per_referrer, referrer_id, 1):
-        return "per-referrer"
-    if rule.budget is not None and not await _use(work, rule, changed_at, rule.budget, BUDGET, earned.value or 0):
-        if rule.per_referrer is not None:
-            taken = {"rule_id": rule.id, "referrer_id": referrer_id, "unit": None, "value": None, "made_at": work.moment}
-            await rules.give_limits_back(work.conn, [taken])
-        return "budget"
-    return None
+async def _take(work: Work, earned: list[tuple[Earned, int]], referrer_id: str) -> dict[str, str]:
+    """Take what rewards use of the limits of their rules, each of which is as it is since a time (ms). Returns the rules of
+    which a limit has no room any more, with the reason."""
+    uses = [use for one, changed_at in earned for use in await _uses(work, one, changed_at, referrer_id)]
+    taken = await rules.use_limits(work.conn, uses) if uses else set()
+    refused, back = {}, []
+    for one, _ in earned:
+        rule, subjects = one.rule, (referrer_id, BUDGET)
+        fits = {subject: (rule.id, subject) in taken for subject in subjects}
+        if rule.per_referrer is not None and not fits[referrer_id]:
+            refused[rule.id] = "per-referrer"
+        elif rule.budget is not None and not fits[BUDGET]:
+            refused[rule.id] = "budget"
+        if rule.id in refused and any(fits.values()):
+            value = {"unit": rule.budget.unit, "value": one.value} if rule.budget and fits[BUDGET] else {}
+            whose = referrer_id if fits[referrer_id] else None
+            back.append({"rule_id": rule.id, "referrer_id": whose, "made_at": work.moment, **value})
+    if back:
+        await rules.give_limits_back(work.conn, back)
+    return refused
 
 
-async def _use(work: Work, rule: Rule, changed_at: int, limit: Limit, subject: str, amount: int) -> bool:
-    period = period_of(limit.period, work.moment)
-    if changed_at >= period[1]:
-        # The clock was set back to a period that was over when the rule was changed, and its limits counted anew.
-        await open_limit(work, rule.id, limit, subject, period)
-    return await rules.use_limit(work.conn, rule.id, subject, period, limit.unit, amount, limit.most)
+async def _uses(work: Work, earned: Earned, changed_at: int, referrer_id: str) -> list[dict[str, Any]]:
+    rule, uses = earned.rule, []
+    for limit, subject, amount in ((rule.per_referrer, referrer_id, 1), (rule.budget, BUDGET, earned.value or 0)):
+        if limit is None:
+            continue
+        period = period_of(limit.period, work.moment)
+        if changed_at >= period[1]:
+            # The clock was set back to a period that was over when the rule was changed, and its limits counted anew.
+            await open_limit(work, rule.id, limit, subject, period)
+        use = {"rule_id": rule.id, "subject": subject, "starts_at": period[0], "ends_at": period[1]}
+        uses.append({**use, "unit": limit.unit, "amount": amount, "most": limit.most})
+    return uses
 
 
 async def open_limit(work: Work, rule_id: str, limit: Limit, subject: str, period: tuple[int, int]) -> None:

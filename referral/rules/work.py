@@ -22,7 +22,7 @@ from referral.cache.sessions import SESSION_CACHE
 from referral.changes import Change, announce, found_code_change, referral_change, user_change
 from referral.clock import now
 from referral.contract.problems import Problem
-from referral.database import DATABASE, Connection, Deferred
+from referral.database import DATABASE, Connection
 from referral.ids import OWN_REQUEST_ID, new_id
 from referral.limits import ADDRESS, network_of
 from referral.links import LINKS
@@ -72,7 +72,7 @@ class Work:
         self._sessions = sessions
         self._to_wake: dict[Wakeable, float] = {}
         self._told: list[Change | Callable[[], Awaitable[Change]]] = []
-        self._held_key: Deferred | None = None
+        self._held_key: str | None = None
 
     async def hold_caller(self) -> None:
         """From here to the end of the transaction nobody puts out whoever makes the request; it also locks a user.
@@ -83,7 +83,7 @@ class Work:
         """
         key = self.request.get(KEY)
         if key is not None:
-            self._held_key = await service_keys.hold_service_key(self.conn, key.id)
+            self._held_key = key.id
             return
         me = self.request[IDENTITY]
         if not await (self._hold_user(me) if isinstance(me, LiveIdentity) else self._hold_session(me)):
@@ -104,9 +104,14 @@ class Work:
         # Whoever was an admin then may have been demoted.
         return session is not None and session.role == me.role and session.takes(token.generation, token.refresh)
 
-    def check_key(self) -> None:
-        """Raises `unauthorized` if the key was held and is no more."""
-        if self._held_key is not None and not self._held_key.values(str):
+    def ends_key(self, key_id: str) -> None:
+        """This key ends in the transaction. Whoever ends their own does so by it."""
+        if self._held_key == key_id:
+            self._held_key = None
+
+    async def check_key(self) -> None:
+        """Raises `unauthorized` if a key was held and is no more."""
+        if self._held_key is not None and not await service_keys.find_held_key(self.conn, self._held_key):
             raise _put_out()
 
     def invalidates_code(self, *codes: str) -> None:
@@ -249,7 +254,7 @@ async def work_on(request: web.Request) -> AsyncIterator[Work]:
             work = Work(request, conn, now(), codes, sessions)
             yield work
             await work.tell()
-            work.check_key()
+            await work.check_key()
             ended = work
     finally:
         # Once the block has ended well, the transaction may have been committed, whatever has failed since.

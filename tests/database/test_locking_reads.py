@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from referral.database import Database
-from referral.queries import referrals, rules, sessions
+from referral.queries import product_users, referrals, rules, sessions
 from referral.queries.referrals import Owner
 from referral.queries.sessions import LiveSession, Origin
 from tests.database.test_database import WORLD, execute
@@ -168,3 +168,22 @@ async def test_a_referrer_is_as_whoever_had_them_has_left_them(
 
     assert await meanwhile(other, change, ask) == expected
     assert len(await other.fetch("SELECT user_id FROM referrals WHERE user_id = 'carol'")) == (expected is not None)
+
+
+async def test_the_rules_are_held_before_the_user_of_an_event_is_locked(database: Database, other: Any) -> None:
+    await execute(database, *WORLD)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("LOCK TABLE rules IN EXCLUSIVE MODE")
+
+    async def ask() -> str | None:
+        async with database.transaction() as conn:
+            return await product_users.lock_user_by_external_id(conn, "42")
+
+    asking = asyncio.ensure_future(ask())
+    done, _ = await asyncio.wait([asking], timeout=0.2)
+    assert not done
+    # Whoever waits for the rules has not got the user.
+    assert await other.fetchval("SELECT id FROM users WHERE id = 'named' FOR NO KEY UPDATE SKIP LOCKED") == "named"
+    await transaction.commit()
+    assert await asking == "named"
