@@ -158,7 +158,7 @@ def test_the_service_does_not_start_with_any_secret_of_the_example(name: str) ->
     assert "/deploy/kubernetes/secrets.yaml" in ignored
 
 
-def test_the_job_migrates_by_the_owner_s_secret_and_the_pods_serve_without(objects: list[Object]) -> None:
+def test_only_the_job_has_the_owner_s_secret(objects: list[Object]) -> None:
     done = {}
     for item in objects:
         for container in containers(item):
