@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from referral.web import drain
+from tests.support.people import API
 from tests.support.servers import free_port, listens, wait_until
 from tests.support.service import is_ready, run_py, started
 
@@ -223,3 +224,78 @@ def test_a_socket_whose_queue_was_emptied_resets_nobody(monkeypatch: pytest.Monk
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(close_under_load()) == 100 * [b"served"]
         runner.run(asyncio.sleep(0.1))
+
+
+def key_of(folder: Path) -> str:
+    """A service key that may read."""
+    command = [*run_py(folder), "keys", "create", "reader", "--scope", "read"]
+    made = subprocess.run(command, cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    return made.stdout.split()[-1]
+
+
+@EVERY_NUMBER
+def test_whoever_waits_for_changes_is_answered_when_connections_end(
+    serve: Callable[..., Service], tmp_path: Path, workers: int
+) -> None:
+    service = serve(workers)
+    head = f"GET {API}/changes?after=0&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key_of(tmp_path)}\r\n\r\n"
+    waiting = [service.raw(head.encode()) for _ in range(4)]
+    time.sleep(0.3)
+    began = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    for client in waiting:
+        answer = client.recv(4000)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert b"\r\nConnection: close\r\n" in answer
+    assert time.monotonic() - began < 10
+    assert end_of(service) == 0
+
+
+@EVERY_NUMBER
+def test_ctrl_c_waits_for_no_proxy(serve: Callable[..., Service], workers: int) -> None:
+    service = serve(workers, drain=300)
+    service.connect()
+    # As a terminal does.
+    for pid in service.processes():
+        os.kill(pid, signal.SIGINT)
+    assert end_of(service) == 0
+
+
+@pytest.mark.parametrize(("workers", "status"), [(1, 130), (2, 0)])
+def test_ctrl_c_ends_the_leaving(serve: Callable[..., Service], workers: int, status: int) -> None:
+    service = serve(workers, drain=300)
+    service.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not is_ready(f"http://127.0.0.1:{service.port}"))
+    service.process.send_signal(signal.SIGINT)
+    assert end_of(service) == status
+
+
+def test_workers_that_are_replaced_do_not_leave_and_sigterm_is_heard_meanwhile(serve: Callable[..., Service]) -> None:
+    service = serve(2, drain=1)
+    address = f"http://127.0.0.1:{service.port}"
+    # They hold the workers that are replaced up, and with them the master.
+    slow = [service.raw(POST) for _ in range(8)]
+    time.sleep(0.3)
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(service.processes()) == 5)
+    end = time.monotonic() + 3 * drain.QUIET
+    while time.monotonic() < end:
+        assert is_ready(address)
+        time.sleep(0.05)
+    service.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not is_ready(address), 10)
+    wait_until(lambda: not listens(service.port), 10)
+    for client in slow:
+        client.sendall(BODY)
+        assert client.recv(4000).startswith(b"HTTP/1.1 200 ")
+    assert end_of(service) == 0
+
+
+def test_an_idle_connection_is_kept_for_as_long_as_the_setting_says(serve: Callable[..., Service]) -> None:
+    service = serve(1, keepalive=1)
+    used, silent = service.connect(), service.raw()
+    began = time.monotonic()
+    assert used.sock.recv(1) == silent.recv(1) == b""
+    assert 0.5 < time.monotonic() - began < 10
+    service.process.terminate()
+    assert end_of(service) == 0
