@@ -10,8 +10,9 @@ import os
 import re
 import socket
 import sqlite3
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +27,18 @@ from yoyo.internalmigrations import needs_upgrading
 
 from referral.config.postgres_url import parse_postgres_url
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
+from referral.database.index_builds import build_concurrently, build_on_sqlite, index_builds
 
 MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 # Seconds that a start waits for another process that migrates. A large database may take longer.
 LOCK_TIMEOUT = 30
+
+# Milliseconds that a migration's statement waits for a lock of PostgreSQL's, while whoever wants the table waits behind it.
+# After them the migration is undone, and made again after a pause, in which those who waited go on, for so many seconds.
+LOCK_WAIT = 50
+LOCK_PAUSES = (0.1, 2.0)
+LOCK_PATIENCE = 60.0
+LOCK_NOT_AVAILABLE = "55P03"
 
 # Migrations that a refusal names.
 MOST_NAMED = 3
@@ -63,8 +72,9 @@ def migrate(url: str) -> list[str]:
     """Bring the database at `url` to this version's schema, making a SQLite file that is missing.
 
     Returns the names of the migrations that were applied. Raises MigrationError when another process holds the
-    migration lock or the schema is too new for this program, DatabaseUnavailable when the database cannot be used. Each
-    migration is there wholly or not at all, also after a kill.
+    migration lock, the schema is too new for this program, or somebody's transaction holds a table up, DatabaseUnavailable
+    when the database cannot be used. Each migration is there wholly or not at all, also after a kill; of index builds, those
+    that were finished are there, and the next call goes on with the others.
     """
     migrations = read_migrations()
     with connect(url) as backend:
@@ -88,6 +98,11 @@ def migrate(url: str) -> list[str]:
                 "take its lock away with `python run.py migrate --break-lock` and start again."
             ) from None
         except backend.DatabaseError as error:
+            if _is_lock_timeout(error):
+                raise MigrationError(
+                    f"a transaction has held a table for {LOCK_PATIENCE:.0f} s, so that it cannot be migrated: end the one "
+                    "with the oldest xact_start in pg_stat_activity, and migrate again"
+                ) from None
             raise DatabaseUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
 
 
@@ -202,14 +217,49 @@ class _Whole:
             yield
 
     def apply_one(self: Any, migration: yoyo.migrations.Migration, force: bool = False, mark: bool = True) -> None:
-        # yoyo would mark a migration as applied in a second transaction: a kill in between would leave a schema that can go
-        # neither forward nor back.
-        self.ensure_internal_schema_updated()
-        # SQLite checks a new column's rule by a query of its own, whose columns yoyo would print among what a command says.
-        with self.transaction(), redirect_stdout(io.StringIO()):
-            migration.process_steps(self, "apply", force=force)
+        def apply() -> None:
+            if migration.use_transactions:
+                migration.process_steps(self, "apply", force=force)
             if mark:
                 self.mark_one(migration)
+
+        self.ensure_internal_schema_updated()
+        self.build_indexes(migration, "apply")
+        self.do_whole(apply)
+
+    def rollback_one(self: Any, migration: yoyo.migrations.Migration, force: bool = False) -> None:
+        def roll_back() -> None:
+            if migration.use_transactions:
+                migration.process_steps(self, "rollback", force=force)
+            self.unmark_one(migration)
+
+        self.ensure_internal_schema_updated()
+        self.build_indexes(migration, "rollback")
+        self.do_whole(roll_back)
+
+    def build_indexes(self: Any, migration: yoyo.migrations.Migration, direction: str) -> None:
+        for build in index_builds(migration, direction):
+            (build_on_sqlite if isinstance(self, SQLiteBackend) else build_concurrently)(self, build)
+
+    def do_whole(self: Any, work: Callable[[], None]) -> None:
+        # yoyo would mark a migration as applied, or as taken back, in a second transaction: a kill in between would leave a
+        # schema that can go neither forward nor back.
+        patience = time.monotonic() + LOCK_PATIENCE
+        pause, longest = LOCK_PAUSES
+        while True:
+            try:
+                # SQLite checks a new column's rule by a query of its own, whose columns yoyo would print among what a
+                # command says.
+                with self.transaction(), redirect_stdout(io.StringIO()):
+                    if not isinstance(self, SQLiteBackend):
+                        self.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT}")
+                    work()
+                return
+            except self.DatabaseError as error:
+                if not _is_lock_timeout(error) or time.monotonic() > patience:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
 
     def mark_one(self: Any, migration: yoyo.migrations.Migration, log: bool = True) -> None:
         super().mark_one(migration, log)  # type: ignore[misc]
@@ -270,6 +320,10 @@ def _connect_postgres(url: str) -> yoyo.backends.DatabaseBackend:
     except psycopg.Error as error:
         raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_first_line(error)}") from error
     return backend
+
+
+def _is_lock_timeout(error: Exception) -> bool:
+    return getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def _first_line(error: Exception) -> str:

@@ -121,6 +121,30 @@ def test_each_table_and_index_says_before_it_what_it_is_for() -> None:
             assert without_dependency.startswith("-- "), file.name
 
 
+# Up to here, versions that serve are not older: there was no release.
+FIRST_RELEASE = "0043.contracting-migrations"
+BREAKS = re.compile(r"\b(DROP TABLE|DROP COLUMN|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE|ADD CONSTRAINT)\b")
+PLAIN_INDEX = re.compile(r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\w+\s+ON (\w+)")
+
+
+def lacks_a_mark(text: str) -> bool:
+    """Whether the migration may break the version before, or holds up those who write, and does not say so."""
+    made = set(re.findall(r"CREATE TABLE (\w+)", text))
+    return ("\n-- contracts: true\n" not in text and bool(BREAKS.search(text))) or bool(
+        set(PLAIN_INDEX.findall(text)) - made
+    )
+
+
+def test_what_may_break_or_hold_up_a_service_of_the_version_before_says_so() -> None:
+    later = [one for one in read_migrations() if one.id > FIRST_RELEASE and one.path.endswith(".sql")]
+    assert [one.id for one in later if lacks_a_mark(Path(one.path).read_text())] == []
+    assert lacks_a_mark("ALTER TABLE users DROP COLUMN name")
+    assert not lacks_a_mark("-- depends: 0044.x\n-- contracts: true\nALTER TABLE users DROP COLUMN name")
+    assert lacks_a_mark("CREATE INDEX users_by_name ON users (name)")
+    assert not lacks_a_mark("CREATE INDEX CONCURRENTLY users_by_name ON users (name)")
+    assert not lacks_a_mark("CREATE TABLE things (id TEXT);\nCREATE INDEX things_by_id ON things (id)")
+
+
 @pytest.fixture
 def broken_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version of the service, the last of whose migrations fails half-way."""
