@@ -31,6 +31,7 @@ from bench.fill import fill
 from bench.holds import holds
 from bench.links import links
 from bench.load import Load, wrk
+from bench.postgres import postgres
 from bench.rewards import rewards
 from bench.servers import (
     LOAD_CORE,
@@ -344,6 +345,7 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "memory": memory,
     "start": start,
     "workers": workers,
+    "postgres": postgres,
     "timing": timing,
 }
 
