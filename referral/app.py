@@ -164,6 +164,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     app[DATABASE] = await open_database(
         settings.url,
         queries.records(),
+        replica_url=settings.replica_url,
         pool_size=settings.pool_size,
         pooler_keeps_statements=settings.pooler_keeps_statements,
     )

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 from aiohttp import web
 
 from referral.config.issuers import Issuer, parse_issuers
+from referral.config.postgres_url import is_postgres_url
 from referral.config.sections import Config
 
 __all__ = ["CONFIG", "DEFAULTS", "ROOT", "VAR", "Config", "ConfigError", "load_config"]
@@ -62,6 +63,12 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
                 item.name: _checked(f"{section.name}.{item.name}", item, values[section.name, item.name])
                 for item in fields(section.type)
             }
+        )
+    if sections["database"].replica_url and not is_postgres_url(sections["database"].url):
+        raise ConfigError(
+            "database.replica_url",
+            "must be empty where database.url is a SQLite file, which has no standby",
+            values["database", "replica_url"].source,
         )
     if sections["enrichment"].provider and not sections["enrichment"].api_key:
         raise ConfigError(

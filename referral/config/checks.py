@@ -45,6 +45,11 @@ def database_url(value: str) -> str | None:
     return "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name"
 
 
+def replica_url(value: str) -> str | None:
+    """A PostgreSQL URL."""
+    return database_url(value) if is_postgres_url(value) else "must be postgresql://user:password@host/name, of a standby"
+
+
 def cache_url(value: str) -> str | None:
     """`memory://`, `none://` or a Redis; what is said of a wrong one gives nothing of it away."""
     if value in ("memory://", "none://"):

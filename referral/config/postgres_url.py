@@ -120,9 +120,11 @@ def is_postgres_url(value: str) -> bool:
     return value.startswith(SCHEMES)
 
 
-def parse_postgres_url(url: str) -> PostgresURL:
-    """The meaning of a URL of PostgreSQL. Raises ValueError with what is wrong, in words that give nothing of the URL away
-    but the name of a parameter."""
+def parse_postgres_url(url: str, target: str = "") -> PostgresURL:
+    """The meaning of a URL of PostgreSQL; `target` is what it looks for unless it says so itself.
+
+    Raises ValueError with what is wrong, in words that give nothing of the URL away but the name of a parameter.
+    """
     hosts, given = _parts(url)
     for name, value in given.items():
         _check(name, value)
@@ -130,7 +132,7 @@ def parse_postgres_url(url: str) -> PostgresURL:
         given.setdefault("sslmode", "require")
     several = len(hosts) > 1
     # Of several servers the service needs the one that takes writes.
-    target = given.get("target_session_attrs") or ("read-write" if several else "any")
+    target = given.get("target_session_attrs") or target or ("read-write" if several else "any")
     timeout = int(given.get("connect_timeout", 0))
     server = {name: given[name] for name in ("options", "application_name") if given.get(name)}
     if given.get("fallback_application_name"):

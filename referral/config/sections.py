@@ -22,6 +22,7 @@ from referral.config.checks import (
     one_of,
     public_url,
     rate,
+    replica_url,
     secret_length,
     units,
     web_origins,
@@ -52,6 +53,7 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Database:
     url: str = setting(database_url, hidden=True, place=paths.database_url)
+    replica_url: str = setting(empty_or(replica_url), hidden=True, place=paths.database_url)
     pool_size: int = setting(between(1, 1_000))
     pooler_keeps_statements: bool = setting()
 

@@ -131,6 +131,14 @@ class Database(Protocol):
         """A connection for reads that all see one moment, whatever is committed meanwhile."""
         ...
 
+    def replica(self, *, snapshot: bool = False) -> AbstractAsyncContextManager[Connection]:
+        """As `reader`, or as `snapshot`, on a standby if there is one that has everything which is committed by now.
+
+        For long reads: it costs two more round trips. Raises TransactionConflict when the standby fails in the middle: made
+        again, the read goes to the primary.
+        """
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A connection in a write transaction.
 
@@ -180,6 +188,17 @@ async def committed(database: Database, change: Callable[[Connection], Awaitable
         except TransactionConflict:
             if not await retries.pause():
                 raise
+
+
+async def read_from_replica(database: Database, read: Callable[[Connection], Awaitable[T]]) -> T:
+    """What `read` returns, from a standby or, if that fails in the middle, from the primary. For what is part of an answer
+    that cannot be made again as a whole."""
+    try:
+        async with database.replica() as conn:
+            return await read(conn)
+    except TransactionConflict:
+        async with database.reader() as conn:
+            return await read(conn)
 
 
 async def settle(awaitable: Awaitable[T]) -> T:

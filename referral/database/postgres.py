@@ -6,7 +6,7 @@ level; the two rules that need more take a lock first (`sql/locks.postgres.sql`)
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -23,6 +23,7 @@ from referral.database import (
 from referral.database.connections import StatementConnection
 from referral.database.joining import joinable, joined, prefixed
 from referral.database.postgres_connecting import IDLE_TRANSACTION_TIMEOUT, Connector, PostgresClient
+from referral.database.postgres_standby import WRITTEN, Standby
 from referral.database.statements import Statement, load_statements
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ POOL_SIZE = 10
 ACQUIRE_TIMEOUT = 5.0
 STATEMENT_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 5.0
+# Seconds for a statement on a standby; after that the primary is asked.
+STANDBY_TIMEOUT = 2.0
 # Seconds to release a connection, which may first have to cancel a statement.
 ROLLBACK_TIMEOUT = 2.0
 # Seconds between attempts to get a connection from a server that has none to spare.
@@ -164,6 +167,8 @@ class PostgresDatabase:
     def __init__(self, pool: Any, connector: Connector, statements: Mapping[str, Statement]) -> None:
         self._pool = pool
         self._connector = connector
+        self._standby: Standby | None = None
+        self._standbys: PostgresDatabase | None = None
         self._statements = statements
         self.write_failed = False
 
@@ -173,28 +178,27 @@ class PostgresDatabase:
         url: str,
         records: Mapping[str, type] | None = None,
         *,
+        replica_url: str = "",
         pool_size: int = POOL_SIZE,
         pooler_keeps_statements: bool = False,
     ) -> "PostgresDatabase":
-        """Open a pool of so many connections at most, with one made. `pooler_keeps_statements` says that a pooler in
-        between keeps named statements for each of its clients. Raises DatabaseUnavailable."""
+        """Open a pool of so many connections at most, with one made, and another one of the standby at `replica_url`, which
+        may be out. `pooler_keeps_statements` says that a pooler in between keeps named statements for each of its clients.
+        Raises DatabaseUnavailable."""
         statements = load_statements("postgres", records)
         try:
             connector = Connector(url, keeps_statements=pooler_keeps_statements)
-            pool = await asyncpg.create_pool(
-                connect=connector.connect,
-                connection_class=PostgresClient,
-                # With a minimum, asyncpg logs a traceback for every attempt to reach a server that is out.
-                min_size=0,
-                max_size=pool_size,
-                command_timeout=STATEMENT_TIMEOUT,
-                reset=_nothing_to_reset,
-            )
+            pool = await _open_pool(connector, pool_size, STATEMENT_TIMEOUT)
             async with pool.acquire():
                 pass
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             raise DatabaseUnavailable(f"cannot connect to PostgreSQL: {_describe(error)}") from error
-        return cls(pool, connector, statements)
+        database = cls(pool, connector, statements)
+        if replica_url:
+            connector = Connector(replica_url, keeps_statements=pooler_keeps_statements, target="standby")
+            database._standbys = cls(await _open_pool(connector, pool_size, STANDBY_TIMEOUT), connector, statements)
+            database._standby = Standby(database._standbys._acquired, database._written)
+        return database
 
     @asynccontextmanager
     async def reader(self) -> AsyncIterator[PostgresConnection]:
@@ -203,13 +207,38 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresConnection]:
-        async with self._acquired() as raw:
+        async with self._acquired() as raw, self._snapshot_on(raw) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def replica(self, *, snapshot: bool = False) -> AsyncIterator[PostgresConnection]:
+        async with AsyncExitStack() as stack:
+            raw = None if self._standby is None else await stack.enter_async_context(self._standby.connection())
+            if self._standby is None or raw is None:
+                yield await stack.enter_async_context(self.snapshot() if snapshot else self.reader())
+                return
             try:
-                await settle(_ask(raw, "begin", lambda: raw.execute(SNAPSHOT + TIMEOUT * raw.is_pooled), ConnectionLost))
-                yield PostgresConnection(raw, self._statements)
-            finally:
-                if not _is_closed(raw) and raw.is_in_transaction():
-                    await settle(_roll_back(raw))
+                if snapshot:
+                    yield await stack.enter_async_context(self._snapshot_on(raw))
+                else:
+                    yield PostgresConnection(raw, self._statements)
+            except DatabaseUnavailable as error:
+                self._standby.failed(error)
+                raise TransactionConflict(f"the standby: {error}") from error.__cause__ or error
+
+    @asynccontextmanager
+    async def _snapshot_on(self, raw: Any) -> AsyncIterator[PostgresConnection]:
+        try:
+            await settle(_ask(raw, "begin", lambda: raw.execute(SNAPSHOT + TIMEOUT * raw.is_pooled), ConnectionLost))
+            yield PostgresConnection(raw, self._statements)
+        finally:
+            if not _is_closed(raw) and raw.is_in_transaction():
+                await settle(_roll_back(raw))
+
+    async def _written(self) -> tuple[str, str, str] | None:
+        async with self._acquired() as raw:
+            found = await _ask(raw, "written", lambda: raw.fetchrow(WRITTEN), ConnectionLost)
+        return tuple(found) if found else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresConnection]:
@@ -286,11 +315,27 @@ class PostgresDatabase:
         """Nothing: VACUUM, which PostgreSQL runs by itself, and the retention of its log are the operator's."""
 
     async def close(self) -> None:
+        if self._standby is not None and self._standbys is not None:
+            await self._standby.close()
+            await self._standbys.close()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
+
+
+async def _open_pool(connector: Connector, size: int, timeout: float) -> Any:
+    """A pool of so many connections at most, none of which is made, and the seconds for each statement."""
+    return await asyncpg.create_pool(
+        connect=connector.connect,
+        connection_class=PostgresClient,
+        # With a minimum, asyncpg logs a traceback for every attempt to reach a server that is out.
+        min_size=0,
+        max_size=size,
+        command_timeout=timeout,
+        reset=_nothing_to_reset,
+    )
 
 
 async def _ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type[Exception]) -> T:

@@ -48,11 +48,12 @@ class PostgresClient(asyncpg.Connection):  # type: ignore[misc]
 class Connector:
     """Connects to one of the hosts of a URL: first to the one that was found the last time.
 
-    `keeps_statements` says that a pooler, if there is one, keeps named statements for each of its clients.
+    `keeps_statements` says that a pooler, if there is one, keeps named statements for each of its clients; `target` is what
+    to look for if the URL does not say it.
     """
 
-    def __init__(self, url: str, *, keeps_statements: bool = False) -> None:
-        self._url = parse_postgres_url(url)
+    def __init__(self, url: str, *, keeps_statements: bool = False, target: str = "") -> None:
+        self._url = parse_postgres_url(url, target)
         self._keeps_statements = keeps_statements
         self._hosts: list[tuple[str, int | None] | None] = list(self._url.hosts) or [None]
         # What the last connection led to. Where that is another one, it is connected twice.

@@ -91,6 +91,9 @@ class SQLiteDatabase:
         finally:
             await settle(raw.close())
 
+    def replica(self, *, snapshot: bool = False) -> AbstractAsyncContextManager[SQLiteConnection]:
+        return self.snapshot() if snapshot else self.reader()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SQLiteConnection]:
         """A transaction of the one writer. Transactions run one after the other, in the order of asking.

@@ -73,7 +73,7 @@ async def list_balances(request: web.Request) -> web.Response:
 async def list_statement(request: web.Request) -> web.Response:
     query = request[QUERY]
     (before, _), limit, unit = read_cursor(query), query["limit"], query["unit"]
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         user_id = await known_user(request, conn)
         total = await ledger.find_line_count(conn, user_id, unit) or 0
         found = await ledger.list_statement(conn, user_id, unit, before, limit + 1)

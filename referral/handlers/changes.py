@@ -1,6 +1,7 @@
 """The feed of changes, which a product follows by their numbers."""
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
@@ -9,7 +10,7 @@ from referral.background.relay import RELAY
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem
 from referral.contract.schemas.changes import ChangeQuerySchema, ChangesSchema, change_view, matches
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection, read_from_replica
 from referral.handlers import API
 from referral.queries import changes
 from referral.queries.changes import Feed, ToldChange
@@ -51,28 +52,31 @@ async def list_changes(request: web.Request) -> web.Response:
 
 async def _find(request: web.Request, after: int) -> tuple[list[ToldChange], int]:
     """The changes that are asked for behind a number, and the number of the last one that was looked at. Raises `gone`."""
-    query = request[QUERY]
+    # A call that has waited must not begin to wait anew because a standby fails.
+    return await read_from_replica(request.app[DATABASE], lambda conn: _find_by(conn, request[QUERY], after))
+
+
+async def _find_by(conn: Connection, query: dict[str, Any], after: int) -> tuple[list[ToldChange], int]:
     patterns, limit = query.get("types", ["*"]), query["limit"]
     # Where few are wanted, many are looked at.
     at_once = limit if "types" not in query else MOST_AT_ONCE
     found: list[ToldChange] = []
-    async with request.app[DATABASE].reader() as conn:
-        # First how far it goes: whatever is told meanwhile is left for the next call.
-        feed = await changes.find_feed(conn)
-        if not feed.gone_seq <= after <= feed.last_seq:
-            raise _gone(feed)
-        seen, end = after, min(feed.last_seq, after + MOST_LOOKED_AT)
-        while seen < end and len(found) < limit:
-            page = await changes.list_changes(conn, seen, end, at_once)
-            if not page or page[0].seq != seen + 1:
-                # The numbers have no gaps: what is not there was deleted since the first look.
-                raise _gone(await changes.find_feed(conn))
-            for change in page:
-                if len(found) == limit:
-                    break
-                seen = change.seq
-                if matches(patterns, change.type):
-                    found.append(change)
+    # First how far it goes: whatever is told meanwhile is left for the next call.
+    feed = await changes.find_feed(conn)
+    if not feed.gone_seq <= after <= feed.last_seq:
+        raise _gone(feed)
+    seen, end = after, min(feed.last_seq, after + MOST_LOOKED_AT)
+    while seen < end and len(found) < limit:
+        page = await changes.list_changes(conn, seen, end, at_once)
+        if not page or page[0].seq != seen + 1:
+            # The numbers have no gaps: what is not there was deleted since the first look.
+            raise _gone(await changes.find_feed(conn))
+        for change in page:
+            if len(found) == limit:
+                break
+            seen = change.seq
+            if matches(patterns, change.type):
+                found.append(change)
     return found, seen
 
 

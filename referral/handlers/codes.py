@@ -125,7 +125,7 @@ async def create_code_of_user(request: web.Request) -> web.Response:
 @querystring_schema(PageQuerySchema)
 @response_schema(CodePageSchema, 200, description="A page of codes")
 async def list_codes(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         return await _codes_of(request, conn, request[IDENTITY].user_id)
 
 
@@ -142,7 +142,7 @@ async def list_codes(request: web.Request) -> web.Response:
 @querystring_schema(PageQuerySchema)
 @response_schema(CodePageSchema, 200, description="A page of codes")
 async def list_codes_of_user(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         user_id = await named_user(request, conn)
         if await users.find_contact(conn, user_id) is None:
             raise no_such_user()

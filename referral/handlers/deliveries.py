@@ -51,7 +51,7 @@ async def list_deliveries(request: web.Request) -> web.Response:
     found: list[Delivery] = []
     total = 0
     # Of one moment: what goes from one status to another meanwhile is there once.
-    async with request.app[DATABASE].snapshot() as conn:
+    async with request.app[DATABASE].replica(snapshot=True) as conn:
         webhook = await known_webhook(conn, webhook_id_of(request))
         for status in statuses:
             # The index has them in order of each status.

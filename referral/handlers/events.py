@@ -158,7 +158,7 @@ async def get_event(request: web.Request) -> web.Response:
 async def list_events(request: web.Request) -> web.Response:
     query = request[QUERY]
     limit = query["limit"]
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         found, total = await _find_events(conn, query, read_cursor(query), limit + 1)
     document, headers = page(
         request,

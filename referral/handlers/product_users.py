@@ -165,7 +165,7 @@ async def export(request: web.Request) -> web.StreamResponse:
 async def list_users(request: web.Request) -> web.Response:
     query, moment = request[QUERY], now()
     cursor, limit = read_cursor(query), query["limit"]
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         places, total = await find_users(conn, query, cursor if "cursor" in query else None, limit + 1)
         accounts = await users.find_accounts(conn, [place.user_id for place in places], moment)
     by_id = {account.id: account for account in accounts}

@@ -62,7 +62,7 @@ async def set_referrer(request: web.Request) -> web.Response:
 @querystring_schema(PageQuerySchema)
 @response_schema(ReferralPageSchema, 200, description="A page of referrals, with their addresses")
 async def list_my_referrals(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         return await _referrals_of(request, conn, request[IDENTITY].user_id, is_own=True)
 
 
@@ -81,7 +81,7 @@ async def list_my_referrals(request: web.Request) -> web.Response:
 @response_schema(ReferralPageSchema, 200, description="A page of referrals")
 async def list_referrals(request: web.Request) -> web.Response:
     me = request.get(IDENTITY)
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         user_id = await named_user(request, conn)
         is_own = me is not None and me.user_id == user_id
         if request.app[CONFIG].privacy.referrals == "own" and not (is_own or is_operator(request)):

@@ -107,7 +107,7 @@ async def create_reward(request: web.Request) -> web.Response:
 @response_schema(RewardPageSchema, 200, description="A page of rewards")
 async def list_rewards(request: web.Request) -> web.Response:
     named = request[QUERY].get("user")
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         return await _page(request, conn, None if named is None else await id_of_named(conn, named))
 
 
@@ -124,7 +124,7 @@ async def list_rewards(request: web.Request) -> web.Response:
 @querystring_schema(RewardsOfUserQuerySchema)
 @response_schema(RewardPageSchema, 200, description="A page of rewards")
 async def list_rewards_of_user(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].reader() as conn:
+    async with request.app[DATABASE].replica() as conn:
         return await _page(request, conn, await known_user(request, conn))
 
 

@@ -43,7 +43,7 @@ async def get_user_stats(request: web.Request) -> web.Response:
     interval = query["interval"]
     if len(list(islice(intervals(first, end, interval), MOST_ROWS + 1))) > MOST_ROWS:
         raise invalid("/from", f"Must be later: there are at most {MOST_ROWS} rows.")
-    async with request.app[DATABASE].snapshot() as conn:
+    async with request.app[DATABASE].replica(snapshot=True) as conn:
         user_id = await known_user(request, conn)
         code = await _code(conn, user_id, query.get("code"))
         days = milliseconds(first), milliseconds(end - timedelta(days=1))

@@ -17,7 +17,7 @@ from referral.contract.schemas.events import event_view
 from referral.contract.schemas.rewards import reward_view
 from referral.contract.schemas.sessions import session_view
 from referral.contract.schemas.users import user_view
-from referral.database import Connection, Database
+from referral.database import Connection, Database, read_from_replica
 from referral.links import Links
 from referral.queries import (
     audit,
@@ -55,8 +55,9 @@ class _List:
 async def export_user(database: Database, account: users.Account, links: Links) -> AsyncIterator[bytes]:
     """The document, in pieces."""
     moment = now()
-    async with database.reader() as conn:
-        small = {
+
+    async def read_small(conn: Connection) -> dict[str, Any]:
+        return {
             "exported_at": rfc_3339(moment),
             "user": user_view(account, moment, links),
             "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
@@ -64,19 +65,24 @@ async def export_user(database: Database, account: users.Account, links: Links) 
             "balances": [balance_view(found) for found in await ledger.list_balances(conn, account.id)],
             "links": [_link(found) for found in await one_time_tokens.list_links(conn, account.id)],
         }
+
+    small = await read_from_replica(database, read_small)
     yield orjson.dumps(small)[:-1]
     for part in _lists(account.id, moment):
         yield b"," + orjson.dumps(part.name) + b":["
         key, separator = part.beginning, b""
         while True:
-            async with database.reader() as conn:
-                rows = await part.read(conn, account.id, key)
+            rows = await _read_page(database, part, account.id, key)
             if not rows:
                 break
             yield separator + b",".join(orjson.dumps(part.view(row)) for row in rows)
             key, separator = part.key(rows[-1]), b","
         yield b"]"
     yield b"}"
+
+
+async def _read_page(database: Database, part: _List, user_id: str, key: Key) -> list[Any]:
+    return await read_from_replica(database, lambda conn: part.read(conn, user_id, key))
 
 
 def _lists(user_id: str, moment: int) -> tuple[_List, ...]:

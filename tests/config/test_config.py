@@ -28,6 +28,7 @@ EXPECTED: dict[str, Any] = {
     "server.drain": 0,
     "server.keepalive": 75,
     "database.url": f"sqlite:///{ROOT}/var/referral.db",
+    "database.replica_url": "",
     "database.pool_size": 10,
     "database.pooler_keeps_statements": False,
     "cache.url": "memory://",
@@ -146,6 +147,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "server.drain": ("20", 20),
     "server.keepalive": ("620", 620),
     "database.url": ("sqlite:////data/50%20off?.db", "sqlite:////data/50%20off?.db"),
+    "database.replica_url": ("", ""),
     "database.pool_size": ("1", 1),
     "database.pooler_keeps_statements": ("yes", True),
     "cache.url": ("none://", "none://"),
@@ -262,6 +264,7 @@ BAD: dict[str, tuple[str, ...]] = {
         "sqlite:///nul\0byte",
         "postgres://host/name?channel_binding=require",
     ),
+    "database.replica_url": ("sqlite:///other.db", "postgres://host/name?colour=red", "host"),
     "database.pool_size": ("0", "1001", "ten"),
     "database.pooler_keeps_statements": ("maybe", ""),
     "cache.url": ("", "memcached://host", "redis://[::1", "redis://host:port"),
@@ -483,6 +486,7 @@ def test_secrets_are_in_no_repr() -> None:
         "auth.secret": "a secret of more than thirty-two characters",
         "auth.previous_secret": "a secret of more than thirty-two characters",
         "database.url": "postgresql://referral:a-password@host/name",
+        "database.replica_url": "postgresql://referral:a-password@standby/name",
         "cache.url": "redis://:a-password@host:6379/0",
         "hunter.api_key": "a-key-of-hunter",
         "enrichment.api_key": "a-key-of-the-provider",
@@ -492,6 +496,14 @@ def test_secrets_are_in_no_repr() -> None:
     for value in ("a secret of", "a-password", "a-key-of"):
         assert value not in repr(config)
     assert "8000" in repr(config)
+
+
+def test_only_postgresql_has_a_standby() -> None:
+    standby = "postgresql://referral:a-password@standby/name"
+    with pytest.raises(ConfigError, match=r"^database.replica_url: must be empty where database.url is a SQLite file"):
+        load_config(environ={"REFERRAL_DATABASE_REPLICA_URL": standby})
+    environ = {"REFERRAL_DATABASE_REPLICA_URL": standby, "REFERRAL_DATABASE_URL": "postgres://primary/name"}
+    assert load_config(environ=environ).database.replica_url == standby
 
 
 def test_what_kubernetes_sets_beside_a_service_is_no_setting() -> None:

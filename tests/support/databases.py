@@ -13,6 +13,7 @@ class AtCommit:
 
     def __init__(self, database: Database, work: Callable[[], Awaitable[None]]) -> None:
         self.reader = database.reader
+        self.replica = database.replica
         self.close = database.close
         self.check_writable = database.check_writable
         self.purge = database.purge
