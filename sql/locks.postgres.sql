@@ -13,8 +13,8 @@ SELECT id FROM users WHERE id = :user_id FOR KEY SHARE;
 
 -- name: lock_referrers()^
 -- Before a referrer is set after registration. A cycle can be closed by links that several transactions make at once, each of
--- which sees none of the others: they go one by one. The number is this lock's name.
-SELECT pg_advisory_xact_lock(7236251) AS locked;
+-- which sees none of the others: they go one by one.
+SELECT id FROM referrers_lock WHERE id = 1 FOR NO KEY UPDATE;
 
 -- name: hold_rules()!
 -- Before a transaction reads rules by which it makes rewards, or gives back what void ones took of a rule's limits: no rule is

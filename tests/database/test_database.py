@@ -324,6 +324,8 @@ RULES: list[tuple[str, str | None]] = [
     ),
     ("INSERT INTO code_expiries (id, expires_at, code) VALUES (1, 1, '')", "code_expiries_pkey"),
     ("INSERT INTO code_expiries (id, expires_at, code) VALUES (2, 1, '')", "code_expiries_one_row"),
+    ("INSERT INTO referrers_lock (id) VALUES (1)", "referrers_lock_pkey"),
+    ("INSERT INTO referrers_lock (id) VALUES (2)", "referrers_lock_one_row"),
     (f"{WEBHOOK}('hook', 'x', '[]', 'enabled', 'x', 1, NULL, NULL)", "webhooks_pkey"),
     *((f"{WEBHOOK}('x', 'x', '[]', '{word}', 'x', 1, 1, 'x')", "webhooks_status") for word in ("", "xy", "On", "x" * 21)),
     (f"{WEBHOOK}('x', 'x', '[]', 'enabled', 'x', 1, 1, 'x')", "webhooks_disabled"),

@@ -18,7 +18,7 @@ from referral.database import is_postgres, sqlite_path
 from referral.database.service_lock import LOCK, ServiceRunning, service_lock
 from tests.conftest import Command
 from tests.support.commands import Service, refusal, run_command, serve
-from tests.support.servers import wait_until
+from tests.support.servers import PostgresServer, SpareDatabases, wait_until
 
 HELD = f"SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {LOCK}"
 PUBLIC = zlib.crc32(b"public")
@@ -168,3 +168,24 @@ def test_one_file_has_one_lock_by_whatever_link_it_is_named(tmp_path: Path) -> N
     one, two = f"sqlite:///{tmp_path}/one/referral.db", f"sqlite:///{tmp_path}/two/link.db"
     with service_lock(one, alone=True), pytest.raises(ServiceRunning), service_lock(two, alone=True):
         raise AssertionError("two of them")
+
+
+def test_an_engine_without_such_locks_is_served_all_the_same(
+    postgres_server: PostgresServer, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    spare: SpareDatabases = request.getfixturevalue("spare_databases")
+    name = spare.take()
+    url = postgres_server.url(name)
+    for function in ("pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared"):
+        # It hides PostgreSQL's own, and fails as an engine does that has none.
+        postgres_server.execute(
+            f"CREATE FUNCTION {function}(int, int) RETURNS boolean LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'unknown function: {function}()' USING ERRCODE = '42883'; END $$",
+            name,
+        )
+    url = f"{url}?options=-csearch_path%3Dpublic,pg_catalog"
+    with serve(REFERRAL_DATABASE_URL=url) as first, serve(REFERRAL_DATABASE_URL=url) as second:
+        assert first.register("alice")[0] == second.register("bob")[0] == 201
+        assert first.end() == second.end() == 0
+        assert "this database knows no such lock: make sure that no other service uses it" in first.errors.read_text()
+    spare.give_back(name)

@@ -223,7 +223,8 @@ FIRST_ROWS = (
 )
 TABLES = """
 SELECT tablename FROM pg_tables
-WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%' AND tablename NOT IN ('cache_epoch', 'feed', 'code_expiries')
+WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%'
+  AND tablename NOT IN ('cache_epoch', 'feed', 'code_expiries', 'referrers_lock')
 """
 
 

@@ -1,0 +1,1 @@
+DROP TABLE referrers_lock;
