@@ -157,6 +157,19 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="change nothing: name what is pending and end with 1, or with 0 if nothing is, or 2 if that cannot be told",
     )
+    rolling_back = command(
+        "rollback",
+        in_module("database.roll_back_database"),
+        "take the last migration back, or several, by their rollbacks; stop the service first",
+        "Take the last migration back, or all after another one, by their rollbacks. What their tables and columns hold is "
+        "lost: it is shown first, and asked for. Refused while a service runs.",
+    )
+    which = rolling_back.add_mutually_exclusive_group()
+    which.add_argument("--last", dest="to", action="store_const", const=None, help="only the last one; that is the default")
+    which.add_argument(
+        "--to", metavar="NAME", help="all that were applied after this one, such as 0043.contracting-migrations"
+    )
+    rolling_back.add_argument("--yes", action="store_true", help="do not ask")
     superuser = command(
         "createsuperuser",
         in_module("accounts.create_superuser"),

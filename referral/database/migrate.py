@@ -86,24 +86,37 @@ def migrate(url: str) -> list[str]:
                 if not backend.to_apply(migrations):
                     return []
             _refuse_without_rights(backend, url, to_migrate=True)
-            with backend.lock(timeout=LOCK_TIMEOUT):
+            with locked(backend):
                 # Another process may have done the work, or a newer one more than that, before this one got the lock.
                 _refuse_newer_schema(backend, migrations)
                 pending = backend.to_apply(migrations)
                 backend.apply_migrations(pending)
                 return [migration.id for migration in pending]
-        except LockTimeout as error:
-            raise MigrationError(
-                f"{str(error).partition(' (')[0]} for migrations. If that process is gone, it was killed half-way: "
-                "take its lock away with `python run.py migrate --break-lock` and start again."
-            ) from None
         except backend.DatabaseError as error:
-            if _is_lock_timeout(error):
-                raise MigrationError(
-                    f"a transaction has held a table for {LOCK_PATIENCE:.0f} s, so that it cannot be migrated: end the one "
-                    "with the oldest xact_start in pg_stat_activity, and migrate again"
-                ) from None
-            raise DatabaseUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
+            raise as_told(error, "migrated") from error
+
+
+@contextmanager
+def locked(backend: yoyo.backends.DatabaseBackend) -> Iterator[None]:
+    """Hold the migration lock. Raises MigrationError when another process has held it for half a minute."""
+    try:
+        with backend.lock(timeout=LOCK_TIMEOUT):
+            yield
+    except LockTimeout as error:
+        raise MigrationError(
+            f"{str(error).partition(' (')[0]} for migrations. If that process is gone, it was killed half-way: "
+            "take its lock away with `python run.py migrate --break-lock` and start again."
+        ) from None
+
+
+def as_told(error: Exception, what: str) -> Exception:
+    """The error to raise for what a driver says, where the database was to be `what`."""
+    if _is_lock_timeout(error):
+        return MigrationError(
+            f"a transaction has held a table for {LOCK_PATIENCE:.0f} s, so that it cannot be {what}: end the one with the "
+            "oldest xact_start in pg_stat_activity, and try again"
+        )
+    return DatabaseUnavailable(f"the database cannot be {what}: {_first_line(error)}")
 
 
 def pending_migrations(url: str) -> list[yoyo.migrations.Migration]:

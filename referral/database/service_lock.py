@@ -64,6 +64,8 @@ class ServiceRunning(Exception):
             f"{subject}: a service runs on it already ({holder}); with cache.url = memory:// nobody else may serve from the "
             "same database. Stop the other one, or let all of them share redis:// or use none://"
         )
+        self.subject = subject
+        self.holder = holder
 
 
 @contextmanager
