@@ -219,10 +219,17 @@ class TestPostgres:
             ask(f"SELECT pg_terminate_backend({pid})")
             wait_until(lambda: ask(building) == [])
         assert ask(STATE) == [("users_by_creation", False)]
+        number = "SELECT oid FROM pg_class WHERE relname = 'users_by_creation'"
+        before = ask(number)
         break_lock(database_url)
         with self.migrating(database_url):
+            if server_goes_on:
+                waits = "relation = 'users'::regclass AND mode = 'ShareUpdateExclusiveLock' AND NOT granted"
+                wait_until(lambda: ask(f"SELECT 1 FROM pg_locks WHERE {waits}") == [(1,)])
             holder.commit()
         assert ask(STATE) == VALID
+        # What the server finished is kept, and not built again.
+        assert (ask(number) == before) == server_goes_on
         assert ask("SELECT count(*) FROM _yoyo_migration WHERE migration_id = '8002.indexes'") == [(1,)]
         assert migrate(database_url) == []
         assert ask("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
