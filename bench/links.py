@@ -111,7 +111,7 @@ def _lookups_beside(engine: str, running: Service, setting: Setting) -> Figure:
     return Figure(name, statistics.median(beside), "ms", "that of look-ups alone", beside, notes)
 
 
-def _rows(clicks: int, today: int) -> list[Any]:
+def rows_of_clicks(clicks: int, today: int) -> list[Any]:
     """One referrer with many codes, and so many clicks on them, each with its sums; OF_DAY of them on the first code
     today."""
     codes = max(clicks // 10_000, 10)
@@ -159,7 +159,7 @@ def _stats(engine: str, folder: Path, setting: Setting) -> Figure:
             if engine == "PostgreSQL":
                 url = stack.enter_context(postgres_server(place))
             migrate(url)
-            pour(url, _rows(clicks, today))
+            pour(url, rows_of_clicks(clicks, today))
             running = stack.enter_context(service(place, **LINKS, REFERRAL_DATABASE_URL=url, REFERRAL_CACHE_URL="none://"))
             key = new_key(place, "read", REFERRAL_DATABASE_URL=url)
             query = f"from={date}&code=CODE-00000"

@@ -44,6 +44,7 @@ from bench.servers import (
     settings,
     started,
 )
+from bench.sizes import sizes
 from bench.timing import timing
 from bench.traffic import gentle_lookups, logins, pairs_of_writes, registrations
 from bench.webhooks import webhooks
@@ -346,6 +347,7 @@ PARTS: dict[str, Callable[[Path, Setting], Iterator[Figure]]] = {
     "start": start,
     "workers": workers,
     "postgres": postgres,
+    "sizes": sizes,
     "timing": timing,
 }
 

@@ -1,4 +1,4 @@
--- depends: 0040.clicks
+-- depends: 0041.believed-redis
 -- A row to lock before a referrer is set after registration: such changes go one by one, whatever engine has PostgreSQL's
 -- protocol. It is locked and never changed.
 CREATE TABLE referrers_lock (
