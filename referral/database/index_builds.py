@@ -6,6 +6,7 @@ statement, as it makes every other change.
 """
 
 import re
+import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -18,6 +19,14 @@ STATE = """
 SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = :name AND n.nspname = current_schema()
 """
+# A build is told to be over a moment before it is committed: whoever looked in between would take it for one that failed.
+BUILDING = """
+SELECT 1 FROM pg_stat_activity a LEFT JOIN pg_stat_progress_create_index p ON p.pid = a.pid
+WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.state = 'active'
+AND (p.relid = to_regclass(:table) OR position('INDEX CONCURRENTLY' IN a.query) > 0)
+"""
+# Seconds between two looks.
+PAUSE = 0.2
 
 
 class IndexBuild(NamedTuple):
@@ -65,10 +74,10 @@ def build_concurrently(backend: Any, build: IndexBuild) -> None:
     if build.table is None:
         backend.execute(build.statement.replace("CONCURRENTLY", "CONCURRENTLY IF EXISTS", 1))
         return
-    with backend.transaction():
-        # Builds of one table exclude one another by this lock, and nobody who writes.
-        backend.execute(f"LOCK TABLE {build.table} IN SHARE UPDATE EXCLUSIVE MODE")
-        state = backend.execute(STATE, {"name": build.name}).fetchone()
+    # By looking again: a transaction that waited for a lock of the build's would itself be waited for by the build.
+    while backend.execute(BUILDING, {"table": build.table}).fetchone():
+        time.sleep(PAUSE)
+    state = backend.execute(STATE, {"name": build.name}).fetchone()
     if state == (True,):
         return
     remains = f"DROP INDEX CONCURRENTLY IF EXISTS {build.name}"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,9 +224,9 @@ class TestPostgres:
         before = ask(number)
         break_lock(database_url)
         with self.migrating(database_url):
-            if server_goes_on:
-                waits = "relation = 'users'::regclass AND mode = 'ShareUpdateExclusiveLock' AND NOT granted"
-                wait_until(lambda: ask(f"SELECT 1 FROM pg_locks WHERE {waits}") == [(1,)])
+            wait_until(lambda: ask("SELECT count(*) FROM yoyo_lock") == [(1,)])
+            # Long enough to drop what it should wait for.
+            time.sleep(0.5)
             holder.commit()
         assert ask(STATE) == VALID
         # What the server finished is kept, and not built again.
