@@ -27,7 +27,8 @@ from referral.app import create_app
 from referral.clock import DAY, now, rfc_3339
 from referral.database import Database, is_postgres, sqlite, sqlite_path
 from referral.database.backup import back_up, restore
-from referral.database.postgres import POOL_SIZE, PostgresConnection
+from referral.database.postgres import POOL_SIZE
+from referral.database.postgres_connections import PostgresConnection
 from referral.ids import new_id
 from referral.metrics import METRICS, Metrics
 from referral.queries.service import ping
