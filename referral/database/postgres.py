@@ -27,6 +27,7 @@ from referral.database.postgres_connections import (
     ask,
     describe,
     is_closed,
+    is_pooled,
     roll_back,
 )
 from referral.database.postgres_standby import WRITTEN, Standby
@@ -124,7 +125,7 @@ class PostgresDatabase:
     @asynccontextmanager
     async def _snapshot_on(self, raw: Any) -> AsyncIterator[PostgresConnection]:
         try:
-            await settle(ask(raw, "begin", lambda: raw.execute(SNAPSHOT + TIMEOUT * raw.is_pooled), ConnectionLost))
+            await settle(ask(raw, "begin", lambda: raw.execute(SNAPSHOT + TIMEOUT * is_pooled(raw)), ConnectionLost))
             yield PostgresConnection(raw, self._statements)
         finally:
             if not is_closed(raw) and raw.is_in_transaction():
@@ -140,7 +141,7 @@ class PostgresDatabase:
         async with self._acquired() as raw:
             try:
                 await settle(
-                    ask(raw, "begin", lambda: raw.execute(BEGIN + (TIMEOUT if raw.is_pooled else PLANS)), ConnectionLost)
+                    ask(raw, "begin", lambda: raw.execute(BEGIN + (TIMEOUT if is_pooled(raw) else PLANS)), ConnectionLost)
                 )
                 conn = PostgresTransaction(raw, self._statements)
                 yield conn

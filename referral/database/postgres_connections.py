@@ -171,11 +171,15 @@ async def ask(raw: Any, name: str, call: Callable[[], Awaitable[T]], lost: type[
 
 def _forget_statements(raw: Any) -> bool:
     """Forget what is known of statements without names; returns whether the connection's have none."""
-    # The pool may already have taken the broken connection back.
-    if not getattr(raw, "is_pooled", False):
+    if not is_pooled(raw):
         return False
     raw.described.clear()
     return True
+
+
+def is_pooled(raw: Any) -> bool:
+    """Whether a pooler is behind the connection. Of one that has broken, which the pool has taken back, nobody knows."""
+    return getattr(raw, "is_pooled", False)
 
 
 def is_closed(raw: Any) -> bool:
