@@ -19,6 +19,7 @@ from referral.cache.redis.client import FOLLOW_INTERVAL, RedisClient, Reply
 from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.database import Database
+from referral.database.migrate import migrate
 from referral.metrics import Metrics
 from referral.queries import cache_epoch
 from tests.cache.conftest import believed
@@ -26,7 +27,8 @@ from tests.cache.test_redis import active, cached_code, hits, is_ok, is_void, lo
 from tests.conftest import MakeClient
 from tests.support.endings import ended
 from tests.support.people import Person
-from tests.support.servers import Proxy, RedisServer
+from tests.support.servers import PostgresServer, Proxy, RedisServer
+from tests.support.standby import Standby
 
 Eventually = Callable[..., Awaitable[Any]]
 MakeCache = Callable[[RedisServer], RedisCodeCache]
@@ -332,10 +334,61 @@ async def test_a_worker_killed_half_way_leaves_nobody_believed_until_the_next_on
     assert (await Epoch(database).fresh()).redis == reply.run_id
 
 
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("cache", ["redis", "memory://"])
+async def test_nothing_is_cached_of_commits_that_postgresql_lost_in_its_fail_over(
+    make_client: MakeClient,
+    redis: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    eventually: Eventually,
+    cache: str,
+    engine: str,
+) -> None:
+    """The standby is asynchronous, and gets nothing any more when the code is made and the session opened."""
+    with PostgresServer(tmp_path_factory.mktemp("primary")) as primary:
+        primary.execute("CREATE DATABASE own")
+        await asyncio.to_thread(migrate, primary.url("own"))
+        with Standby(tmp_path_factory.mktemp("standby"), primary) as standby:
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            client = await make_client(
+                database_url=f"postgresql://referral@{hosts}/own",
+                cache_url=redis.url if cache == "redis" else cache,
+                codes_public_lookup="true",
+            )
+            alice = await Person.register(client, "alice")
+            kept = await cached_code(alice)
+            await eventually(lambda: _has(standby, kept))
+            standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            standby.execute("SELECT pg_reload_conf()")
+            await eventually(lambda: not standby.streams())
+            bob = await Person.register(client, "bob")
+            lost = await cached_code(bob)
+            assert (await bob.get("/users/me")).status == 200
+            before = alice.tokens
+            await alice.sign_in()
+            assert (await alice.get("/users/me")).status == 200
+            await asyncio.to_thread(primary.kill)
+            await asyncio.to_thread(standby.promote)
+            await eventually(lambda: _is_found(client, kept), 10)
+            assert await ended(Person(client, ""), lost, bob.email)
+            for tokens in (bob.tokens, alice.tokens):
+                assert (await Person(client, "", tokens=tokens).get("/users/me")).problem == "unauthorized"
+            assert (await Person(client, "", tokens=before).get("/users/me")).status == 200
+
+
+def _has(standby: Standby, code: str) -> bool:
+    with standby.connect("own") as connection:
+        return connection.execute("SELECT FROM codes WHERE code = %s", [code]).fetchone() is not None
+
+
+async def _is_found(client: Any, code: str) -> bool:
+    return (await Person(client, "").get(f"/codes/{code}")).status == 200
+
+
 async def test_another_database_server_makes_all_void_though_the_epoch_is_the_same(
     cache_of: MakeCache, database: Database, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have lost the very commits that the cache knows of. A real one does in tests/database/."""
+    """It may have lost the very commits that the cache knows of."""
     cache = cache_of(redis)
     await cache.by_code("ALICE1", loading(active()))
     assert await cache.by_code("ALICE1", never)

@@ -103,9 +103,14 @@ class RedisInvalidation:
         return None
 
     async def healthy(self) -> bool:
-        """Whether there is a Redis that is believed."""
+        """Whether there is a Redis that is believed or, while the database is out, one at all."""
         reply = await self.redis.ask(*PROBE)
-        return reply is not None and await self.epoch_by(reply.run_id) is not None
+        if reply is None:
+            return False
+        try:
+            return await self.epoch_by(reply.run_id) is not None
+        except DatabaseUnavailable:
+            return True
 
     async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
         """Put tombstones on these keys, within the transaction that changes what they stand for; `change` is its name.
