@@ -21,6 +21,7 @@ test: $(VENV)/dev.stamp $(CLIENTS)/.package-lock.json ## set up and run every te
 soak: $(VENV)/dev.stamp ## ten minutes of faults over a whole set of servers, races twenty times in a row, long histories
 	@tests/install-servers
 	@$(BIN) -m tests.soak --minutes 10
+	@DRAIN_RESTARTS=20 $(BIN) -m pytest tests/web/test_drain_under_load.py
 	@for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
 		$(BIN) -m pytest tests/rules/test_rewards_at_once.py tests/rules/test_rewards_killed.py || exit 1; done
 	@STATE_MACHINE_EXAMPLES=500 $(BIN) -m pytest tests/rules/test_rewards_machine.py tests/rules/test_state_machine.py

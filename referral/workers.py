@@ -224,4 +224,6 @@ def serve_workers(
     finally:
         # Workers come through here, too, when they end.
         if os.getpid() == master:
+            # A second one, when all is done, must not make it end as if it had been killed.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             shutil.rmtree(folder, ignore_errors=True)

@@ -64,7 +64,7 @@ def test_services_that_cache_nothing_of_their_own_serve_side_by_side_and_keep_a_
         pid = second.process.pid
         worker = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         assert first.end() == 0
-        os.kill(worker, signal.SIGTERM)
+        os.kill(worker, signal.SIGQUIT)
         wait_until(lambda: not Path(f"/proc/{worker}").exists())
         assert "a service runs on it already" in refusal(run_command(REFERRAL_DATABASE_URL=database_url))
         assert second.end() == 0

@@ -22,7 +22,8 @@ from tests.support.proxies import HaproxyBefore, NginxBefore
 from tests.support.servers import free_port
 from tests.support.service import run_py
 
-RESTARTS = 20
+# `make soak` makes twenty of each.
+RESTARTS = int(os.environ.get("DRAIN_RESTARTS", "6"))
 CLIENTS = 16
 # Runs `run.py serve` each time that it is told to, in a process that has its modules already, and says which process it is
 # and how it ended.
@@ -199,7 +200,8 @@ async def test_no_request_is_lost_on_connections_that_clients_keep_to_a_service_
             await service.stop()
             await service.start()
         await load.goes_on()
-    assert load.answers.keys() == {"GET 200", "POST 200", "refused"}, load.answers
+    # Whoever is not answered for a second may be let in by the next process.
+    assert load.answers.keys() - {"refused"} == {"GET 200", "POST 200"}, load.answers
 
 
 async def test_no_request_is_lost_when_workers_are_replaced(tmp_path: Path, database_url: str) -> None:
