@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from tests.soak.surroundings import Service, Surroundings
+from tests.support.servers import PostgresServer
 
 Fault = Callable[[Surroundings], None]
 
@@ -35,7 +36,8 @@ def _hang_service(these: Surroundings) -> None:
 
 def _restart_primary(these: Surroundings) -> None:
     these.primary.stop()
-    these.primary.start()
+    # One that was a standby has nobody to follow any more.
+    PostgresServer.start(these.primary)
 
 
 def _hang_primary(these: Surroundings) -> None:
