@@ -220,7 +220,9 @@ def test_pgbouncer_is_where_they_look_and_leads_to_postgresql(secrets: Path) -> 
 
 def copied(part: dict[str, Any], folder: Path) -> str:
     """The file that a part makes for itself, by the very command it runs, and that a second start leaves alone."""
-    script = part["command"][0].replace("$$", "$").replace("/data", str(folder)).replace("/etc/", f"{DEPLOY}/")
+    # A checkout may lie in a folder whose name has a space.
+    (folder / "etc").symlink_to(DEPLOY)
+    script = part["command"][0].replace("$$", "$").replace("/data", str(folder)).replace("/etc/", f"{folder}/etc/")
     environ = {"PATH": os.environ["PATH"], "HOSTNAME": part["hostname"], **part.get("environment", {})}
     [(program, file)] = re.findall(r"^exec (\S+) (\S+)$", script, re.MULTILINE)
 
