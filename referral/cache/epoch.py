@@ -31,7 +31,8 @@ class Epoch:
     def __init__(self, database: Database) -> None:
         self.on_advance: list[Callable[[], None]] = []
         self._database = database
-        self._known: CacheEpoch | None = None
+        # What was read last, however long ago.
+        self.known: CacheEpoch | None = None
         self._read_at = float("-inf")
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
@@ -39,9 +40,14 @@ class Epoch:
     def is_trusted(self) -> bool:
         """Whether the epoch was read so lately that whatever was advanced since has not been answered yet."""
         age = time.monotonic() - self._read_at
-        if RENEWAL <= age <= EPOCH_LEASE and self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew())
+        if RENEWAL <= age <= EPOCH_LEASE:
+            self.renew()
         return age <= EPOCH_LEASE
+
+    def renew(self) -> None:
+        """Have the epoch read, beside whoever asks."""
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
 
     async def trusted(self) -> CacheEpoch:
         """The epoch, read no longer than EPOCH_LEASE seconds ago. Raises DatabaseUnavailable."""
@@ -49,8 +55,8 @@ class Epoch:
             async with self._lock:
                 if not self.is_trusted():
                     await self._read()
-        assert self._known is not None
-        return self._known
+        assert self.known is not None
+        return self.known
 
     async def fresh(self) -> CacheEpoch:
         """The epoch, read now. Raises DatabaseUnavailable."""
@@ -73,7 +79,7 @@ class Epoch:
         asked = time.monotonic()
         async with self._database.reader() as conn:
             found = await cache_epoch.find_epoch(conn)
-        before, self._known = self._known, found
+        before, self.known = self.known, found
         if before is None or (before.epoch, before.server) != (found.epoch, found.server):
             for forget in self.on_advance:
                 forget()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
 import pytest
 
 from referral.database import Database
@@ -40,13 +39,6 @@ CHANGES = [
 def engine() -> str:
     """SQLite has no locks of rows."""
     return "postgres"
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
 
 
 async def meanwhile(other: Any, change: str, ask: Callable[[], Awaitable[Any]]) -> Any:

@@ -24,6 +24,7 @@ from referral.background.mailer import Mailer
 from referral.background.queue import LONGEST_SLEEP
 from referral.background.relay import Relay
 from referral.background.webhooks import Webhooks
+from referral.cache.epoch import EPOCH_LEASE
 from referral.clock import now
 from referral.database import (
     DATABASE,
@@ -38,10 +39,11 @@ from referral.database import (
 from referral.database import migrate as migrations
 from referral.database.opening import open_database
 from referral.database.statements import Statement, load_statements
+from referral.handlers import service as handlers_service
 from referral.queries import locks, profiles, users
 from tests.conftest import Client, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, RedisServer
 from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
@@ -55,16 +57,6 @@ LOCKS = re.compile(r"\bFOR (?:NO KEY UPDATE|UPDATE|SHARE)(?: OF \w)?")
 @pytest.fixture
 def engine() -> str:
     return "postgres"
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Any]:
-    """Somebody else's connection to the test's database."""
-    connection = await asyncpg.connect(database_url)
-    # It waits without ever being the victim of a deadlock.
-    await connection.execute("SET deadlock_timeout = '60s'")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -769,6 +761,26 @@ async def test_a_server_that_hangs_is_told_of_within_seconds_and_used_again_when
     assert [answer.status for answer in answers] == [201] * 3
     monkeypatch.undo()
     await all_connections_work(client.app[DATABASE])
+
+
+async def test_while_it_hangs_readiness_waits_for_it_once_though_redis_is_well(
+    server: PostgresServer, make_client: MakeClient, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which Redis is believed stands in the database, too."""
+    client = await make_client(database_url=server.url("referral"), cache_url=redis.url)
+    person = Person(client, "")
+    assert (await person.get("/health/ready")).status == 200
+    # The lease of what was read has ended by then.
+    await asyncio.sleep(2 * EPOCH_LEASE)
+    monkeypatch.setattr(handlers_service, "READY_TIMEOUT", 0.5)
+    server.hang()
+    try:
+        # Its own time, and that of giving the connection back; a statement has twice as long.
+        async with asyncio.timeout(4):
+            answer = await person.get("/health/ready")
+        assert (answer.status, answer.body["checks"]) == (503, {"database": "unavailable", "cache": "ok"})
+    finally:
+        server.resume()
 
 
 async def test_a_hanging_server_does_not_keep_the_service_from_ending(

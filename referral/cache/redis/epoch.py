@@ -103,14 +103,17 @@ class RedisInvalidation:
         return None
 
     async def healthy(self) -> bool:
-        """Whether there is a Redis that is believed or, while the database is out, one at all."""
+        """Whether there is a Redis that is believed, as far as this process knows. The database, which may be out or hang,
+        is asked beside this: what it says, the next call tells."""
         reply = await self.redis.ask(*PROBE)
         if reply is None:
             return False
-        try:
-            return await self.epoch_by(reply.run_id) is not None
-        except DatabaseUnavailable:
+        known = self._epoch.known
+        if known is None or known.redis == reply.run_id:
+            self._epoch.renew()
             return True
+        self._meet()
+        return False
 
     async def begin(self, conn: Connection, change: str, names: Iterable[str]) -> bool:
         """Put tombstones on these keys, within the transaction that changes what they stand for; `change` is its name.
