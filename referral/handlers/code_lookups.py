@@ -6,6 +6,7 @@ Redis is asked for the code before anybody knows who calls, so that both share o
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
@@ -31,15 +32,15 @@ routes = web.RouteTableDef()
 
 # The question that Redis was asked about the code that is looked up, and by what.
 ASKED: web.RequestKey[tuple[str, Question | None]] = web.RequestKey("asked", tuple)
-# Characters of an address that is asked for before it was checked.
-SHORT = 254
+# A query that is asked for before it was checked, and how many characters it has at most.
+BY_EMAIL, SHORT = "email=", 260
 
 
 def _ask_by_email(request: web.Request) -> None:
-    given = request.query.get("email", "")
-    # What is not so simple is asked for once it was checked.
-    if given.isascii() and len(given) <= SHORT:
-        key = email_key(given)
+    given = request.rel_url.raw_query_string
+    # The query is parsed once, where it is checked. What is not so simple is asked for then.
+    if given.startswith(BY_EMAIL) and len(given) <= SHORT and "&" not in given:
+        key = unquote(given.removeprefix(BY_EMAIL)).lower()
         request[ASKED] = key, request.app[CODE_CACHE].ask_by_email(key)
 
 
