@@ -156,16 +156,17 @@ class MemoryCodeCache:
         return True
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
+        self._drop(keys)
+
+    def in_doubt(self, keys: set[str]) -> None:
+        self._doubtful.update(dict.fromkeys(keys))
+        self._drop(keys)
+
+    def _drop(self, keys: set[str]) -> None:
         # One count for all keys: a fill that overlaps any change is dropped, which costs one more miss and no bookkeeping.
         self._changes += 1
         for code in keys:
             self._by_code.pop(code, None)
-
-    def in_doubt(self, keys: set[str]) -> None:
-        self._changes += 1
-        for code in keys:
-            self._by_code.pop(code, None)
-            self._doubtful[code] = None
 
     async def healthy(self) -> bool:
         return True

@@ -97,15 +97,16 @@ class LocalSessionCache:
         return True
 
     async def after_commit(self, change: str, keys: set[str], *, told: bool) -> None:
-        self._endings += 1
-        for session_id in keys:
-            self._sessions.pop(session_id, None)
+        self._drop(keys)
 
     def in_doubt(self, keys: set[str]) -> None:
+        self._doubtful.update(dict.fromkeys(keys))
+        self._drop(keys)
+
+    def _drop(self, keys: set[str]) -> None:
         self._endings += 1
         for session_id in keys:
             self._sessions.pop(session_id, None)
-            self._doubtful[session_id] = None
 
 
 SESSION_CACHE = web.AppKey("session_cache", SessionCache)

@@ -24,6 +24,15 @@ def one_of(*choices: str) -> Check:
     return lambda value: None if value in choices else f"must be one of {', '.join(choices)}, not {value!r}"
 
 
+def _refusal(parse: Callable[[str], object], value: str) -> str | None:
+    """What has the parser refuse the value."""
+    try:
+        parse(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _parts(value: str) -> SplitResult | None:
     try:
         parts = urlsplit(value)
@@ -37,11 +46,7 @@ def database_url(value: str) -> str | None:
     if re.match("sqlite:///(?!:memory:).", value):
         return None
     if is_postgres_url(value):
-        try:
-            parse_postgres_url(value)
-        except ValueError as error:
-            return str(error)
-        return None
+        return _refusal(parse_postgres_url, value)
     return "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name"
 
 
@@ -52,13 +57,7 @@ def replica_url(value: str) -> str | None:
 
 def cache_url(value: str) -> str | None:
     """`memory://`, `none://` or a Redis; what is said of a wrong one gives nothing of it away."""
-    if value in ("memory://", "none://"):
-        return None
-    try:
-        parse_redis_url(value)
-    except ValueError as error:
-        return str(error)
-    return None
+    return None if value in ("memory://", "none://") else _refusal(parse_redis_url, value)
 
 
 # ASCII without spaces, and without the characters that browsers read otherwise than the URL standard writes them.
@@ -94,11 +93,7 @@ def domain(value: str) -> str | None:
 
 def public_url(value: str) -> str | None:
     """Where the service is reached, with or without a path of its own."""
-    try:
-        parse_public_url(value)
-    except ValueError as error:
-        return str(error)
-    return None
+    return _refusal(parse_public_url, value)
 
 
 # Browsers write the hosts of these schemes in lower case, as the URL standard has it, and no port that is the scheme's own.

@@ -1,6 +1,7 @@
 """Sessions and their refresh tokens: statements of `sql/sessions.sql`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from referral.database import Connection
 
@@ -69,13 +70,8 @@ async def insert_session(
     inserted = await conn.value(
         "insert_session",
         str,
-        id=session_id,
-        user_id=user_id,
         password_hash=password_hash,
-        now=now,
-        expires_at=expires_at,
-        address=origin.address,
-        client=origin.client,
+        **_session(session_id, user_id, now, expires_at, origin),
     )
     return inserted is not None
 
@@ -84,32 +80,27 @@ async def insert_first_session(
     conn: Connection, session_id: str, user_id: str, now: int, expires_at: int, origin: Origin
 ) -> None:
     """The session of an account that this transaction makes. This is deferred."""
-    conn.defer(
-        "insert_first_session",
-        id=session_id,
-        user_id=user_id,
-        now=now,
-        expires_at=expires_at,
-        address=origin.address,
-        client=origin.client,
-    )
+    conn.defer("insert_first_session", **_session(session_id, user_id, now, expires_at, origin))
 
 
 async def insert_session_of_user(
     conn: Connection, session_id: str, user_id: str, now: int, expires_at: int, origin: Origin
 ) -> bool:
     """False when the user is suspended or no more."""
-    inserted = await conn.value(
-        "insert_session_of_user",
-        str,
-        id=session_id,
-        user_id=user_id,
-        now=now,
-        expires_at=expires_at,
-        address=origin.address,
-        client=origin.client,
-    )
+    inserted = await conn.value("insert_session_of_user", str, **_session(session_id, user_id, now, expires_at, origin))
     return inserted is not None
+
+
+def _session(session_id: str, user_id: str, now: int, expires_at: int, origin: Origin) -> dict[str, Any]:
+    """What every statement that inserts a session is given."""
+    return {
+        "id": session_id,
+        "user_id": user_id,
+        "now": now,
+        "expires_at": expires_at,
+        "address": origin.address,
+        "client": origin.client,
+    }
 
 
 async def find_live_session(conn: Connection, session_id: str, now: int) -> LiveSession | None:
