@@ -49,6 +49,14 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def runs(pid: int) -> bool:
+    """Whether this process has not ended; one that only waits to be reaped has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Server:
     """A server process, which runs for a `with` block or from `start` on; `stop`, `hang`, `resume` and `kill` do to it what
     befalls real ones."""
@@ -183,12 +191,25 @@ class PostgresServer(Server):
         return f"postgresql://referral@127.0.0.1:{self.port}/{database}"
 
     def signal(self, number: int) -> None:
-        # Each of its processes leads a group of its own.
+        self._signal_all(number)
+
+    def _signal_all(self, number: int) -> list[int]:
+        """Signal each of its processes, which all lead groups of their own. The ids of the children come back."""
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in (self.process.pid, *map(int, children)):
+        # Stopped, it makes no child that would be missed.
+        os.kill(self.process.pid, signal.SIGSTOP)
+        children = [*map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())]
+        for pid in (*children, self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+        return children
+
+    def kill(self) -> None:
+        """As by kill -9. Returns when each of its processes has ended: until then, no other can be started on its data."""
+        if self.process is not None and self.process.poll() is None:
+            children = self._signal_all(signal.SIGKILL)
+            self.process.wait()
+            wait_until(lambda: not any(map(runs, children)))
 
     def stop(self) -> None:
         """A fast shutdown, as by an administrator."""
