@@ -242,7 +242,7 @@ def test_a_start_with_the_wrong_kind_of_server_ends_in_one_line_and_migrates_not
         if kind == "cluster":
             port, line = start_redis("--cluster-enabled", "yes").port, CLUSTER.replace("cache.url", "cache.url:")
         else:
-            port = stack.enter_context(RedisSentinel(tmp_path, 1)).sentinels[0].port
+            port = stack.enter_context(RedisSentinel(1)).sentinels[0].port
             line = "cache.url: leads to a Sentinel: write redis+sentinel://host:26379/MASTER/0"
         settings = {"REFERRAL_CACHE_URL": f"redis://127.0.0.1:{port}/0", "REFERRAL_SERVER_WORKERS": workers}
         environ = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", **settings}

@@ -42,9 +42,11 @@ def engine() -> str:
 
 
 @pytest.fixture
-def sentinel(tmp_path: Path) -> Iterator[RedisSentinel]:
-    with RedisSentinel(tmp_path) as redis:
+def sentinel() -> Iterator[RedisSentinel]:
+    with RedisSentinel() as redis:
         yield redis
+        # pytest shows it when the test failed.
+        print(redis.logs())
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ async def test_through_tls_with_certificates_and_passwords_of_both(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "p@ss/w:rd ?#"
-    with RedisSentinel(tmp_path, 1, certificate=Certificate.make(tmp_path), password=secret) as sentinel:
+    with RedisSentinel(1, certificate=Certificate.make(tmp_path), password=secret) as sentinel:
         client = make_redis(sentinel.url)
         assert await eventually(lambda: leads_to(client, sentinel.servers[0]))
         _, master = await replaced(sentinel, "killed")

@@ -116,7 +116,7 @@ class Surroundings:
         self._stack.close()
 
     def _start(self) -> None:
-        self.redis = self._stack.enter_context(RedisSentinel(self._folder("redis")))
+        self.redis = self._stack.enter_context(RedisSentinel())
         self.primary = PostgresServer(self._folder("postgres"), fsync=True)
         self._stack.callback(self._kill_postgres)
         self.standby = self.primary

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +17,7 @@ from tests.support.service import ROOT
 from tests.support.smtp_server import Certificate
 
 MASTER = "referral"
+MEMORY = Path("/dev/shm")
 # Milliseconds in the place of the deployed file's: a test does not wait for longer than it has to.
 DOWN_AFTER = 1_000
 FAILOVER_TIMEOUT = 5_000
@@ -127,17 +130,17 @@ class Sentinel(Server):
 
 
 class RedisSentinel:
-    """`with RedisSentinel(folder) as redis`: two servers, of which one is the master, and the Sentinels, once all of them
+    """`with RedisSentinel() as redis`: two servers, of which one is the master, and the Sentinels, once all of them
     know each other. Each may be killed, hung and started by itself.
 
     With a `certificate`, all of them speak TLS, and let in who has this certificate, too. With a `password`, each of them
     wants it, as that of the user `referral` where Redis asks, and of `watcher` where a Sentinel does.
     """
 
-    def __init__(
-        self, folder: Path, sentinels: int = 3, *, certificate: Certificate | None = None, password: str = ""
-    ) -> None:
+    def __init__(self, sentinels: int = 3, *, certificate: Certificate | None = None, password: str = "") -> None:
         self.access = access = Access(certificate, password)
+        # In memory: a Sentinel that waits for a busy disk takes a healthy master for dead.
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="referral-sentinel-", dir=MEMORY if MEMORY.is_dir() else None))
         first = Watched(folder / "first", access)
         self.servers = (first, Watched(folder / "second", access, first))
         quorum = sentinels // 2 + 1
@@ -160,8 +163,10 @@ class RedisSentinel:
         try:
             for server in (*self.servers, *self.sentinels):
                 server.start()
-            wait_until(self.is_settled, 30)
+            # Half a minute is what a Sentinel pauses for after its process stood still for two seconds.
+            wait_until(self.is_settled, 60)
         except BaseException:
+            print(self.logs())
             self.__exit__()
             raise
         return self
@@ -169,6 +174,11 @@ class RedisSentinel:
     def __exit__(self, *_: object) -> None:
         for server in (*self.sentinels, *self.servers):
             server.kill()
+        shutil.rmtree(self._folder)
+
+    def logs(self) -> str:
+        """What the Sentinels have said lately: which master they meant when can be told by nothing else."""
+        return "\n".join(file.read_text()[-3000:] for file in sorted(self._folder.glob("sentinel-*/server.log")))
 
     def master(self) -> Watched:
         """The server that the latest fail-over made the master. Raises when no Sentinel answers."""
