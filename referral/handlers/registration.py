@@ -143,6 +143,9 @@ async def _make_account(
         await take_resets_over(work, user.id, email)
         known = await is_known(work, email, user.id)
         if known:
+            if given is not None:
+                # Nothing of it is used, but it may have ended: that of whoever had this address, and has just left.
+                await check_code(work.conn, given.code, work.moment)
             await users.refuse_attribution(work.conn, user.id, work.moment)
         reason = KNOWN_ADDRESS if known else way.reason if way else None
         code = way.code if way else None

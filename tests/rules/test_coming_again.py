@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from referral.auth.fair_queue import Asker
+from referral.auth.passwords import PASSWORDS
 from referral.background.housekeeping import _delete_expired
 from referral.clock import DAY, now
 from referral.config import CONFIG
@@ -55,6 +57,26 @@ async def test_an_address_counts_once_however_often_it_is_erased(client: Client,
     assert (await register(client, "somebody@example.com", code))[1].body["attribution"]["status"] == "attributed"
     own = await returner.make_code()
     assert (await register(client, "friend@example.com", own))[1].body["attribution"]["status"] == "attributed"
+
+
+async def test_the_code_of_whoever_has_just_left_the_address_is_no_code(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave between the look at the code and the account."""
+    owner, _ = await register(client, ADDRESS)
+    code = await owner.make_code()
+    hasher = client.app[PASSWORDS]
+    hash_word = hasher.hash
+
+    async def leave_first(password: str, asker: Asker) -> str:
+        await leave(owner)
+        return await hash_word(password, asker)
+
+    monkeypatch.setattr(hasher, "hash", leave_first)
+    _, answer = await register(client, ADDRESS, code)
+    assert (answer.status, answer.problem, answer.body["reason"]) == (422, "referral-code-invalid", "revoked")
+    monkeypatch.undo()
+    assert (await register(client, ADDRESS))[1].status == 201
 
 
 async def test_who_came_without_a_code_cannot_come_by_one_later(client: Client, person: MakePerson) -> None:
