@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from referral.webhooks.sending import Sender, Sent
+from tests.support.servers import free_port
 
 Reply = Callable[["Receiver", asyncio.StreamWriter], Awaitable[None]]
 MakeSender = Callable[..., Sender]
@@ -44,7 +45,8 @@ class Receiver:
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self.host = host
-        self.port = port
+        # Its own again after a stop.
+        self.port = port or free_port()
         self.connections = 0
         self.seen: list[Received] = []
         # Bytes of endless bodies that were handed to the system.
@@ -65,7 +67,6 @@ class Receiver:
     async def start(self) -> None:
         # Many may come at once.
         self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         assert self._server is not None

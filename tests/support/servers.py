@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,11 +21,20 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import psycopg
 
+# Below those from which Linux chooses (ip_local_port_range), and above those that browsers refuse.
+PORTS = range(20_000, 32_000)
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A TCP port of the loopback interface that nobody listens on now, and that is not given to anybody who asks the system
+    for one: a server that is stopped for a while gets it again."""
+    while True:
+        port = random.choice(PORTS)
+        if port not in _given:
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                _given.add(port)
+                return port
 
 
 def program(name: str, package: str, *folders: Path) -> str:
@@ -301,7 +311,7 @@ class Proxy:
     def __init__(self, target: int, delay: float = 0) -> None:
         self.target = target
         self.delay = delay
-        self.port = 0
+        self.port = free_port()
         # How often something came from a client's side.
         self.requests = 0
         self._server: asyncio.Server | None = None
@@ -317,7 +327,6 @@ class Proxy:
     async def mend(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         if self._server is not None:
