@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from tests.support.browsing import PERSON, ProductPages, Visit, chromium, visiting
+from tests.support.browsing import PERSON, ProductPages, Visit, chromium, until, visiting
 from tests.support.people import API, PASSWORD
 from tests.support.servers import free_port
 from tests.support.service import ROOT, serving
@@ -679,7 +679,7 @@ async def test_the_service_counts_a_click_that_a_page_reports(visit: Visit, prod
     product.write("data-clicks", script=f"{PATH}/referral.js")
     before = await alice.clicks()
     await visit.page.goto(f"/landing?ref={A[0]}")
-    await visit.page.wait_for_function("referral.get().click_id")
+    await until(visit.page, "referral.get().click_id")
     found = await known(visit.page)
     assert (await cookie_of(visit.page.context))["value"] == f"{A[0]}.{found['click_id']}"
     assert await alice.register_by(found["click_id"]) == "attributed"

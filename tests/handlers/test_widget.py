@@ -20,7 +20,7 @@ from axe_playwright_python.async_playwright import Axe
 from iso4217 import Currency
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
-from tests.support.browsing import ProductPages, Visit, chromium, visiting
+from tests.support.browsing import ProductPages, Visit, chromium, until, visiting
 from tests.support.people import API
 from tests.support.service import ROOT, run_py, serving
 
@@ -175,7 +175,9 @@ async def held_back(page: Page, pattern: str) -> AsyncIterator[None]:
 
 async def see(image: Locator) -> None:
     """Wait for a picture, which must have arrived whole."""
-    await image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=await image.element_handle())
+    async with asyncio.timeout(15):
+        while not await image.evaluate("image => image.complete && image.naturalWidth > 0"):
+            await asyncio.sleep(0.02)
 
 
 async def befriend(shop: Shop, user: str, code: str, **members: Any) -> None:
@@ -734,7 +736,7 @@ async def test_without_a_token_it_waits(visit: Visit, shop: Shop, alice: tuple[s
     page.on("request", lambda request: asked.append(request.url))
     shop.put_up("/waits", {})
     await page.goto(f"{visit.address}/waits")
-    await page.wait_for_function("!!customElements.get('referral-widget')")
+    await until(page, "!!customElements.get('referral-widget')")
     await page.wait_for_timeout(100)
     widget = page.locator("referral-widget")
     assert await widget.evaluate("one => [one.offsetHeight, one.shadowRoot.textContent]") == [0, ""]
@@ -748,7 +750,7 @@ async def test_attributes_that_are_set_together_load_once(visit: Visit, shop: Sh
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/users/me") else None)
     shop.put_up("/made")
     await page.goto(f"{visit.address}/made")
-    await page.wait_for_function("!!customElements.get('referral-widget')")
+    await until(page, "!!customElements.get('referral-widget')")
     await page.evaluate(
         """token => {
           const widget = document.createElement("referral-widget");

@@ -5,6 +5,7 @@ Screenshots are left in tests/screenshots/ for whoever wants to look.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,6 +76,14 @@ class Visit:
         """Keep a picture of what is seen."""
         SCREENSHOTS.mkdir(exist_ok=True)
         await self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+async def until(page: Page, expression: str) -> None:
+    """Wait until something is true on a page. Unlike `Page.wait_for_function`, this evaluates nothing inside the page, whose
+    policy may forbid it."""
+    async with asyncio.timeout(15):
+        while not await page.evaluate(expression):
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
