@@ -56,6 +56,8 @@ class Visit:
         self.address = addresses[0]
         self.addresses = addresses
         self.complaints: list[str] = []
+        # What complaints may be about.
+        self.expected: list[str] = []
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
         page.on("request", self._asked)
@@ -71,6 +73,18 @@ class Visit:
             *self.addresses,
         ):
             self.complaints.append(f"another host: {request.url}")
+
+    @property
+    def unexpected(self) -> list[str]:
+        """The complaints about something else than what was expected."""
+        return [text for text in self.complaints if not any(about in text for about in self.expected)]
+
+    async def complains(self, about: str) -> None:
+        """Wait for a complaint about this, of which there may be more. A browser's come when they come."""
+        self.expected.append(about)
+        async with asyncio.timeout(15):
+            while not any(about in text for text in self.complaints):
+                await asyncio.sleep(0.02)
 
     async def keep(self, name: str) -> None:
         """Keep a picture of what is seen."""
@@ -95,7 +109,7 @@ async def visiting(browser: Browser, *addresses: str, **options: Any) -> AsyncIt
     found = Visit(await context.new_page(), *addresses)
     yield found
     await context.close()
-    assert found.complaints == []
+    assert found.unexpected == []
 
 
 class ProductPages:
