@@ -315,6 +315,8 @@ class Proxy:
         # How often something came from a client's side.
         self.requests = 0
         self._server: asyncio.Server | None = None
+        # Several may cut and mend it at once.
+        self._changing = asyncio.Lock()
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -325,17 +327,19 @@ class Proxy:
         await self.cut()
 
     async def mend(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        async with self._changing:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def cut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for pipe in self._pipes:
-            pipe.cancel()
-        if self._pipes:
-            await asyncio.wait(self._pipes)
+        async with self._changing:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+            for pipe in self._pipes:
+                pipe.cancel()
+            if self._pipes:
+                await asyncio.wait(self._pipes)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
