@@ -13,7 +13,7 @@ from referral.clock import now
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem, translated
-from referral.contract.schemas.registration import KNOWN_ADDRESS, RegisteredSchema, RegistrationSchema, attribution_view
+from referral.contract.schemas.registration import RegisteredSchema, RegistrationSchema
 from referral.contract.schemas.users import user_view
 from referral.database import DATABASE
 from referral.handlers import API
@@ -23,14 +23,15 @@ from referral.links import LINKS
 from referral.metrics import METRICS
 from referral.queries import outbox, users
 from referral.queries.codes import OwnedCode
+from referral.queries.events import ATTRIBUTED, Attribution
 from referral.queries.referrals import Referral
 from referral.rules.accounts import account_of, check_new_password, check_not_personal, check_not_reserved
-from referral.rules.attributing import Refused, Way, refusing, ways_of
+from referral.rules.attributing import Refused, Way, attribution_of, refusing, ways_of
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
-from referral.rules.own_events import Attribution, report_sign_up
+from referral.rules.own_events import report_sign_up
 from referral.rules.referring import check_code, come_first, use_last
 from referral.rules.resets import take_resets_over
 from referral.rules.rewarding import weigh
@@ -147,34 +148,33 @@ async def _make_account(
                 # Nothing of it is used, but it may have ended: that of whoever had this address, and has just left.
                 await check_code(work.conn, given.code, work.moment)
             await users.refuse_attribution(work.conn, user.id, work.moment)
-        reason = KNOWN_ADDRESS if known else way.reason if way else None
-        code = way.code if way else None
-        leads = code is not None and reason is None
-        attribution = attribution_view(has_way=way is not None, reason=reason)
+        code, attribution = way.code if way else None, attribution_of(way, is_known=known)
+        leads = attribution.status == ATTRIBUTED
         tokens = await open_first_session(work, user.id, user.role)
         if is_mailed:
             await work.queue_mail(outbox.VERIFY_EMAIL, user.id, email)
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
-        await work.record("registered", actor=user.id, code=code, refused=attribution["reason"])
-        reported = Attribution(code, attribution["status"], attribution["reason"])
+        await work.record("registered", actor=user.id, code=code, refused=attribution.reason)
         if way and leads:
             # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
-            account = await _come(work, user, way, given, reported)
+            account = await _come(work, user, way, given, attribution)
         else:
             account = account_of(user)
             work.announce(account_change("user.created", account, work.moment, links))
-            await report_sign_up(work, user.id, await weigh(work, "signup", user.id, None), None, reported)
+            await report_sign_up(work, user.id, await weigh(work, "signup", user.id, None), None, code, attribution)
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
     if is_mailed:
         await app[LIMITER].allows(*mails)
     if code and leads:
         await app[LIMITER].allows("registration_by_code", fold_code(code))
     app[METRICS].registrations.labels("yes" if leads else "no").inc()
-    return {"user": user_view(account, work.moment, links), "attribution": attribution, **tokens}
+    return {"user": user_view(account, work.moment, links), "attribution": attribution._asdict(), **tokens}
 
 
-async def _come(work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, reported: Attribution) -> users.Account:
+async def _come(
+    work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, attribution: Attribution
+) -> users.Account:
     """Let a new account come by a code's owner, report its sign-up, and use the code, which is the last thing. Returns the
     account. Raises `referral-code-invalid` for a code that was given, and Refused for a click."""
     assert way.code is not None
@@ -191,7 +191,7 @@ async def _come(work: Work, user: users.NewUser, way: Way, given: OwnedCode | No
     else:
         referral = Referral(None, user.id, None, user.username, None, user.email, work.moment, code.code, way.source)
         work.announce(known_referral_change("referral.created", referral, owner.id))
-    await report_sign_up(work, user.id, weighed, standing, reported)
+    await report_sign_up(work, user.id, weighed, standing, way.code, attribution)
     # What is to be told goes out with the use.
     await work.tell()
     with _refusing(way):

@@ -1,11 +1,19 @@
 """Events that were reported of users: statements of `sql/events.sql`. Those of the audit are in `audit.py`."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from referral.database import Connection
 
 # Whether a code or a click made somebody come by its owner.
 ATTRIBUTED, KEPT, NONE, REFUSED = "attributed", "kept", "none", "refused"
+
+
+class Attribution(NamedTuple):
+    """What became of a code or click: the status, and why it caused nothing."""
+
+    status: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

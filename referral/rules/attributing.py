@@ -13,7 +13,7 @@ from referral.config import CONFIG
 from referral.contract.problems import Problem
 from referral.queries import codes, events, users
 from referral.queries.clicks import Click
-from referral.queries.events import ATTRIBUTED, KEPT, NONE, REFUSED
+from referral.queries.events import ATTRIBUTED, KEPT, NONE, REFUSED, Attribution
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Source
 from referral.rules.clicking import find_click
@@ -30,13 +30,6 @@ WORDS = {
     "known-address": "known-address",
     "referral-cycle": "cycle",
 }
-
-
-class Attribution(NamedTuple):
-    """What became of a code or click: the status, and why it caused nothing."""
-
-    status: str
-    reason: str | None = None
 
 
 class Came(NamedTuple):
@@ -93,6 +86,14 @@ def _way_of_click(click: Click | None, at: int, window: int) -> Way:
         return Way("click", click.code, "click-expired")
     # What happened before the click did not come of it, unless two clocks differ.
     return Way("click", click.code, "too-late" if at < click.clicked_at - CLOCK_LEEWAY else None)
+
+
+def attribution_of(way: Way | None, *, is_known: bool) -> Attribution:
+    """What becomes of the way by which a new account is to come; `is_known` says that its address had an account before."""
+    if way is None:
+        return Attribution(NONE)
+    reason = "known-address" if is_known else way.reason
+    return Attribution(ATTRIBUTED) if reason is None else Attribution(REFUSED, reason)
 
 
 def may_lead(ways: Sequence[Way]) -> bool:

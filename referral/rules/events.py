@@ -20,11 +20,11 @@ from referral.contract.schemas.referrals import operators_referral_view
 from referral.contract.schemas.rewards import reward_view
 from referral.database import DATABASE, Connection, ConstraintViolation, TransactionConflict
 from referral.queries import events, locks, product_users, referrals, rewards
-from referral.queries.events import NewEvent, ReportedEvent
+from referral.queries.events import Attribution, NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral, Standing
 from referral.rules.accounts import is_reserved
-from referral.rules.attributing import Attribution, Came, Refused, Way, attribute, may_lead, ways_of
+from referral.rules.attributing import Came, Refused, Way, attribute, may_lead, ways_of
 from referral.rules.event_contexts import keep_context
 from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named

@@ -1,34 +1,24 @@
 """Accounts of the service's own report themselves: their sign-up, and the verification of their address, each once."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from referral.database import TransactionConflict
 from referral.queries import events, referrals
-from referral.queries.events import NONE, NewEvent
+from referral.queries.events import NONE, Attribution, NewEvent
 from referral.queries.referrals import Standing
 from referral.rules.programme import Happened
 from referral.rules.rewarding import Meeting, Outcome, Weighed, decide, keep, meet, weigh
 from referral.rules.work import Work
 
 Own = Literal["signup", "email-verified"]
-
-
-class Attribution(NamedTuple):
-    """By which code an account was to come, what became of that, and why it caused nothing."""
-
-    code: str | None
-    status: str
-    reason: str | None
+UNTRIED = Attribution(NONE)
 
 
 async def report_own(
     work: Work,
     event_type: Own,
     user_id: str,
-    *,
-    code: str | None = None,
-    attribution: str = NONE,
-    reason: str | None = None,
+    attribution: Attribution = UNTRIED,
 ) -> None:
     """Report an event of an account's own, which is locked or was made in this transaction, and what it earns. Nothing if
     it was reported before. Comes behind the referral that the account came by."""
@@ -39,20 +29,20 @@ async def report_own(
     weighed = await weigh(work, event_type, user_id, standing.referrer_id if standing else None)
     meeting = Meeting() if standing is None else await meet(work, user_id, event_type, work.moment, standing)
     outcome = await _decide(work, event_type, user_id, meeting, weighed)
-    event = _event(work, event_type, user_id, meeting, outcome, Attribution(code, attribution, reason))
+    event = _event(work, event_type, user_id, meeting, outcome, attribution)
     if not await events.insert_event_of_user(conn, event):
         raise TransactionConflict("another request has just reported an event of this id")
     await keep(work, outcome)
 
 
 async def report_sign_up(
-    work: Work, user_id: str, weighed: Weighed, standing: Standing | None, attribution: Attribution
+    work: Work, user_id: str, weighed: Weighed, standing: Standing | None, code: str | None, attribution: Attribution
 ) -> None:
     """Report that somebody signed up whom this transaction makes, and what it earns by the rules that it meets;
-    `standing` is by whom they come."""
+    `standing` is by whom they come, and `code` the one that was tried."""
     meeting = Meeting() if standing is None else await meet(work, user_id, "signup", work.moment, standing)
     outcome = await _decide(work, "signup", user_id, meeting, weighed)
-    event = _event(work, "signup", user_id, meeting, outcome, attribution)
+    event = _event(work, "signup", user_id, meeting, outcome, attribution, code)
     await events.insert_event_once(work.conn, event)
     await keep(work, outcome)
 
@@ -63,7 +53,13 @@ async def _decide(work: Work, event_type: Own, user_id: str, meeting: Meeting, w
 
 
 def _event(
-    work: Work, event_type: Own, user_id: str, meeting: Meeting, outcome: Outcome, attribution: Attribution
+    work: Work,
+    event_type: Own,
+    user_id: str,
+    meeting: Meeting,
+    outcome: Outcome,
+    attribution: Attribution,
+    code: str | None = None,
 ) -> NewEvent:
     return NewEvent(
         id=f"{event_type}:{user_id}",
@@ -71,7 +67,7 @@ def _event(
         user_id=user_id,
         received_at=work.moment,
         occurred_at=work.moment,
-        code=attribution.code,
+        code=code,
         attribution=attribution.status,
         reason=attribution.reason,
         **meeting.facts,

@@ -19,7 +19,7 @@ CLIENT_LENGTH = 200
 
 async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]:
     """Start a session of an account and return its Tokens. Raises OAuthError when the credentials have just become void."""
-    session_id, expires_at = new_id(), _expiry_of_new(work)
+    session_id, expires_at = new_id(), expiry_of_new(work)
     if account.password_hash is None or not await sessions.insert_session(
         work.conn, session_id, account.user_id, account.password_hash, work.moment, expires_at, origin_of(work.request)
     ):
@@ -29,12 +29,13 @@ async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]
 
 async def open_first_session(work: Work, user_id: str, role: str) -> dict[str, Any]:
     """As `open_session`, of an account that this transaction makes."""
-    session_id, expires_at = new_id(), _expiry_of_new(work)
+    session_id, expires_at = new_id(), expiry_of_new(work)
     await sessions.insert_first_session(work.conn, session_id, user_id, work.moment, expires_at, origin_of(work.request))
     return await issue_tokens(work, sessions.LiveSession(user_id, role, session_id, expires_at))
 
 
-def _expiry_of_new(work: Work) -> int:
+def expiry_of_new(work: Work) -> int:
+    """When a session that begins now ends (ms), unless it is refreshed."""
     auth = work.request.app[CONFIG].auth
     return work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
 

@@ -7,8 +7,7 @@ from aiohttp import web
 
 from referral.auth.issuers import ISSUERS, IssuerUnavailable
 from referral.auth.tokens import InvalidToken
-from referral.clock import SECOND, now
-from referral.config import CONFIG
+from referral.clock import now
 from referral.contract.oauth import OAuthError
 from referral.contract.problems import Problem
 from referral.ids import new_id
@@ -17,7 +16,7 @@ from referral.rules.attributing import Refused, Way, attribute, may_lead, ways_o
 from referral.rules.identities import find_or_enrol, issuer_unavailable
 from referral.rules.own_events import report_own
 from referral.rules.product_users import lock_known
-from referral.rules.signing_in import issue_tokens, origin_of
+from referral.rules.signing_in import expiry_of_new, issue_tokens, origin_of
 from referral.rules.work import work_on
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -57,7 +56,6 @@ def _just_ended() -> OAuthError:
 
 async def _open_session(request: web.Request, user_id: str, ways: tuple[Way, ...], *, reports: bool) -> dict[str, Any]:
     """Tokens of a new session. A user without the product's own id `reports` the sign-up, unless that was reported."""
-    auth = request.app[CONFIG].auth
     async with work_on(request) as work:
         if may_lead(ways):
             await locks.lock_referrers(work.conn)
@@ -66,14 +64,14 @@ async def _open_session(request: web.Request, user_id: str, ways: tuple[Way, ...
         except Problem:
             raise _just_ended() from None
         attribution, _ = await attribute(work, user, ways, work.moment, is_new=False)
-        session_id, expires_at = new_id(), work.moment + min(auth.refresh_token_ttl, auth.session_ttl) * SECOND
+        session_id, expires_at = new_id(), expiry_of_new(work)
         account = await users.find_credentials_by_id(work.conn, user_id)
         if account is None or not await sessions.insert_session_of_user(
             work.conn, session_id, user_id, work.moment, expires_at, origin_of(request)
         ):
             raise _just_ended()
         if reports and user.external_id is None and account.password_hash is None:
-            await report_own(work, "signup", user_id, attribution=attribution.status, reason=attribution.reason)
+            await report_own(work, "signup", user_id, attribution)
         tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
         await work.record("signed-in", actor=user_id)
     return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": attribution._asdict()}

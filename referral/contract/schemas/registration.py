@@ -1,7 +1,5 @@
 """Registration."""
 
-from typing import Any
-
 from marshmallow import Schema, fields
 
 from referral.contract.schemas.fields import (
@@ -18,8 +16,6 @@ from referral.contract.schemas.fields import (
 )
 from referral.contract.schemas.tokens import TokenPairSchema
 from referral.contract.schemas.users import UserSchema
-
-KNOWN_ADDRESS = "known-address"
 
 
 class RegistrationSchema(InputSchema):
@@ -49,10 +45,3 @@ class AttributionSchema(Schema):
 class RegisteredSchema(TokenPairSchema):
     user = fields.Nested(UserSchema)
     attribution = fields.Nested(AttributionSchema)
-
-
-def attribution_view(*, has_way: bool, reason: str | None) -> dict[str, Any]:
-    """What became of the code or click that was given, if one was; `reason` says why it caused nothing."""
-    if has_way and reason is not None:
-        return {"status": "refused", "reason": reason}
-    return {"status": "attributed" if has_way else "none", "reason": None}
