@@ -59,7 +59,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsedLimit:
     """Of which limit of a rule something was used."""
 
     rule_id: str
@@ -139,7 +139,7 @@ async def list_usage(conn: Connection, event_type: str, referrer_id: str, now: i
 async def use_limits(conn: Connection, uses: list[dict[str, Any]]) -> set[tuple[str, str]]:
     """Use an `amount` of each of these limits (`rule_id`, `subject`, `unit`, `most`, which is at least that) in a period
     (`starts_at`, `ends_at`; ms). Returns the rule and subject of those that had room for it."""
-    taken = await conn.all("use_limits", Used, uses=orjson.dumps(uses).decode())
+    taken = await conn.all("use_limits", UsedLimit, uses=orjson.dumps(uses).decode())
     return {(one.rule_id, one.subject) for one in taken}
 
 
