@@ -65,8 +65,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A PostgreSQL with a migrated database, `migrated`, that tests' own databases are copies of."""
     with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
-        server.execute("CREATE DATABASE migrated")
-        migrate(server.url("migrated"))
+        server.make_database("migrated")
         yield server
 
 

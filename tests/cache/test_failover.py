@@ -19,7 +19,6 @@ from referral.cache.redis.client import FOLLOW_INTERVAL, RedisClient, Reply
 from referral.cache.redis.codes import RedisCodeCache
 from referral.cache.redis.epoch import RedisInvalidation
 from referral.database import Database
-from referral.database.migrate import migrate
 from referral.metrics import Metrics
 from referral.queries import cache_epoch
 from tests.cache.conftest import believed
@@ -346,8 +345,7 @@ async def test_nothing_is_cached_of_commits_that_postgresql_lost_in_its_fail_ove
 ) -> None:
     """The standby is asynchronous, and gets nothing any more when the code is made and the session opened."""
     with PostgresServer(tmp_path_factory.mktemp("primary")) as primary:
-        primary.execute("CREATE DATABASE own")
-        await asyncio.to_thread(migrate, primary.url("own"))
+        await asyncio.to_thread(primary.make_database, "own")
         with Standby(tmp_path_factory.mktemp("standby"), primary) as standby:
             hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
             client = await make_client(

@@ -30,8 +30,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresSer
     """A primary with a migrated database, `own`, and its synchronous standby."""
     primary = PostgresServer(tmp_path_factory.mktemp("primary"))
     with primary:
-        primary.execute("CREATE DATABASE own")
-        migrate(primary.url("own"))
+        primary.make_database("own")
         with Standby(tmp_path_factory.mktemp("standby"), primary) as standby:
             standby.make_synchronous()
             yield primary, standby

@@ -15,7 +15,6 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from referral.database import Connection, Database, committed
-from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from referral.database.postgres import PostgresDatabase
 from referral.database.statements import Statement, load_statements
@@ -150,8 +149,7 @@ async def test_the_server_behind_it_may_be_restarted(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, eventually: Eventually
 ) -> None:
     with PostgresServer(tmp_path_factory.mktemp("own"), fsync=True) as server:
-        server.execute("CREATE DATABASE own")
-        migrate(server.url("own"))
+        server.make_database("own")
         with PgBouncer(tmp_path_factory.mktemp("pgbouncer"), server, default_pool_size=6) as pooler:
             async with load_on(tmp_path, pooler.url("own")) as load:
                 for end in (server.stop, server.kill):

@@ -722,8 +722,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresSer
     rules.write_text(f"host all locked 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
     server.start()
     try:
-        server.execute("CREATE DATABASE referral")
-        migrations.migrate(server.url("referral"))
+        server.make_database("referral")
         yield server
     finally:
         server.resume()

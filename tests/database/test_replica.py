@@ -11,7 +11,6 @@ import asyncpg
 import pytest
 
 from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict, postgres_standby
-from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from referral.database.postgres import PostgresDatabase
 from referral.queries import cache_epoch
@@ -39,8 +38,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with PostgresServer(tmp_path_factory.mktemp("primary")) as server:
-        server.execute("CREATE DATABASE own")
-        migrate(server.url("own"))
+        server.make_database("own")
         yield server
 
 
@@ -239,8 +237,7 @@ async def test_without_the_primary_there_is_no_reading_of_old_things(
     tmp_path_factory: pytest.TempPathFactory, eventually: Eventually
 ) -> None:
     with PostgresServer(tmp_path_factory.mktemp("own")) as server:
-        server.execute("CREATE DATABASE own")
-        migrate(server.url("own"))
+        server.make_database("own")
         with Standby(tmp_path_factory.mktemp("standby"), server) as standby:
             database = await PostgresDatabase.open(server.url("own"), replica_url=standby.url("own"))
             await eventually(lambda: usable(database))

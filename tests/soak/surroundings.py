@@ -16,7 +16,6 @@ from typing import Self
 
 import psycopg
 
-from referral.database.migrate import migrate
 from tests.support.pgbouncer import PgBouncer
 from tests.support.proxies import NginxBefore
 from tests.support.sentinel import RedisSentinel
@@ -121,8 +120,7 @@ class Surroundings:
         self._stack.callback(self._kill_postgres)
         self.standby = self.primary
         self.primary.start()
-        self.primary.execute(f"CREATE DATABASE {NAME}")
-        migrate(self.primary.url(NAME))
+        self.primary.make_database(NAME)
         self.standby = self._new_standby(free_port())
         self.pooler = self._stack.enter_context(PgBouncer(self._folder("pooler"), self.primary))
         hosts = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"

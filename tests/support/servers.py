@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from referral.database.migrate import migrate
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -226,6 +228,11 @@ class PostgresServer(Server):
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGINT)
             self.process.wait()
+
+    def make_database(self, name: str) -> None:
+        """Make a migrated database."""
+        self.execute(f"CREATE DATABASE {name}")
+        migrate(self.url(name))
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         """Run one statement as the superuser."""
