@@ -89,3 +89,9 @@ def without_addresses(text: str) -> str:
     an exception says may quote one in another spelling than ours. It takes away rather too much. Its time grows with the
     length alone."""
     return _ADDRESS.sub("[address]", text)
+
+
+def mask(address: str) -> str:
+    """`a***@example.com`: enough to recognise an address one knows."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"

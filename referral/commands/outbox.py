@@ -7,8 +7,8 @@ from collections.abc import Collection
 from referral.clock import now, rfc_3339
 from referral.commands import opened
 from referral.config import Config, ConfigError
-from referral.mail.compose import mask
 from referral.queries import outbox
+from referral.texts import mask
 
 
 def list_outbox(config: Config, arguments: argparse.Namespace) -> None:

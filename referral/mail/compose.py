@@ -67,9 +67,3 @@ def language_of(accept_language: str) -> str:
         if language in LANGUAGES and value > best_weight:
             best, best_weight = language, value
     return best
-
-
-def mask(address: str) -> str:
-    """`a***@example.com`: enough to recognise an address one knows."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}***@{domain}"

@@ -12,7 +12,6 @@ from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
 from referral.limits import ADDRESS, LIMITER, asker_of
-from referral.mail.compose import mask
 from referral.queries import audit, one_time_tokens, outbox, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
@@ -22,7 +21,7 @@ from referral.rules.former_addresses import is_known, is_vouched_for, remember, 
 from referral.rules.own_events import report_own
 from referral.rules.resets import leave_resets
 from referral.rules.work import Work, work_on
-from referral.texts import email_key, optional_email_key
+from referral.texts import email_key, mask, optional_email_key
 
 # Within this time a second press of a reset's button, with the same password, says that it is set.
 SECOND_PRESS = 10 * SECOND
