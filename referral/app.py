@@ -31,6 +31,7 @@ from referral.contract.access import MAX_BODY, OAUTH_PATHS, Errors, paths_of, re
 from referral.database import DATABASE
 from referral.database.opening import open_database
 from referral.handlers import (
+    audit,
     balances,
     changes,
     clicks,
@@ -41,6 +42,7 @@ from referral.handlers import (
     emails,
     events,
     links,
+    outbox,
     pages,
     passwords,
     product_users,
@@ -99,6 +101,8 @@ HANDLERS: tuple[ModuleType, ...] = (
     webhooks,
     deliveries,
     service_keys,
+    audit,
+    outbox,
     pages,
 )
 

@@ -38,6 +38,37 @@ WHERE (actor_id = :user_id OR user_id = :user_id) AND (at, id) < (:before_time, 
 ORDER BY at DESC, id DESC
 LIMIT :page_size;
 
+-- name: list_audit(event, since, before_time, before_id, page_size)
+-- Newest first, from the cursor on: of one kind or, with null, of all. What is rare is found by reading back by time.
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+WHERE at >= :since AND at <= :before_time AND (at, id) < (:before_time, :before_id)
+  AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_audit_of_user(user_id, event, since, before_time, before_id, page_size)
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+WHERE (actor_id = :user_id OR user_id = :user_id) AND at >= :since AND (at, id) < (:before_time, :before_id)
+  AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
+-- name: count_audit(event, since, sample_size)^
+-- No further than so many.
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM audit_events
+    WHERE at >= :since AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+    LIMIT :sample_size
+) AS found;
+
+-- name: count_audit_of_user(user_id, event, since, sample_size)^
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM audit_events
+    WHERE (actor_id = :user_id OR user_id = :user_id) AND at >= :since
+      AND (cast(:event as text) IS NULL OR event = cast(:event as text))
+    LIMIT :sample_size
+) AS found;
+
 -- name: erase_addresses(user_id)!
 -- With the account, from where it was used and tried, and why it was suspended, which is an operator's own words. The events
 -- stay, and so does the address of an admin who had to do with it.

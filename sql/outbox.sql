@@ -37,6 +37,33 @@ SELECT kind, recipient, created_at FROM outbox WHERE user_id = :user_id ORDER BY
 -- All that waits and all that failed, oldest first, for the operator.
 SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox ORDER BY created_at, id;
 
+-- name: list_outbox(before_time, before_id, page_size)
+-- What waits and what failed, newest first, from the cursor on.
+SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox
+WHERE (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_failed_mail(before_time, before_id, page_size)
+SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox
+WHERE failed_at IS NOT NULL AND (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_waiting_mail(before_time, before_id, page_size)
+SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox
+WHERE failed_at IS NULL AND (created_at, id) < (:before_time, :before_id)
+ORDER BY created_at DESC, id DESC
+LIMIT :page_size;
+
+-- name: find_queued_mail(id)^
+SELECT id, kind, recipient, attempts, created_at, next_attempt_at, failed_at, last_error FROM outbox WHERE id = :id;
+
+-- name: count_outbox(sample_size)^
+-- No further than so many, of each status; along the index of each.
+SELECT (SELECT count(*) FROM (SELECT 1 AS one FROM outbox WHERE failed_at IS NULL AND next_attempt_at >= 0 LIMIT :sample_size) AS w) AS waiting,
+       (SELECT count(*) FROM (SELECT 1 AS one FROM outbox WHERE failed_at IS NOT NULL AND created_at >= 0 LIMIT :sample_size) AS f) AS failed;
+
 -- name: retry_mail(id, now)^
 -- From the beginning: it has all its attempts and all the time before it is given up again.
 UPDATE outbox SET failed_at = NULL, attempts = 0, created_at = :now, next_attempt_at = :now WHERE id = :id RETURNING id;

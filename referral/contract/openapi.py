@@ -52,6 +52,7 @@ TAGS = {
     "Changes": "What happened, for products that follow it by its numbers.",
     "Webhooks": "Where changes are sent, and what became of it.",
     "Keys": "Service keys, by which a product's back end calls.",
+    "Operations": "Who did what, and which mail is on its way.",
     "Discovery": "What an OAuth 2.0 client and a verifier of access tokens ask first.",
 }
 

@@ -45,6 +45,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "webhook_id": _uuid("The webhook's id"),
     "change_id": _uuid("The change's id"),
+    "mail_id": _uuid("The mail's id"),
     "session_id": _uuid("The session's id"),
 }
 

@@ -58,6 +58,7 @@ EventName = Literal[
     "webhook-replayed",
     "webhook-retried",
     "webhook-deleted",
+    "mail-retried",
     "events-left-out",
 ]
 
@@ -122,6 +123,40 @@ async def list_events_about_user(conn: Connection, user_id: str, before: tuple[i
     return await conn.page(
         "list_events_about_user", Event, user_id=user_id, before_time=before[0], before_id=before[1], page_size=limit
     )
+
+
+async def list_audit(conn: Connection, event: str | None, since: int, before: tuple[int, str], limit: int) -> list[Event]:
+    """Events since a time (ms), of one kind or of all, before the cursor (time in ms, id), newest first."""
+    return await conn.page(
+        "list_audit", Event, event=event, since=since, before_time=before[0], before_id=before[1], page_size=limit
+    )
+
+
+async def list_audit_of_user(
+    conn: Connection, user_id: str, event: str | None, since: int, before: tuple[int, str], limit: int
+) -> list[Event]:
+    """As `list_audit`, what the user did and what befell their account."""
+    return await conn.page(
+        "list_audit_of_user",
+        Event,
+        user_id=user_id,
+        event=event,
+        since=since,
+        before_time=before[0],
+        before_id=before[1],
+        page_size=limit,
+    )
+
+
+async def count_audit(conn: Connection, event: str | None, since: int, most: int) -> int:
+    """How many events `list_audit` has in all, counted no further than `most`."""
+    return await conn.value("count_audit", int, event=event, since=since, sample_size=most) or 0
+
+
+async def count_audit_of_user(conn: Connection, user_id: str, event: str | None, since: int, most: int) -> int:
+    """As `count_audit`, for `list_audit_of_user`."""
+    total = await conn.value("count_audit_of_user", int, user_id=user_id, event=event, since=since, sample_size=most)
+    return total or 0
 
 
 async def erase_addresses(conn: Connection, user_id: str) -> None:

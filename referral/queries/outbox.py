@@ -55,6 +55,14 @@ class QueuedMail:
     last_error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxCount:
+    """How many mails wait, and how many failed."""
+
+    waiting: int
+    failed: int
+
+
 async def insert_mail(
     conn: Connection,
     mail_id: str,
@@ -130,6 +138,32 @@ async def list_mail_of_user(conn: Connection, user_id: str) -> list[MailOfUser]:
 async def find_mail(conn: Connection) -> list[QueuedMail]:
     """All that waits and all that failed, oldest first."""
     return await conn.all("find_mail", QueuedMail)
+
+
+async def list_outbox(conn: Connection, before: tuple[int, str], limit: int) -> list[QueuedMail]:
+    """What waits and what failed, before the cursor (time in ms, id), newest first."""
+    return await conn.page("list_outbox", QueuedMail, before_time=before[0], before_id=before[1], page_size=limit)
+
+
+async def list_failed_mail(conn: Connection, before: tuple[int, str], limit: int) -> list[QueuedMail]:
+    """As `list_outbox`, what failed."""
+    return await conn.page("list_failed_mail", QueuedMail, before_time=before[0], before_id=before[1], page_size=limit)
+
+
+async def list_waiting_mail(conn: Connection, before: tuple[int, str], limit: int) -> list[QueuedMail]:
+    """As `list_outbox`, what waits."""
+    return await conn.page("list_waiting_mail", QueuedMail, before_time=before[0], before_id=before[1], page_size=limit)
+
+
+async def find_queued_mail(conn: Connection, mail_id: str) -> QueuedMail | None:
+    return await conn.one("find_queued_mail", QueuedMail, id=mail_id)
+
+
+async def count_outbox(conn: Connection, most: int) -> OutboxCount:
+    """How many mails there are of each status, counted no further than `most`."""
+    found = await conn.one("count_outbox", OutboxCount, sample_size=most)
+    assert found is not None
+    return found
 
 
 async def retry_mail(conn: Connection, mail_id: str, now: int) -> bool:

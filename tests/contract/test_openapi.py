@@ -15,10 +15,13 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from referral.app import create_app
+from referral.clock import now
 from referral.contract.catalogue import CATALOGUE
 from referral.contract.openapi import OPTIONAL_HEADERS, TRANSPORT_PROBLEMS, build_openapi
 from referral.contract.problems import CONTENT_TYPE
 from referral.contract.schemas.changes import TYPES
+from referral.database import DATABASE
+from referral.queries.outbox import insert_mail
 from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.endpoints import PAGES_CALL as PAGES
@@ -594,6 +597,7 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
     user = await Person.register(client, "frank")
     await tour.call(user, "GET", "/changes", 403)
     await tour_of_webhooks(tour, admin, reader)
+    await tour_of_operations(tour, admin, reader)
 
 
 async def tour_of_webhooks(tour: Tour, admin: Product, reader: Product) -> None:
@@ -625,6 +629,19 @@ async def tour_of_webhooks(tour: Tour, admin: Product, reader: Product) -> None:
         await tour.call(admin, "POST", f"{delivery}/retry", 409)
         await tour.call(admin, "DELETE", path, 204)
         await tour.call(admin, "GET", path, 404)
+
+
+async def tour_of_operations(tour: Tour, admin: Product, reader: Product) -> None:
+    await tour.call(admin, "GET", "/audit?limit=2", 200)
+    await tour.call(admin, "GET", "/audit?user=ext:nobody", 404)
+    await tour.call(reader, "GET", "/audit", 403)
+    await tour.call(admin, "GET", "/outbox?status=waiting", 200)
+    await tour.call(reader, "GET", "/outbox", 403)
+    async with admin.client.app[DATABASE].transaction() as conn:
+        await insert_mail(conn, UNKNOWN, "reset-password", None, "nobody@example.com", "en", now() + 86_400_000)
+    await tour.call(admin, "GET", "/outbox", 200)
+    await tour.call(admin, "POST", f"/outbox/{UNKNOWN}/retry", 200)
+    await tour.call(admin, "POST", "/outbox/none/retry", 404)
 
 
 async def test_examples_of_request_bodies_are_accepted(

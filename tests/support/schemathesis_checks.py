@@ -94,6 +94,7 @@ REFUSALS = {
     # A text is looked for in one way, and has to be printable.
     "listUsers": {"/q", "/email", "/external_id"},
     "listEvents": {"/user"},
+    "listAuditEvents": {"/user"},
     # A URL is more than its pattern, and leads to public addresses.
     "createWebhook": {"/url", "url-not-allowed"},
     "updateWebhook": {"/url", "url-not-allowed"},

@@ -1,0 +1,2 @@
+DROP INDEX CONCURRENTLY outbox_failed;
+DROP INDEX CONCURRENTLY outbox_by_time;
