@@ -30,6 +30,7 @@ from referral.config.checks import (
     words,
 )
 from referral.config.issuers import Issuer
+from referral.config.weights import weights
 
 
 def setting(check: Check | None = None, *, hidden: bool = False, place: paths.Place | None = None) -> Any:
@@ -195,6 +196,14 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Fraud:
+    review_at: int = setting(between(0, 1_000_000))
+    per_hour: int = setting(between(1, 1_000_000))
+    reminder_days: int = setting(between(1, 3_650))
+    weights: tuple[str, ...] = setting(weights)
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     keep_days: int = setting(between(0, 36_500))
     keep_days_unknown: int = setting(between(0, 36_500))
@@ -226,6 +235,7 @@ class Config:
     redemptions: Redemptions
     webhooks: Webhooks
     context: Context
+    fraud: Fraud
     audit: Audit
     log: Log
 

@@ -26,6 +26,7 @@ SHOWN: dict[str, dict[str, Any]] = {
     "referral.retracted": {"converted_at": None},
     "referral.rejected": {"status": "rejected", "review": "rejected"},
     "review.opened": {"review": "open", "converted_at": None},
+    "review.cleared": {"review": "cleared", "converted_at": None},
     "review.overdue": {"review": "open", "converted_at": None},
     "reward.created": MADE,
     "reward.approved": {"status": "approved", **EARNED},

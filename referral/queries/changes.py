@@ -20,6 +20,7 @@ ChangeType = Literal[
     "referral.retracted",
     "referral.rejected",
     "review.opened",
+    "review.cleared",
     "review.overdue",
     "reward.created",
     "reward.approved",

@@ -172,6 +172,8 @@ WEBHOOK = "INSERT INTO webhooks (id, url, types, status, secret, created_at, dis
 DELIVERY = "INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at, delivered_at) VALUES "
 FAILURE = "INSERT INTO delivery_failures (id, seq, webhook_id, at, error, milliseconds) VALUES "
 REPLAY = "INSERT INTO replays (webhook_id, since, types, next_seq, last_seq) VALUES "
+SIGNAL = "INSERT INTO signals (user_id, kind, reference, weight, at) VALUES "
+REVIEW = "INSERT INTO reviews (user_id, status, opened_at, score, decided_at, decided_by_user, reason) VALUES "
 # What has not the shape of a word; which words there are is the program's to say.
 NO_WORDS = ("", "xy", "Signed-In", "signed in", "-signed", "x" * 41)
 RULES: list[tuple[str, str | None]] = [
@@ -350,6 +352,34 @@ RULES: list[tuple[str, str | None]] = [
     (f"{REPLAY}('none', 1, '[]', 0, 1)", None),
     (f"{REPLAY}('other', 1, '[]', 2, 1)", "replays_order"),
     (f"{REPLAY}('other', 1, '[]', -1, 1)", "replays_order"),
+    (f"{SIGNAL}('bob', 'burst', '', 1, 1)", "signals_pkey"),
+    (f"{SIGNAL}('alice', 'burst', '', 1, 1)", None),
+    *((f"{SIGNAL}('bob', '{word}', 'x', 1, 1)", "signals_kind") for word in ("", "xy", "Burst", "x" * 41)),
+    (f"{SIGNAL}('bob', 'burst', 'x', 1001, 1)", "signals_weight"),
+    (f"{SIGNAL}('bob', 'burst', 'x', -1, 1)", "signals_weight"),
+    ("UPDATE signals SET judged = 2", "signals_judged"),
+    (f"{REVIEW}('bob', 'open', 1, 1, NULL, NULL, NULL)", "reviews_pkey"),
+    (f"{REVIEW}('carol', 'open', 1, 1, NULL, NULL, NULL)", None),
+    (f"{REVIEW}('dave', 'cleared', 1, 1, 1, 'nobody', NULL)", None),
+    *(
+        (f"UPDATE reviews SET {change}", rule)
+        for change, rule in (
+            ("status = ''", "reviews_status"),
+            ("score = -1", "reviews_score"),
+            ("status = 'open'", "reviews_decided"),
+            ("decided_at = NULL, decided_by_user = NULL, reason = NULL", "reviews_decided"),
+            ("decided_by_user = NULL", "reviews_decider"),
+            ("decided_by_key = 'shop'", "reviews_decider"),
+            ("status = 'open', decided_at = NULL, decided_by_user = NULL", "reviews_decider"),
+            ("suspends = 2", "reviews_suspends"),
+            (
+                "suspends = 1, status = 'open', decided_at = NULL, decided_by_user = NULL, reason = NULL",
+                "reviews_suspends",
+            ),
+        )
+    ),
+    ("INSERT INTO blocks (kind, value, created_at) VALUES ('email', 'x@example.com', 1)", "blocks_pkey"),
+    ("INSERT INTO blocks (kind, value, created_at) VALUES ('E mail', 'x', 1)", "blocks_kind"),
     *LEDGER_RULES,
 ]
 
@@ -395,6 +425,9 @@ WORLD = [
     f"{DELIVERY}(1, 'hook', 'waiting', 0, NULL)",
     f"{FAILURE}('f', 1, 'hook', 1, 'x', 5)",
     f"{REPLAY}('hook', 1, '[]', 0, 1)",
+    f"{SIGNAL}('bob', 'burst', '', 40, 1)",
+    f"{REVIEW}('bob', 'cleared', 1, 40, 2, 'carol', 'A family')",
+    "INSERT INTO blocks (kind, value, created_at) VALUES ('email', 'x@example.com', 1)",
     *LEDGER_WORLD,
 ]
 
@@ -1278,6 +1311,11 @@ webhooks (id, url, types, status, secret, created_at) SELECT 'w' || i, 'x', '[]'
 INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at) SELECT i, 'w1', 'waiting', i FROM n; INSERT INTO
 delivery_failures (id, seq, webhook_id, at, error, milliseconds) SELECT 'f' || i, i, 'w1', i, 'x', 1 FROM n; INSERT INTO
 replays (webhook_id, since, types, next_seq, last_seq) VALUES ('w1', 1, '[]', 1, 2);
+INSERT INTO signals (user_id, kind, reference, weight, evidence, at)
+    SELECT 'u' || i, CASE i % 2 WHEN 0 THEN 'burst' ELSE 'same-device' END, '', 50, '{}', i FROM n WHERE i > 1;
+INSERT INTO reviews (user_id, status, score, opened_at) SELECT 'u' || i, 'open', 50, i FROM n WHERE i > 1;
+INSERT INTO blocks (kind, value, created_at)
+    SELECT CASE i % 2 WHEN 0 THEN 'email' ELSE 'external-id' END, 'v' || i, i FROM n;
 """
 MANY_ROWS += MANY_REWARDS
 

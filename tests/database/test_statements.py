@@ -212,6 +212,20 @@ KEPT = {
     ("insert_transfers", "transfers_cause"): "each movement names one",
     ("insert_transfers", "reference reward_id"): "the reward was inserted or locked by the same transaction",
     ("insert_transfers", "reference redemption_id"): "the redemption was inserted or locked by the same transaction",
+    ("insert_signals", "signals_pkey"): "ON CONFLICT (user_id, kind, reference) DO NOTHING",
+    ("insert_signals", "signals_kind"): "the kinds are words of the program, and have the shape",
+    ("insert_signals", "signals_weight"): "weights are checked with the settings, and those that are given by their schema",
+    ("insert_signals", "signals_judged"): "nobody has judged a new one",
+    ("insert_signals", "reference user_id"): "the user is locked, and came by somebody",
+    ("open_review", "reviews_pkey"): "ON CONFLICT (user_id) DO UPDATE",
+    ("open_review", "reviews_status"): "the statement names the state, which has the shape",
+    ("open_review", "reviews_score"): "it is the sum of weights, which are not negative",
+    ("open_review", "reviews_decided"): "the statement names the state, and leaves the decision empty",
+    ("open_review", "reviews_decider"): "the statement leaves the decision empty",
+    ("open_review", "reviews_suspends"): "the statement sets it to 0",
+    ("open_review", "reference decided_by_user"): "the statement leaves it empty",
+    ("update_score", "reviews_score"): "it is the sum of weights, which are not negative",
+    ("set_review", "referrals_review"): "the words are texts of the program, and have the shape",
     ("advance_feed", "feed_order"): "the number grows, and only numbers up to it are gone",
 }
 
@@ -258,7 +272,7 @@ def rules_touched(file: sqlite3.Connection, statement: str) -> set[str]:
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
 def test_only_statements_that_can_break_no_rule_are_deferred(dialect: str, migrated_database: Path) -> None:
     names = set(deferred_statements())
-    assert len(names) == 15
+    assert len(names) == 19
     with closing(sqlite3.connect(migrated_database)) as file:
         touched = {(name, rule) for name in names for rule in rules_touched(file, load_statements(dialect)[name].sql)}
         # The reading of rules finds what there is.

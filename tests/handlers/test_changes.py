@@ -31,7 +31,7 @@ COUPON = {"kind": "coupon", "label": "A month"}
 Eventually = Callable[..., Awaitable[Any]]
 MakePerson = Callable[..., Awaitable[Person]]
 # Those that nothing in the service makes yet.
-LATER = {"referral.rejected", "review.opened", "review.overdue", "webhook.disabled", "ping"}
+LATER = {"referral.rejected", "review.opened", "review.cleared", "review.overdue", "webhook.disabled", "ping"}
 
 
 @pytest.fixture

@@ -50,12 +50,13 @@ TOLD: dict[ChangeType, tuple[str, type[Schema]]] = {
         "A referral is converted no more, because all of that is refunded (`joined`), or is taken back (`ended`)",
         ToldReferralSchema,
     ),
-    "referral.rejected": ("A review has rejected a referral; nothing does so yet", ToldReferralSchema),
-    "review.opened": (
-        "A referral looks suspicious: its rewards wait until somebody decides; nothing is reviewed yet",
+    "referral.rejected": (
+        "A review has rejected a referral: what it brought is taken back, and it earns nothing more",
         ToldReferralSchema,
     ),
-    "review.overdue": ("A review has waited for somebody's decision for long; nothing is reviewed yet", ToldReferralSchema),
+    "review.opened": ("A referral looks suspicious: its rewards wait until somebody decides", ToldReferralSchema),
+    "review.cleared": ("A review found nothing wrong with a referral: its rewards wait no more", ToldReferralSchema),
+    "review.overdue": ("A review has waited for somebody's decision for long", ToldReferralSchema),
     "reward.created": ("A reward is made, by a rule or by hand", RewardSchema),
     "reward.approved": ("A reward is earned: a balance can be spent, and the product delivers what is none", RewardSchema),
     "reward.fulfilled": ("The product has delivered a reward", RewardSchema),

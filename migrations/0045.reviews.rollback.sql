@@ -1,0 +1,3 @@
+DROP TABLE blocks;
+DROP TABLE reviews;
+DROP TABLE signals;

@@ -1,0 +1,8 @@
+-- Several signals at once, which PostgreSQL reads from a JSON array.
+
+-- name: insert_signals(user_id, signals, now)!
+-- Those that are not there yet. Deferred.
+INSERT INTO signals (user_id, kind, reference, weight, evidence, at)
+SELECT cast(:user_id as text), s.kind, s.reference, s.weight, s.evidence, cast(:now as bigint)
+FROM jsonb_to_recordset(cast(:signals as jsonb)) AS s (kind text, reference text, weight bigint, evidence text)
+ON CONFLICT (user_id, kind, reference) DO NOTHING;

@@ -1,0 +1,8 @@
+-- Several signals at once, which SQLite reads from a JSON array.
+
+-- name: insert_signals(user_id, signals, now)!
+-- Those that are not there yet. Deferred.
+INSERT INTO signals (user_id, kind, reference, weight, evidence, at)
+SELECT :user_id, s.value ->> '$.kind', s.value ->> '$.reference', s.value ->> '$.weight', s.value ->> '$.evidence', :now
+FROM json_each(:signals) AS s WHERE true
+ON CONFLICT (user_id, kind, reference) DO NOTHING;
