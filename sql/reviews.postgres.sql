@@ -6,3 +6,7 @@ INSERT INTO signals (user_id, kind, reference, weight, evidence, at)
 SELECT cast(:user_id as text), s.kind, s.reference, s.weight, s.evidence, cast(:now as bigint)
 FROM jsonb_to_recordset(cast(:signals as jsonb)) AS s (kind text, reference text, weight bigint, evidence text)
 ON CONFLICT (user_id, kind, reference) DO NOTHING;
+
+-- name: list_kinds_of_signals(user_ids)
+SELECT s.user_id, s.kind FROM signals s WHERE s.user_id IN (SELECT jsonb_array_elements_text(cast(:user_ids as jsonb)))
+GROUP BY s.user_id, s.kind ORDER BY s.user_id, s.kind;

@@ -17,3 +17,57 @@ UPDATE reviews SET score = :score WHERE user_id = :user_id AND status = 'open';
 -- name: set_review(user_id, review)!
 -- The referral has the word of its review. Deferred.
 UPDATE referrals SET review = :review WHERE user_id = :user_id;
+
+-- name: find_review(user_id)^
+SELECT v.user_id, u.username, u.name, u.external_id, f.referrer_id, w.username AS referrer_username, w.name AS referrer_name,
+       v.status, v.score, v.opened_at, v.reminded_at, v.decided_at, v.decided_by_user, d.username AS decider_username,
+       d.name AS decider_name, v.decided_by_key, v.reason, v.suspends
+FROM reviews v JOIN referrals f ON f.user_id = v.user_id JOIN users u ON u.id = v.user_id JOIN users w ON w.id = f.referrer_id
+LEFT JOIN users d ON d.id = v.decided_by_user
+WHERE v.user_id = :user_id;
+
+-- name: list_reviews(before_time, before_id, page_size)
+-- Newest first, from the cursor on.
+SELECT v.user_id, u.username, u.name, u.external_id, f.referrer_id, w.username AS referrer_username, w.name AS referrer_name,
+       v.status, v.score, v.opened_at, v.reminded_at, v.decided_at, v.decided_by_user, d.username AS decider_username,
+       d.name AS decider_name, v.decided_by_key, v.reason, v.suspends
+FROM reviews v JOIN referrals f ON f.user_id = v.user_id JOIN users u ON u.id = v.user_id JOIN users w ON w.id = f.referrer_id
+LEFT JOIN users d ON d.id = v.decided_by_user
+WHERE (v.opened_at, v.user_id) < (:before_time, :before_id)
+ORDER BY v.opened_at DESC, v.user_id DESC
+LIMIT :page_size;
+
+-- name: list_reviews_in_state(status, before_time, before_id, page_size)
+SELECT v.user_id, u.username, u.name, u.external_id, f.referrer_id, w.username AS referrer_username, w.name AS referrer_name,
+       v.status, v.score, v.opened_at, v.reminded_at, v.decided_at, v.decided_by_user, d.username AS decider_username,
+       d.name AS decider_name, v.decided_by_key, v.reason, v.suspends
+FROM reviews v JOIN referrals f ON f.user_id = v.user_id JOIN users u ON u.id = v.user_id JOIN users w ON w.id = f.referrer_id
+LEFT JOIN users d ON d.id = v.decided_by_user
+WHERE v.status = :status AND (v.opened_at, v.user_id) < (:before_time, :before_id)
+ORDER BY v.opened_at DESC, v.user_id DESC
+LIMIT :page_size;
+
+-- name: count_reviews(sample_size)^
+-- No further than so many.
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM reviews v WHERE v.opened_at >= 0 LIMIT :sample_size
+) AS found;
+
+-- name: count_reviews_in_state(status, sample_size)^
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM reviews v WHERE v.status = :status LIMIT :sample_size
+) AS found;
+
+-- name: decide_review(user_id, status, now, decided_by_user, decided_by_key, reason, suspends)!
+-- The referee is locked.
+UPDATE reviews SET status = :status, decided_at = :now, decided_by_user = :decided_by_user, decided_by_key = :decided_by_key,
+    reason = :reason, suspends = :suspends
+WHERE user_id = :user_id AND status = 'open';
+
+-- name: judge_signals(user_id)!
+-- Whoever decides has seen them.
+UPDATE signals SET judged = 1 WHERE user_id = :user_id AND judged = 0;
+
+-- name: reject_referral(user_id)!
+-- It is converted by nothing any more.
+UPDATE referrals SET review = 'rejected', conversions = 0, converted_at = NULL WHERE user_id = :user_id;

@@ -6,3 +6,7 @@ INSERT INTO signals (user_id, kind, reference, weight, evidence, at)
 SELECT :user_id, s.value ->> '$.kind', s.value ->> '$.reference', s.value ->> '$.weight', s.value ->> '$.evidence', :now
 FROM json_each(:signals) AS s WHERE true
 ON CONFLICT (user_id, kind, reference) DO NOTHING;
+
+-- name: list_kinds_of_signals(user_ids)
+SELECT s.user_id, s.kind FROM signals s WHERE s.user_id IN (SELECT value FROM json_each(:user_ids))
+GROUP BY s.user_id, s.kind ORDER BY s.user_id, s.kind;

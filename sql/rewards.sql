@@ -167,6 +167,11 @@ UPDATE rewards SET due_at = NULL WHERE id = :reward_id;
 UPDATE rewards SET due_at = release_at
 WHERE user_id = :user_id AND status = 'pending' AND needs_approval = 0 AND (due_at IS NULL OR due_at <= :soon);
 
+-- name: resume_rewards_of_referral(user_id, soon)!
+-- As resume_rewards_of_user, what waited for the end of the referral's review.
+UPDATE rewards SET due_at = release_at
+WHERE referral_user_id = :user_id AND status = 'pending' AND needs_approval = 0 AND (due_at IS NULL OR due_at <= :soon);
+
 -- name: forget_rewards_of_user(user_id)!
 -- With the user, what may be personal.
 UPDATE rewards SET reason = NULL, reference = NULL, body_hash = NULL

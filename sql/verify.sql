@@ -85,6 +85,27 @@ WHERE r.user_id > :after_user AND (r.conversions <> (
 ORDER BY r.user_id
 LIMIT :page_size;
 
+-- name: list_wrong_reviews(after_user, page_size)
+-- Referrals whose word is not their review's, open reviews whose signals come to something else, and rejected referrals of which
+-- something is left.
+SELECT k.user_id, k.review, k.status, k.score, k.all_signals, k.conversions, k.left_rewards FROM (
+    SELECT r.user_id, r.review, coalesce(v.status, 'none') AS status, coalesce(v.score, 0) AS score, r.conversions, (
+               SELECT cast(coalesce(sum(g.weight), 0) as bigint) FROM (
+                   SELECT max(s.weight) AS weight FROM signals s WHERE s.user_id = r.user_id
+                   GROUP BY s.kind, CASE WHEN s.kind = 'reported' THEN s.reference END
+               ) AS g
+           ) AS all_signals, (
+               SELECT count(*) FROM rewards w
+               WHERE w.referral_user_id = r.user_id AND w.status IN ('pending', 'approved', 'fulfilled')
+           ) AS left_rewards
+    FROM referrals r LEFT JOIN reviews v ON v.user_id = r.user_id
+    WHERE r.user_id > :after_user AND (r.review <> 'none' OR v.user_id IS NOT NULL)
+) AS k
+WHERE k.review <> k.status OR (k.status = 'open' AND k.score <> k.all_signals)
+   OR (k.review = 'rejected' AND (k.conversions > 0 OR k.left_rewards > 0))
+ORDER BY k.user_id
+LIMIT :page_size;
+
 -- name: list_counted_referrers(after_user, page_size)
 -- Users, each with how many came by them, and how many of these are converted.
 SELECT u.id, u.referral_count, u.converted_count,

@@ -136,6 +136,12 @@ CATALOGUE: dict[str, Kind] = {
             "another state.",
         ),
         Kind(
+            "review-state",
+            409,
+            "The review is decided",
+            "Somebody has decided it in the other way. It opens again only if something new is found.",
+        ),
+        Kind(
             "webhook-disabled",
             409,
             "The webhook is disabled",

@@ -46,6 +46,7 @@ TAGS = {
     "Events": "What the product reports of its users: sign-ups, purchases, refunds.",
     "Rules": "What is given to whom, for what, and within which limits.",
     "Rewards": "What was given: approve, reject, deliver it, and take it back.",
+    "Reviews": "Referrals that look suspicious, until somebody decides.",
     "Redemptions": "What users spend of their balances.",
     "Codes": "Make, edit, share and end codes; look one up.",
     "Links": "Share links, and who clicked on them.",

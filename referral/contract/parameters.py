@@ -7,6 +7,7 @@ from aiohttp import web
 
 from referral.contract.problems import Problem
 from referral.contract.schemas import fields
+from referral.queries.blocks import KINDS
 from referral.texts import EXTERNAL, LONGEST_EXTERNAL_ID
 
 
@@ -34,6 +35,21 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The caller's own id of the event, percent-encoded",
         "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_EXTERNAL_ID},
         "example": "in_1QXyz",
+    },
+    "kind": {
+        "description": "What is blocked: `email-domain`, `external-id` or `email`",
+        "schema": {
+            "type": "string",
+            "pattern": f"^({'|'.join(KINDS)})$",
+            "minLength": min(map(len, KINDS)),
+            "maxLength": max(map(len, KINDS)),
+        },
+        "example": "email-domain",
+    },
+    "value": {
+        "description": "The domain, the external id or the address, percent-encoded",
+        "schema": {"type": "string", "minLength": 1, "maxLength": fields.LONGEST_EMAIL},
+        "example": "example.com",
     },
     "key_id": _uuid("The key's id"),
     "rule_id": _uuid("The rule's id"),

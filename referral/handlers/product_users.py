@@ -221,13 +221,7 @@ async def suspend_user(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         contact, external_id = await _locked(request, work)
         await check_role(work, contact.user_id)
-        ended = await suspension.suspend(work.conn, contact, reason, work.moment, request.app[LINKS])
-        if ended is not None:
-            work.ends_sessions(*ended)
-            await end_product_tokens(work, contact.user_id, external_id)
-            await work.invalidate_code_of(contact.user_id)
-            work.wakes(request.app[RELAY])
-            await work.record("account-suspended", user=contact.user_id, reason=reason)
+        await suspension.suspend_known(work, contact, external_id, reason)
         document = await _view(request, work.conn, contact.user_id, work.moment)
     return answer(document)
 

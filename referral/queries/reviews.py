@@ -25,6 +25,43 @@ class KeptSignal:
     judged: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A referral's review, with who came, by whom, and who decided it: a user, or a key of this name. Times in ms."""
+
+    user_id: str
+    username: str | None
+    name: str | None
+    external_id: str | None
+    referrer_id: str
+    referrer_username: str | None
+    referrer_name: str | None
+    status: str
+    score: int
+    opened_at: int
+    reminded_at: int | None
+    decided_at: int | None
+    decided_by_user: str | None
+    decider_username: str | None
+    decider_name: str | None
+    decided_by_key: str | None
+    reason: str | None
+    suspends: int
+
+    @property
+    def decider(self) -> str:
+        """What whoever decided it is called."""
+        if self.decided_by_key is not None:
+            return f"the key {self.decided_by_key}"
+        return self.decider_username or self.decider_name or f"the user {self.decided_by_user}"
+
+
+@dataclass(frozen=True, slots=True)
+class KindOfSignal:
+    user_id: str
+    kind: str
+
+
 async def list_signals(conn: Connection, user_id: str) -> list[KeptSignal]:
     """The signals of a user's referral, the oldest first."""
     return await conn.page("list_signals", KeptSignal, user_id=user_id)
@@ -49,3 +86,67 @@ async def update_score(conn: Connection, user_id: str, score: int) -> None:
 async def set_review(conn: Connection, user_id: str, review: str) -> None:
     """Let the user's referral have the word of its review. This is deferred."""
     conn.defer("set_review", user_id=user_id, review=review)
+
+
+async def find_review(conn: Connection, user_id: str) -> Review | None:
+    """None for a referral that was never reviewed."""
+    return await conn.one("find_review", Review, user_id=user_id)
+
+
+async def list_reviews(conn: Connection, before: tuple[int, str], limit: int) -> list[Review]:
+    """Reviews that were opened before the cursor (time in ms, user id), newest first."""
+    return await conn.page("list_reviews", Review, before_time=before[0], before_id=before[1], page_size=limit)
+
+
+async def list_reviews_in_state(conn: Connection, status: str, before: tuple[int, str], limit: int) -> list[Review]:
+    return await conn.page(
+        "list_reviews_in_state", Review, status=status, before_time=before[0], before_id=before[1], page_size=limit
+    )
+
+
+async def count_reviews(conn: Connection, most: int) -> int:
+    """How many reviews there are, counted up to `most`."""
+    return await conn.value("count_reviews", int, sample_size=most) or 0
+
+
+async def count_reviews_in_state(conn: Connection, status: str, most: int) -> int:
+    return await conn.value("count_reviews_in_state", int, status=status, sample_size=most) or 0
+
+
+async def list_kinds_of_signals(conn: Connection, user_ids: list[str]) -> list[KindOfSignal]:
+    """Which kinds of signals the referrals of these users have."""
+    return await conn.page("list_kinds_of_signals", KindOfSignal, user_ids=orjson.dumps(user_ids).decode())
+
+
+async def decide_review(
+    conn: Connection,
+    user_id: str,
+    status: str,
+    now: int,
+    decided_by_user: str | None,
+    decided_by_key: str | None,
+    reason: str,
+    *,
+    suspends: bool,
+) -> None:
+    """Decide an open review. The referral gets the word by `set_review` or `reject_referral`."""
+    await conn.run(
+        "decide_review",
+        user_id=user_id,
+        status=status,
+        now=now,
+        decided_by_user=decided_by_user,
+        decided_by_key=decided_by_key,
+        reason=reason,
+        suspends=int(suspends),
+    )
+
+
+async def judge_signals(conn: Connection, user_id: str) -> None:
+    """What is known of the referral opens no review again."""
+    await conn.run("judge_signals", user_id=user_id)
+
+
+async def reject_referral(conn: Connection, user_id: str) -> None:
+    """The user's referral is rejected, and converted by nothing any more."""
+    await conn.run("reject_referral", user_id=user_id)

@@ -238,6 +238,11 @@ async def resume_rewards_of_user(conn: Connection, user_id: str, soon: int) -> N
     await conn.run("resume_rewards_of_user", user_id=user_id, soon=soon)
 
 
+async def resume_rewards_of_referral(conn: Connection, user_id: str, soon: int) -> None:
+    """As `resume_rewards_of_user`, those that this user's referral brought, whose review has ended."""
+    await conn.run("resume_rewards_of_referral", user_id=user_id, soon=soon)
+
+
 async def forget_rewards_of_user(conn: Connection, user_id: str) -> None:
     await conn.run("forget_rewards_of_user", user_id=user_id)
 

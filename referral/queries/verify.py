@@ -101,6 +101,20 @@ class WrongConversions:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongReview:
+    """What a referral and its review say, and what there is: `all_signals` is the score, `left_rewards` counts those
+    that are neither void nor taken back."""
+
+    user_id: str
+    review: str
+    status: str
+    score: int
+    all_signals: int
+    conversions: int
+    left_rewards: int
+
+
+@dataclass(frozen=True, slots=True)
 class CountedReferrer:
     id: str
     referral_count: int
@@ -194,6 +208,10 @@ async def list_wrong_refunds(conn: Connection, after: str, limit: int) -> list[W
 
 async def list_wrong_conversions(conn: Connection, after: str, limit: int) -> list[WrongConversions]:
     return await conn.page("list_wrong_conversions", WrongConversions, after_user=after, page_size=limit)
+
+
+async def list_wrong_reviews(conn: Connection, after: str, limit: int) -> list[WrongReview]:
+    return await conn.page("list_wrong_reviews", WrongReview, after_user=after, page_size=limit)
 
 
 async def list_counted_referrers(conn: Connection, after: str, limit: int) -> list[CountedReferrer]:

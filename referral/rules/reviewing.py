@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from referral.config import CONFIG
+from referral.ids import new_id
 from referral.queries import referrals, reviews
 from referral.queries.reviews import OPEN, REJECTED, KeptSignal
 from referral.rules.suspicion import Signal
@@ -60,3 +61,14 @@ async def note_signals(work: Work, user_id: str, signals: Sequence[Signal], revi
     assert standing is not None
     work.announce_referral("review.opened", user_id, standing.referrer_id)
     return OPEN
+
+
+async def report(work: Work, user_id: str, weight: int, note: str) -> KeptSignal | None:
+    """Keep what somebody reports of the referral by which a user came, who is locked. None for one who came by nobody."""
+    standing = await referrals.find_standing(work.conn, user_id)
+    if standing is None:
+        return None
+    signal = Signal(REPORTED, weight, {"note": note}, new_id())
+    await note_signals(work, user_id, [signal], standing.review)
+    await work.record("referral-reported", user=user_id, weight=weight)
+    return KeptSignal(signal.kind, signal.reference, weight, orjson.dumps(signal.evidence).decode(), work.moment)

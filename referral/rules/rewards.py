@@ -3,6 +3,7 @@
 Whoever changes a reward has locked its row, so that each step starts from the state that it asks for.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from referral.background.holds import release
@@ -157,14 +158,21 @@ async def retract(work: Work, user_id: str, reason: str) -> None:
     """Take back whatever a user's referral brought, to either side, because there is no such referral any more. The rules
     are held."""
     await locks.lock_rewards_of_referral(work.conn, user_id)
-    changes = []
-    for reward in await rewards.list_rewards_of_referral(work.conn, user_id):
-        if reward.status == PENDING:
-            changes.append(_void(reward, reward.reversed, reason, "void", reward.id))
-        elif reward.status in (APPROVED, FULFILLED):
-            changes.append(_claw_back(reward, reward.rest, 0, reason, "retraction", reward.id))
+    changes = retraction(await rewards.list_rewards_of_referral(work.conn, user_id), reason)
     if changes:
         await _apply(work, changes)
+
+
+def retraction(found: Iterable[Reward], reason: str) -> list[Change]:
+    """What becomes of all rewards of a referral that is taken back or rejected. Pure, so that it can be foretold: what is
+    pending is void, and of what was approved all that is left is taken."""
+    return [
+        _void(reward, reward.reversed, reason, "void", reward.id)
+        if reward.status == PENDING
+        else _claw_back(reward, reward.rest, 0, reason, "retraction", reward.id)
+        for reward in found
+        if reward.status in (PENDING, APPROVED, FULFILLED)
+    ]
 
 
 def _void(reward: Reward, target: int, reason: str, kind: Kind, reference: str) -> Change:

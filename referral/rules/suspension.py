@@ -1,12 +1,15 @@
 """Suspension: an account signs in nowhere, its sessions and links end, and its code is not active."""
 
+from referral.background.relay import RELAY
 from referral.changes import announce, found_code_change, user_change
 from referral.clock import SECOND
 from referral.contract.problems import Problem
 from referral.database import Connection
-from referral.links import Links
+from referral.links import LINKS, Links
 from referral.queries import codes, one_time_tokens, outbox, rewards, sessions, users
 from referral.queries.changes import ChangeType
+from referral.rules.product_tokens import end_product_tokens
+from referral.rules.work import Work
 from referral.texts import optional_email_key
 
 # What is due within an hour may be due already by another machine's clock (ms).
@@ -29,6 +32,17 @@ async def suspend(conn: Connection, contact: users.Contact, reason: str, moment:
     await _end_links(conn, contact)
     await _announce(conn, contact.user_id, "user.suspended", "code.ended", moment, links)
     return ended
+
+
+async def suspend_known(work: Work, contact: users.Contact, external_id: str | None, reason: str) -> None:
+    """As `suspend`, by a request, which is recorded; the user has this id of the product's, if any."""
+    ended = await suspend(work.conn, contact, reason, work.moment, work.request.app[LINKS])
+    if ended is not None:
+        work.ends_sessions(*ended)
+        await end_product_tokens(work, contact.user_id, external_id)
+        await work.invalidate_code_of(contact.user_id)
+        work.wakes(work.request.app[RELAY])
+        await work.record("account-suspended", user=contact.user_id, reason=reason)
 
 
 async def unsuspend(conn: Connection, contact: users.Contact, moment: int, links: Links) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from referral.clock import DAY, rfc_3339
 from referral.database import Connection
 from referral.queries import rewards, rules, verify
+from referral.queries.reviews import OPEN, REJECTED
 from referral.queries.rewards import BALANCE, FULFILLED, PENDING, REVERSED, VOID
 from referral.queries.verify import MovedRedemption, SummedAccount, SummedReward
 from referral.rules.money import remains
@@ -46,6 +47,7 @@ class Verification:
             self._ordinals,
             self._refunds,
             self._conversions,
+            self._reviews,
             self._referrers,
             self._limits,
             self._redemptions,
@@ -109,6 +111,19 @@ class Verification:
                 f"referral of user {referral.user_id}: {referral.conversions} events are said to convert it, and "
                 f"{referral.all_conversions} do, since {referral.converted_at}"
             )
+
+    async def _reviews(self) -> AsyncIterator[str]:
+        async for found in self._pages(verify.list_wrong_reviews, "", lambda row: row.user_id):
+            whose = f"referral of user {found.user_id}"
+            if found.review != found.status:
+                yield f"{whose}: its review is said to be {found.review}, and is {found.status}"
+            if found.status == OPEN and found.score != found.all_signals:
+                yield f"{whose}: its review has a score of {found.score}, and its signals come to {found.all_signals}"
+            if found.review == REJECTED and (found.conversions or found.left_rewards):
+                yield (
+                    f"{whose} is rejected, and has {found.conversions} conversions and {found.left_rewards} rewards that "
+                    "are left"
+                )
 
     async def _referrers(self) -> AsyncIterator[str]:
         async for user in self._pages(verify.list_counted_referrers, "", lambda row: row.id):

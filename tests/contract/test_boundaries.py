@@ -116,12 +116,19 @@ def is_valid(document: Document, schema: Document, instance: Any) -> bool:
 
 
 async def of_rewards(programme: Programme, url: str) -> str:
-    """The path with the ids of a rule, a reward or a webhook that are there."""
+    """The path with the ids of a rule, a reward, a review, a block or a webhook that are there."""
     if "{rule_id}" in url:
         return url.replace("{rule_id}", (await programme.rule())["id"])
     if "{webhook_id}" in url:
         body = {"url": "https://shop.example.com/hooks", "types": ["*"]}
         return url.replace("{webhook_id}", (await programme.admin.post("/webhooks", body)).body["id"])
+    if "/reviews/" in url or "/referrals/" in url:
+        referee = new_id()
+        await programme.come(referee, new_id())
+        await programme.suspect(referee)
+        return url.replace("{user}", f"ext:{referee}")
+    if "/blocks/" in url:
+        return url.replace("{kind}", "email-domain").replace("{value}", "example.com")
     if "{reward_id}" in url:
         given = await programme.give("43", 5, id=new_id(), hold_days=1)
         return url.replace("{reward_id}", given["id"])
@@ -157,8 +164,8 @@ async def test_what_a_body_may_just_hold_is_taken_and_what_it_may_not_is_refused
             url = path.removeprefix(API).replace("{code}", await someone.make_code())
             if len(operation["security"]) > 1:
                 someone = await Product.with_key(client, "admin")
-                url = url.replace("{user}", (await someone.user("42"))["id"])
                 url = await of_rewards(Programme(someone), url)
+                url = url.replace("{user}", (await someone.user("42"))["id"])
 
             async def call(
                 body: dict[str, Any], method: str = method, url: str = url, kind: str = kind, someone: Person = someone

@@ -564,6 +564,7 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
         await tour.call(reader, "GET", path, 200)
     await tour.call(reader, "GET", "/rewards?status=lost", 422)
     await tour.call(reader, "GET", f"/rewards/{UNKNOWN}", 404)
+    await tour_of_reviews(tour, admin, reader)
     await tour.call(reader, "GET", "/users/ext:ref/balances", 200)
     await tour.call(reader, "GET", "/users/ext:none/balances", 404)
     redemption = {"id": "d1", "unit": "USD", "amount": 50, "reference": "order", "note": "a test"}
@@ -598,6 +599,40 @@ async def tour_of_rewards(tour: Tour, client: Client) -> None:
     await tour.call(user, "GET", "/changes", 403)
     await tour_of_webhooks(tour, admin, reader)
     await tour_of_operations(tour, admin, reader)
+
+
+async def tour_of_reviews(tour: Tour, admin: Product, reader: Product) -> None:
+    """Two who came by `ref`, one of whom is rejected."""
+    code = (await admin.get("/users/ext:ref/codes")).body["items"][0]["code"]
+    for name in ("odd", "fine"):
+        bought = {"id": f"by {name}", "type": "purchase", "user": {"external_id": name}, "code": code, "value": usd(500)}
+        await tour.call(admin, "POST", "/events", 201, bought)
+        await tour.call(admin, "POST", f"/referrals/ext:{name}/signals", 201, {"weight": 50, "note": "a test"})
+    await tour.call(reader, "POST", "/referrals/ext:odd/signals", 403, {"weight": 50, "note": "a test"})
+    await tour.call(admin, "POST", "/referrals/ext:ref/signals", 404, {"weight": 50, "note": "a test"})
+    await tour.call(admin, "POST", "/referrals/ext:odd/signals", 422, {"weight": 0, "note": "a test"})
+    await tour.call(reader, "GET", "/reviews?status=open&limit=1", 200)
+    await tour.call(reader, "GET", "/reviews?status=lost", 422)
+    await tour.call(reader, "GET", "/reviews/ext:odd", 200)
+    await tour.call(reader, "GET", "/reviews/ext:ref", 404)
+    assert (await tour.call(reader, "GET", "/reviews/ext:odd/preview", 200)).body["rewards"]
+    await tour.call(reader, "POST", "/reviews/ext:odd/reject", 403, {"reason": "a test"})
+    await tour.call(admin, "POST", "/reviews/ext:odd/reject", 200, {"reason": "a test", "suspend_referrer": False})
+    await tour.call(admin, "POST", "/reviews/ext:odd/clear", 409, {"reason": "a test"})
+    await tour.call(admin, "POST", "/reviews/ext:fine/clear", 200, {"reason": "a test"})
+    await tour.call(admin, "POST", "/reviews/ext:fine/reject", 409, {"reason": "a test"})
+    await tour.call(reader, "GET", "/reviews", 200)
+    await tour.call(admin, "PUT", "/blocks/email-domain/Example.com", 201, {"note": "a test"})
+    await tour.call(admin, "PUT", "/blocks/email-domain/example.com", 200)
+    await tour.call(admin, "PUT", "/blocks/external-id/fine", 201, {})
+    await tour.call(admin, "PUT", "/blocks/email/nobody", 422, {})
+    await tour.call(reader, "PUT", "/blocks/external-id/fine", 403, {})
+    await tour.call(reader, "GET", "/blocks/email-domain/example.com", 200)
+    await tour.call(reader, "GET", "/blocks/email/nobody@example.com", 404)
+    await tour.call(reader, "GET", "/blocks?limit=1", 200)
+    await tour.call(reader, "GET", "/blocks?kind=ip", 422)
+    await tour.call(admin, "DELETE", "/blocks/external-id/fine", 204)
+    await tour.call(admin, "DELETE", "/blocks/external-id/fine", 404)
 
 
 async def tour_of_webhooks(tour: Tour, admin: Product, reader: Product) -> None:

@@ -436,7 +436,7 @@ async def test_what_is_kept_waiting_is_not_released_by_time(
     assert (await programme.reward(plain["id"]))["status"] == "approved"
     # Under review.
     plain, _ = (await programme.buy()).body["rewards"]
-    await sql(database_url, "UPDATE referrals SET review = 'open'")
+    await programme.suspect()
     at_once = (await programme.change(await programme.rule(on="seen"), times=None))["id"]
     seen = (await programme.admin.report("seen", "seen", "bob")).body["rewards"]
     assert [(one["rule"]["id"], one["waiting_for"]) for one in seen] == [(at_once, ["review"])]
@@ -445,10 +445,10 @@ async def test_what_is_kept_waiting_is_not_released_by_time(
     assert (await programme.step(plain, "approve", now=True)).body["waiting_for"] == ["review"]
     # By hand, after its hold.
     assert (await programme.step(manual, "approve")).body["waiting_for"] == ["review"]
-    await sql(database_url, "UPDATE referrals SET review = 'cleared'")
-    assert (await programme.step(manual, "approve")).body["status"] == "approved"
-    # Whoever clears a review makes what it kept due again.
-    await sql(database_url, "UPDATE rewards SET due_at = release_at WHERE status = 'pending' AND needs_approval = 0")
+    assert (await programme.decide("clear")).status == 200
+    assert await HoldWorker(database, Relay(database)).work_off() > 0
+    for reward in (plain, manual, *seen):
+        assert (await programme.reward(reward["id"]))["status"] == "approved"
 
 
 async def test_an_approval_during_a_hold_is_remembered_and_can_end_it(

@@ -13,6 +13,7 @@ from tests.support.people import Answer, Product
 # A rule that gives at once.
 AT_ONCE: dict[str, Any] = {"hold_days": 0}
 DOLLARS = {"kind": "balance", "unit": "USD", "fixed": 500}
+COUPON = {"kind": "coupon", "label": "A month"}
 SHARE = {"kind": "balance", "percent": "20"}
 
 
@@ -81,6 +82,26 @@ class Programme:
     async def redeem(self, user: str, amount: int, redemption: str | None = None, **members: Any) -> Answer:
         body = {"id": redemption or f"redeemed {next(self.numbers)}", **usd(amount), **members}
         return await self.admin.post(f"/users/ext:{user}/redemptions", body)
+
+    async def suspect(self, user: str = "bob", weight: int = 50, note: str = "Odd") -> dict[str, Any]:
+        """Report a user's referral; at 50 in all, its review opens."""
+        answer = await self.admin.post(f"/referrals/ext:{user}/signals", {"weight": weight, "note": note})
+        assert answer.status == 201, answer.body
+        return dict(answer.body)
+
+    async def review(self, user: str = "bob") -> dict[str, Any]:
+        answer = await self.admin.get(f"/reviews/ext:{user}")
+        assert answer.status == 200, answer.body
+        return dict(answer.body)
+
+    async def foretold(self, user: str = "bob") -> dict[str, Any]:
+        """What a rejection would do."""
+        answer = await self.admin.get(f"/reviews/ext:{user}/preview")
+        assert answer.status == 200, answer.body
+        return dict(answer.body)
+
+    async def decide(self, step: str, user: str = "bob", **members: Any) -> Answer:
+        return await self.admin.post(f"/reviews/ext:{user}/{step}", {"reason": "Looked at", **members})
 
     async def reward(self, reward_id: str) -> dict[str, Any]:
         answer = await self.admin.get(f"/rewards/{reward_id}")

@@ -88,6 +88,11 @@ REFUSALS = {
     "fulfilReward": {"/reference"},
     "reverseReward": {"/id", "/reason", "/amount"},
     "createRedemption": {"/id", "/unit", "/reference", "/note", "unit-unknown"},
+    "clearReview": {"/reason"},
+    "rejectReview": {"/reason"},
+    "reportReferral": {"/note"},
+    # What can be an address, no schema says.
+    "putBlock": {"/note", " The path"},
     "listStatement": {"/unit"},
     "listRewards": {"/user", "/rule", "/event"},
     "listRewardsOfUser": {"/rule", "/event"},

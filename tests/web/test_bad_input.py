@@ -239,6 +239,16 @@ CALLS |= {
         },
     ),
 }
+NOTES: list[Any] = [*NO_TEXT, *LINES, "x" * 501]
+CALLS |= {
+    ("POST", "/reviews/{user}/clear"): ({"reason": "a test"}, {"reason": REASONS}),
+    ("POST", "/reviews/{user}/reject"): ({"reason": "a test"}, {"reason": REASONS, "suspend_referrer": BOOLEANS}),
+    ("POST", "/referrals/{user}/signals"): (
+        {"weight": 5, "note": "a test"},
+        {"weight": [*NUMBERS, None, 0, 1001], "note": [*NOTES, None]},
+    ),
+    ("PUT", "/blocks/{kind}/{value}"): ({}, {"note": NOTES}),
+}
 URLS: list[Any] = [
     *NO_TEXT,
     None,
@@ -275,11 +285,16 @@ OPTIONAL = {
     ("POST", "/users/{user}/token"),
     ("POST", "/rewards/{reward_id}/approve"),
     ("POST", "/rewards/{reward_id}/fulfil"),
+    ("PUT", "/blocks/{kind}/{value}"),
 }
 # What a back end calls.
-BY_KEY = ("/users/{user}", "/keys", "/events", "/clicks", "/rules", "/rewards", "/webhooks")
+BY_KEY = (
+    *("/users/{user}", "/keys", "/events", "/clicks", "/rules", "/rewards", "/reviews", "/referrals", "/blocks"),
+    "/webhooks",
+)
 # What paths name; a rule and a reward are looked for once the body is good.
 NAMED = {"code": "ALICES", "user": "ext:42", "rule_id": UNKNOWN, "reward_id": UNKNOWN, "webhook_id": UNKNOWN}
+NAMED |= {"kind": "email-domain", "value": "example.com"}
 
 
 @pytest.fixture
