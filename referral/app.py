@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from referral import queries
+from referral.auth.context_keys import CONTEXT_KEYS, ContextKeys
 from referral.auth.issuers import ISSUERS, Issuers
 from referral.auth.passwords import PASSWORDS, PasswordHasher
 from referral.auth.sealing import SEAL, open_seal
@@ -125,6 +126,7 @@ def create_app(config: Config, leaving: Leaving | None = None) -> web.Applicatio
     app[SIGNER] = open_signer(config)
     app[LOG_REQUEST] = open_request_log()
     app[STRANGERS_EVENTS] = StrangersEvents()
+    app[CONTEXT_KEYS] = ContextKeys(config.context.keep_days)
     app[KEY_USES] = KeyUses()
     app[PROXIES] = networks(config.server.trusted_proxies)
     for module in HANDLERS:
@@ -181,7 +183,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _clicks(app: web.Application) -> AsyncIterator[None]:
-    app[CLICKS] = Clicks(app[DATABASE], app[METRICS])
+    app[CLICKS] = Clicks(app[DATABASE], app[METRICS], app[CONTEXT_KEYS])
     async for _ in _running(app[CLICKS].run()):
         yield
     await app[CLICKS].end()

@@ -4,9 +4,11 @@
 -- name: insert_clicks(clicks)
 -- Those that were not there: a batch is written again when nobody knows whether it was. A code that is gone, as from a database
 -- that was restored, has no clicks.
-INSERT INTO clicks (id, code, clicked_at, robot)
-SELECT m.id, c.code, m.at, m.robot
-FROM jsonb_to_recordset(cast(:clicks as jsonb)) AS m (id text, code text, at bigint, robot bigint)
+INSERT INTO clicks (id, code, clicked_at, robot, network, network_key)
+SELECT m.id, c.code, m.at, m.robot, m.network, m.network_key
+FROM jsonb_to_recordset(cast(:clicks as jsonb)) AS m (
+    id text, code text, at bigint, robot bigint, network text, network_key text
+)
 JOIN codes c ON c.code = m.code
 ORDER BY c.code, m.id
 ON CONFLICT (id) DO NOTHING

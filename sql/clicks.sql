@@ -1,7 +1,7 @@
 -- Clicks, and their sums by code and day.
 
 -- name: find_click(click_id)^
-SELECT code, clicked_at FROM clicks WHERE id = :click_id;
+SELECT code, clicked_at, robot, network, network_key FROM clicks WHERE id = :click_id;
 
 -- name: insert_click_key(day, secret)!
 -- Of many processes at the beginning of a day one makes its key.

@@ -3,8 +3,9 @@
 -- name: insert_clicks(clicks)
 -- Those that were not there: a batch is written again when nobody knows whether it was. A code that is gone, as from a database
 -- that was restored, has no clicks.
-INSERT INTO clicks (id, code, clicked_at, robot)
-SELECT m.value ->> '$.id', c.code, m.value ->> '$.at', m.value ->> '$.robot'
+INSERT INTO clicks (id, code, clicked_at, robot, network, network_key)
+SELECT m.value ->> '$.id', c.code, m.value ->> '$.at', m.value ->> '$.robot', m.value ->> '$.network',
+       m.value ->> '$.network_key'
 FROM json_each(:clicks) AS m JOIN codes c ON c.code = m.value ->> '$.code' WHERE true
 ON CONFLICT (id) DO NOTHING
 RETURNING id;

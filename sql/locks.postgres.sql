@@ -6,6 +6,12 @@
 -- transactions need not wait.
 SELECT id FROM users WHERE id = :user_id FOR NO KEY UPDATE;
 
+-- name: lock_users(user_ids)
+-- Several users at once, in one order, so that two transactions never wait for each other.
+SELECT u.id FROM users u WHERE u.id IN (SELECT m.id FROM jsonb_array_elements_text(cast(:user_ids as jsonb)) AS m (id))
+ORDER BY u.id
+FOR NO KEY UPDATE;
+
 -- name: hold_address(user_id)^
 -- Before a link is kept that is mailed to the user's address: nobody changes the address before the link is there. That takes
 -- the key of the row, and nothing else does.

@@ -8,13 +8,13 @@ RETURNING id;
 
 -- name: find_product_user(user_id)^
 SELECT u.id, u.external_id, u.email, u.email_verified_at, u.username, u.name, u.metadata, u.created_at, u.signed_up_at,
-       u.suspended_at, u.unattributable_at, r.referrer_id, r.code AS referral_code, r.joined_at
+       u.suspended_at, u.unattributable_at, u.referral_count, r.referrer_id, r.code AS referral_code, r.joined_at
 FROM users u LEFT JOIN referrals r ON r.user_id = u.id
 WHERE u.id = :user_id AND u.erased_at IS NULL;
 
 -- name: find_product_user_by_external_id(external_id)^
 SELECT u.id, u.external_id, u.email, u.email_verified_at, u.username, u.name, u.metadata, u.created_at, u.signed_up_at,
-       u.suspended_at, u.unattributable_at, r.referrer_id, r.code AS referral_code, r.joined_at
+       u.suspended_at, u.unattributable_at, u.referral_count, r.referrer_id, r.code AS referral_code, r.joined_at
 FROM users u LEFT JOIN referrals r ON r.user_id = u.id
 WHERE u.external_id = :external_id;
 

@@ -105,11 +105,14 @@ async def test_sessions(client: Client, trips: Trips) -> None:
 
 
 async def test_registration(client: Client, trips: Trips) -> None:
-    await twice(person_of(client))
+    register = person_of(client)
+    # The first one makes the key of the contexts, and the next one reads it.
+    await register()
+    await twice(register)
     assert trips.counts == (6, 0), trips
 
 
-@pytest.mark.parametrize(("max_uses", "most", "most_locked"), [(None, 8, 2), (3, 9, 3)])
+@pytest.mark.parametrize(("max_uses", "most", "most_locked"), [(None, 9, 3), (3, 10, 4)])
 async def test_registration_by_a_code(
     client: Client, trips: Trips, locked: Callable[[str], None], max_uses: int | None, most: int, most_locked: int
 ) -> None:

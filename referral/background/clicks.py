@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from referral import clock
+from referral.auth.context_keys import ContextKeys, LiveKey
 from referral.background.loop import work_for_ever
 from referral.config import Config
 from referral.database import Connection, Database, DatabaseUnavailable, committed
 from referral.metrics import Metrics
+from referral.networks import is_local, network_in
 from referral.queries import clicks
 from referral.robots import is_robot
 
@@ -42,11 +44,13 @@ END_TIMEOUT = 5.0
 KEY_KEPT = 46 * 3_600 * clock.SECOND
 # Hexadecimal digits of a visitor's HMAC.
 VISITOR = 32
+# What kind of text a network is among those of an event's context, with which it is compared.
+NETWORK = "ip"
 
 
 class NewClick(NamedTuple):
-    """A click that is still to be written. `address` and `agent` say who it was, and are not kept. `is_robot` is None where
-    the agent says that."""
+    """A click that is still to be written. `address` and `agent` say who it was, and are not kept; an `address` that is the
+    click's own id says nothing. `is_robot` is None where the agent says that."""
 
     id: str
     code: str
@@ -71,8 +75,9 @@ def first_day_kept(config: Config, now: int) -> int:
 class Clicks:
     """Takes clicks and writes them."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, context_keys: ContextKeys) -> None:
         self._database = database
+        self._context_keys = context_keys
         self._counted = metrics.clicks
         # In the order in which they came.
         self._waiting: dict[str, NewClick] = {}
@@ -137,9 +142,14 @@ class Clicks:
 
     async def _prepared(self, batch: list[NewClick]) -> "_Batch":
         prepared, began = _Batch(), time.perf_counter()
+        context_key: LiveKey | None = None
         for click in batch:
-            day = click.at - click.at % clock.DAY
-            prepared.add(click, day, _visitor(click, self._keys.get(day) or await self._key(day)))
+            day, network = click.at - click.at % clock.DAY, _network(click)
+            if network is not None and context_key is None:
+                context_key = await self._context_key()
+            digest = context_key.digest(NETWORK, network) if network is not None and context_key is not None else None
+            visitor = _visitor(click, self._keys.get(day) or await self._key(day))
+            prepared.add(click, day, visitor, _From(digest, context_key.id) if digest and context_key else NOWHERE)
             if time.perf_counter() - began > SLICE:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
@@ -157,6 +167,14 @@ class Clicks:
         key = self._keys[day] = bytes.fromhex(secret)
         return key
 
+    async def _context_key(self) -> LiveKey:
+        """The key of the networks that clicks come from."""
+        now = clock.now()
+        keys = self._context_keys.at_hand(now)
+        if keys is None:
+            keys = await committed(self._database, lambda conn: self._context_keys.live(conn, now))
+        return keys[0]
+
     def _forget_keys(self) -> None:
         first = first_key_kept(clock.now())
         self._keys = {day: key for day, key in self._keys.items() if day >= first}
@@ -171,20 +189,36 @@ def _visitor(click: NewClick, key: bytes) -> str | None:
     return hmac.digest(key, text.encode(errors="surrogatepass"), hashlib.sha256).hex()[:VISITOR]
 
 
+def _network(click: NewClick) -> str | None:
+    """Where the click came from; None where the address says nothing of that."""
+    network = network_in(click.address)
+    return None if not network or click.address == click.id or is_local(network) else network
+
+
+class _From(NamedTuple):
+    """The HMAC of a network, and the id of its key."""
+
+    network: str | None
+    key_id: str | None
+
+
+NOWHERE = _From(None, None)
+
+
 class _Batch:
     """Clicks as they are inserted: the rows, their visitors, and the sums that they add to."""
 
     def __init__(self) -> None:
         self.results: Counter[str] = Counter()
-        self._added: list[tuple[NewClick, int, str | None]] = []
+        self._added: list[tuple[NewClick, int, str | None, _From]] = []
         self._rows: list[dict[str, Any]] = []
         self._visitors: list[dict[str, Any]] = []
         # By code and day.
         self._sums: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def add(self, click: NewClick, day: int, visitor: str | None) -> None:
-        """Add a click of this day, and its visitor; None for a robot."""
-        self._added.append((click, day, visitor))
+    def add(self, click: NewClick, day: int, visitor: str | None, origin: _From) -> None:
+        """Add a click of this day, its visitor, None for a robot, and where it came from."""
+        self._added.append((click, day, visitor, origin))
         sums = self._sums.get((click.code, day))
         if sums is None:
             sums = {"code": click.code, "day": day, "clicks": 0, "qr": 0, "robots": 0}
@@ -197,7 +231,8 @@ class _Batch:
             sums["qr"] += click.is_qr
             self.results["click"] += 1
             self._visitors.append({"day": day, "code": click.code, "hash": visitor})
-        self._rows.append({"id": click.id, "code": click.code, "at": click.at, "robot": int(visitor is None)})
+        row = {"id": click.id, "code": click.code, "at": click.at, "robot": int(visitor is None)}
+        self._rows.append({**row, "network": origin.network, "network_key": origin.key_id})
 
     async def insert(self, conn: Connection) -> Counter[str]:
         """Insert it in a transaction, but for what was inserted before, and return how many clicks were whose."""
@@ -208,9 +243,9 @@ class _Batch:
 
     def _only(self, ids: set[str]) -> "_Batch":
         rest = _Batch()
-        for click, day, visitor in self._added:
+        for click, day, visitor, origin in self._added:
             if click.id in ids:
-                rest.add(click, day, visitor)
+                rest.add(click, day, visitor, origin)
         return rest
 
     async def _count(self, conn: Connection) -> Counter[str]:

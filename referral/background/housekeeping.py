@@ -79,6 +79,7 @@ async def _delete_old_contexts(config: Config, database: Database) -> None:
 
     async def delete(conn: Connection) -> int:
         count = await event_contexts.delete_old_contexts(conn, OLD_EVENTS)
+        count = count if count == OLD_EVENTS else await event_contexts.forget_networks(conn, OLD_EVENTS)
         if count < OLD_EVENTS:
             await event_contexts.delete_context_keys(conn)
         return count

@@ -16,10 +16,10 @@ from referral.contract.schemas.clicks import ClickReportSchema, ClickSchema
 from referral.handlers import API
 from referral.ids import new_id
 from referral.links import is_qr
+from referral.networks import network_in
 from referral.robots import LONGEST_AGENT, is_fetched_ahead
 from referral.rules.clicking import new_click
 from referral.rules.codes import loading
-from referral.rules.event_contexts import network_in
 from referral.web.answers import answer
 from referral.web.bodies import BODY
 

@@ -1,6 +1,7 @@
 """Registration."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -22,13 +23,16 @@ from referral.limits import ADDRESS, LIMITER, asker_of
 from referral.links import LINKS
 from referral.metrics import METRICS
 from referral.queries import outbox, users
+from referral.queries.clicks import Click
 from referral.queries.codes import OwnedCode
 from referral.queries.events import ATTRIBUTED, Attribution
+from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral
 from referral.rules.accounts import account_of, check_new_password, check_not_personal, check_not_reserved
-from referral.rules.attributing import Refused, Way, attribution_of, refusing, ways_of
+from referral.rules.attributing import Refused, Way, attribution_of, click_on, refusing, ways_of
 from referral.rules.audit import record_refusal
 from referral.rules.enriching import look_profile_up
+from referral.rules.event_contexts import Traces, own_context, traces_of
 from referral.rules.former_addresses import is_known
 from referral.rules.mailed_links import email_taken
 from referral.rules.own_events import report_sign_up
@@ -36,6 +40,7 @@ from referral.rules.referring import check_code, come_first, use_last
 from referral.rules.resets import take_resets_over
 from referral.rules.rewarding import weigh
 from referral.rules.signing_in import open_first_session
+from referral.rules.suspecting import joined_by, suspect_referral
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, fold_code, key_of
 from referral.vendors.hunter import EMAIL_VERIFIER
@@ -86,16 +91,19 @@ async def register(request: web.Request) -> web.Response:
             # The code is judged first: what is said of it must not depend on whether the address has an account.
             async with app[DATABASE].reader() as conn:
                 given = await check_code(conn, code, now())
-        way = await _way(request, code, body.get("click_id"))
+        ways = await ways_of(request, code, body.get("click_id"), now())
+        # A code was checked, and is not made up for by a click.
+        way = ways[0] if ways else None
+        click = click_on(ways, way.code) if way and way.code else None
         if way and way.code and way.reason is None:
             await app[LIMITER].check("registration_by_code", fold_code(way.code))
         await app[EMAIL_VERIFIER].check(email)
         password_hash = await app[PASSWORDS].hash(body["password"], asker_of(request))
         try:
-            document = await _make_account(request, email, username, way, given, password_hash)
+            document = await _make_account(request, email, username, way, given, click, password_hash)
         except Refused as refused:
             [way] = refused.without_it([refused.way])
-            document = await _make_account(request, email, username, way, given, password_hash)
+            document = await _make_account(request, email, username, way, given, click, password_hash)
         return answer(document, 201, NO_STORE)
     except Problem as problem:
         if problem.kind.name in REFUSALS:
@@ -105,22 +113,17 @@ async def register(request: web.Request) -> web.Response:
         raise
 
 
-async def _way(request: web.Request, code: str | None, click_id: str | None) -> Way | None:
-    """By what the account is to come: a code, which was checked and is not made up for, or else a click."""
-    ways = await ways_of(request, code, None if code else click_id, now())
-    return ways[0] if ways else None
-
-
 async def _make_account(
     request: web.Request,
     email: str,
     username: str | None,
     way: Way | None,
     given: OwnedCode | None,
+    click: Click | None,
     password_hash: str,
 ) -> dict[str, Any]:
-    """The account and its first session, as RegisteredSchema; `given` is the way's code, which was found before. Raises
-    Refused for a click that causes nothing after all."""
+    """The account and its first session, as RegisteredSchema; `given` is the way's code, which was found before, and `click`
+    one on its link. Raises Refused for a click that causes nothing after all."""
     app, key, links = request.app, email_key(email), request.app[LINKS]
     mails = ("mail_by_account", outbox.VERIFY_EMAIL, hash_token(key))
     is_mailed = await app[LIMITER].has_room(*mails)
@@ -156,13 +159,14 @@ async def _make_account(
         if not app[CONFIG].limits_unverified:
             await look_profile_up(work, user.id)
         await work.record("registered", actor=user.id, code=code, refused=attribution.reason)
+        traces = await traces_of(work, own_context(request), work.moment, click if leads else None)
         if way and leads:
             # This comes late: everybody who registers by this code waits for its owner's row meanwhile.
-            account = await _come(work, user, way, given, attribution)
+            account = await _come(work, user, way, given, click, traces)
         else:
             account = account_of(user)
             work.announce(account_change("user.created", account, work.moment, links))
-            await report_sign_up(work, user.id, await weigh(work, "signup", user.id, None), None, code, attribution)
+            await report_sign_up(work, user.id, await weigh(work, "signup", user.id, None), None, code, attribution, traces)
     # Limits are counted now: whoever is refused must use up neither the owner's mails nor what others may register by.
     if is_mailed:
         await app[LIMITER].allows(*mails)
@@ -173,10 +177,12 @@ async def _make_account(
 
 
 async def _come(
-    work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, attribution: Attribution
+    work: Work, user: users.NewUser, way: Way, given: OwnedCode | None, click: Click | None, traces: Traces
 ) -> users.Account:
-    """Let a new account come by a code's owner, report its sign-up, and use the code, which is the last thing. Returns the
-    account. Raises `referral-code-invalid` for a code that was given, and Refused for a click."""
+    """Let a new account come by a code's owner, note what is suspicious of that, report its sign-up, and use the code, which
+    is the last thing. Returns the account.
+
+    Raises `referral-code-invalid` for a code that was given, and Refused for a click."""
     assert way.code is not None
     config, links = work.request.app[CONFIG], work.request.app[LINKS]
     with _refusing(way):
@@ -191,7 +197,11 @@ async def _come(
     else:
         referral = Referral(None, user.id, None, user.username, None, user.email, work.moment, code.code, way.source)
         work.announce(known_referral_change("referral.created", referral, owner.id))
-    await report_sign_up(work, user.id, weighed, standing, way.code, attribution)
+    made = ProductUser(user.id, None, user.created_at, user.email)
+    joined = joined_by(made, work.moment, click, is_new=True)
+    review = await suspect_referral(work, made, owner.id, joined, traces)
+    standing = replace(standing, review=review)
+    await report_sign_up(work, user.id, weighed, standing, way.code, Attribution(ATTRIBUTED), traces)
     # What is to be told goes out with the use.
     await work.tell()
     with _refusing(way):

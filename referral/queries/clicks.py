@@ -11,10 +11,14 @@ from referral.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A click on the link of a code, at a time (ms)."""
+    """A click on the link of a code, at a time (ms); whether a robot made it, and the HMAC of the network that it came from,
+    with the id of its key."""
 
     code: str
     clicked_at: int
+    robot: int = 0
+    network: str | None = None
+    network_key: str | None = None
 
 
 class NewVisitor(NamedTuple):
@@ -53,7 +57,8 @@ async def delete_old_clicks(conn: Connection, before: int, batch_size: int) -> i
 
 
 async def insert_clicks(conn: Connection, clicks: Sequence[dict[str, Any]]) -> list[str]:
-    """Keep clicks, `id`, `code`, `at` (ms) and `robot` (0 or 1) of each, and return the ids of those that were not there."""
+    """Keep clicks, `id`, `code`, `at` (ms), `robot` (0 or 1), `network` and `network_key` (texts or null) of each, and
+    return the ids of those that were not there."""
     return await conn.values("insert_clicks", str, clicks=_json(clicks))
 
 

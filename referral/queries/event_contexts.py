@@ -22,9 +22,9 @@ class Context:
     kind: str
 
 
-async def find_context_key(conn: Connection) -> ContextKey | None:
-    """The latest one."""
-    return await conn.one("find_context_key", ContextKey)
+async def list_context_keys(conn: Connection) -> list[ContextKey]:
+    """The latest first, and those that are thrown away, too."""
+    return await conn.all("list_context_keys", ContextKey)
 
 
 async def insert_context_key(conn: Connection, key_id: str, secret: str, now: int) -> None:
@@ -32,10 +32,28 @@ async def insert_context_key(conn: Connection, key_id: str, secret: str, now: in
     await conn.run("insert_context_key", id=key_id, secret=secret, now=now)
 
 
-async def insert_event_context(
-    conn: Connection, event_id: str, kind: str, user_id: str, key_id: str, context_hash: str
-) -> None:
-    await conn.run("insert_event_context", event_id=event_id, kind=kind, user_id=user_id, key_id=key_id, hash=context_hash)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewContext:
+    """An HMAC of this kind, of the context of an event that happened at a time (ms). The event's user had come by
+    `referrer_id`."""
+
+    event_id: str
+    kind: str
+    user_id: str
+    referrer_id: str | None
+    key_id: str
+    hash: str
+    at: int
+
+
+async def insert_event_context(conn: Connection, context: NewContext) -> None:
+    """Comes behind the event, in its transaction. This is deferred."""
+    conn.defer("insert_event_context", **{name: getattr(context, name) for name in NewContext.__slots__})
+
+
+async def bind_contexts(conn: Connection, user_id: str, referrer_id: str) -> None:
+    """What was kept of a user before they came by the referrer counts as a referral's. This is deferred."""
+    conn.defer("bind_contexts", user_id=user_id, referrer_id=referrer_id)
 
 
 async def list_contexts(conn: Connection, user_id: str, after: tuple[str, str], limit: int) -> list[Context]:
@@ -58,6 +76,11 @@ async def forget_context_secrets(conn: Connection, before: int) -> None:
 async def delete_old_contexts(conn: Connection, batch_size: int) -> int:
     """Delete so many contexts at most whose key is thrown away, and return how many there were."""
     return len(await conn.values("delete_old_contexts", str, batch_size=batch_size))
+
+
+async def forget_networks(conn: Connection, batch_size: int) -> int:
+    """Forget where so many clicks came from at most, of keys that are thrown away, and return how many there were."""
+    return len(await conn.values("forget_networks", str, batch_size=batch_size))
 
 
 async def delete_context_keys(conn: Connection) -> None:

@@ -7,6 +7,8 @@ from referral.database import Connection
 
 # Whether a code or a click made somebody come by its owner.
 ATTRIBUTED, KEPT, NONE, REFUSED = "attributed", "kept", "none", "refused"
+# The type of which refunds say something.
+PURCHASE = "purchase"
 
 
 class Attribution(NamedTuple):
@@ -99,8 +101,8 @@ class Reported:
     id: str
 
 
-# What the second one violates of two that insert an event of one id, or rewards for it.
-ONCE = ("events_pkey", "rewards_once")
+# What the second one violates of two that insert an event of one id, or what belongs to it.
+ONCE = ("events_pkey", "event_contexts_pkey", "rewards_once")
 
 
 async def insert_event_of_user(conn: Connection, event: NewEvent) -> bool:

@@ -12,6 +12,11 @@ async def lock_user(conn: Connection, user_id: str) -> None:
     await conn.lock("lock_user", user_id=user_id)
 
 
+async def lock_users(conn: Connection, user_ids: list[str]) -> None:
+    """As `lock_user`, each of them."""
+    await conn.lock("lock_users", user_ids=orjson.dumps(user_ids).decode())
+
+
 async def hold_address(conn: Connection, user_id: str) -> None:
     """Until the end of the transaction nobody takes this user's address away. It keeps nobody else out."""
     await conn.lock("hold_address", user_id=user_id)

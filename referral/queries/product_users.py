@@ -24,6 +24,7 @@ class ProductUser:
     signed_up_at: int | None = None
     suspended_at: int | None = None
     unattributable_at: int | None = None
+    referral_count: int = 0
     referrer_id: str | None = None
     referral_code: str | None = None
     joined_at: int | None = None

@@ -21,7 +21,7 @@ from referral.rules.codes import loading
 from referral.rules.product_users import CLOCK_LEEWAY
 from referral.rules.referring import refer
 from referral.rules.work import Work
-from referral.texts import code_in
+from referral.texts import code_in, fold_code
 
 # What `refer` refuses a code for, in the words of attribution.
 WORDS = {
@@ -33,8 +33,9 @@ WORDS = {
 
 
 class Came(NamedTuple):
-    """That a user came by a code, at a time (ms)."""
+    """That a user came by a referrer's code, at a time (ms)."""
 
+    referrer_id: str
     code: str
     joined_at: int
 
@@ -46,6 +47,7 @@ class Way(NamedTuple):
     source: Source
     code: str | None
     reason: str | None = None
+    click: Click | None = None
 
 
 class Refused(Exception):
@@ -83,9 +85,16 @@ def _way_of_click(click: Click | None, at: int, window: int) -> Way:
     if click is None:
         return Way("click", None, "unknown")
     if at - click.clicked_at > window:
-        return Way("click", click.code, "click-expired")
+        return Way("click", click.code, "click-expired", click)
     # What happened before the click did not come of it, unless two clocks differ.
-    return Way("click", click.code, "too-late" if at < click.clicked_at - CLOCK_LEEWAY else None)
+    return Way("click", click.code, "too-late" if at < click.clicked_at - CLOCK_LEEWAY else None, click)
+
+
+def click_on(ways: Sequence[Way], code: str) -> Click | None:
+    """The click on the link of the code by which somebody came. A page gives both: then the code is what counts, and the
+    click tells more of it."""
+    clicks = (way.click for way in ways if way.click is not None)
+    return next((click for click in clicks if fold_code(click.code) == fold_code(code)), None)
 
 
 def attribution_of(way: Way | None, *, is_known: bool) -> Attribution:
@@ -101,6 +110,13 @@ def may_lead(ways: Sequence[Way]) -> bool:
     return any(way.reason is None for way in ways)
 
 
+def came_by(user: ProductUser) -> Came | None:
+    """By whom the user came until now."""
+    if user.referrer_id is None or user.referral_code is None or user.joined_at is None:
+        return None
+    return Came(user.referrer_id, user.referral_code, user.joined_at)
+
+
 async def attribute(
     work: Work, user: ProductUser, ways: Sequence[Way], occurred_at: int, *, is_new: bool
 ) -> tuple[Attribution, Came | None]:
@@ -109,8 +125,7 @@ async def attribute(
     `is_new` says that the user was made in this transaction; for others the graph of referrals is locked, if a way is to be
     tried. Raises Refused.
     """
-    came = Came(user.referral_code, user.joined_at) if user.referral_code and user.joined_at is not None else None
-    if user.referrer_id is not None:
+    if (came := came_by(user)) is not None:
         return Attribution(KEPT, await _kept_for(work, user, ways)), came
     first: str | None = None
     for way in ways:
@@ -121,7 +136,7 @@ async def attribute(
         if reason is None:
             used = await come_by_way(work, user.id, way)
             await work.record("referrer-set", user=user.id, code=used.code, referrer_id=used.referrer_id)
-            return Attribution(ATTRIBUTED), Came(used.code, work.moment)
+            return Attribution(ATTRIBUTED), Came(used.referrer_id, used.code, work.moment)
         first = first or reason
     return Attribution(NONE) if first is None else Attribution(REFUSED, first), came
 

@@ -24,13 +24,14 @@ from referral.queries.events import Attribution, NewEvent, ReportedEvent
 from referral.queries.product_users import ProductUser
 from referral.queries.referrals import Referral, Standing
 from referral.rules.accounts import is_reserved
-from referral.rules.attributing import Came, Refused, Way, attribute, may_lead, ways_of
-from referral.rules.event_contexts import keep_context
+from referral.rules.attributing import Came, Refused, Way, attribute, came_by, click_on, may_lead, ways_of
+from referral.rules.event_contexts import keep_traces, traces_of
 from referral.rules.idempotency import Answered, hash_of
 from referral.rules.product_users import CLOCK_LEEWAY, Taken, describe, holder_of, id_of, lock_named
 from referral.rules.programme import Happened
 from referral.rules.rewarding import Meeting, decide, keep, kept_outcome, meet, weigh
 from referral.rules.rewards import refund as take_back
+from referral.rules.suspecting import joined_by, suspect, suspect_refund
 from referral.rules.units import check_unit
 from referral.rules.work import Work, work_on
 
@@ -196,10 +197,15 @@ async def _record(request: web.Request, body: dict[str, Any], body_hash: str, tr
         meeting, told = Meeting(), _referral(user, came, standing)
         if standing is not None:
             meeting = await meet(work, user.id, body["type"], occurred_at, standing, told)
+        click = click_on(tried.ways, came.code) if came and attribution.status == events.ATTRIBUTED else None
+        joined = joined_by(user, occurred_at, click, is_new=is_new) if attribution.status == events.ATTRIBUTED else None
+        traces = await traces_of(work, body.get("context"), occurred_at, click)
+        review = await suspect(work, user, meeting.referrer_id, joined, traces, meeting.review)
+        meeting, told = replace(meeting, review=review), told._replace(review=review) if told else None
         outcome = await decide(work, body["id"], _happened(body, occurred_at), user.id, meeting, weighed)
         event = _event(body, work.moment, occurred_at, user.id, attribution, tried, body_hash, outcome.kept(), meeting.facts)
         await events.insert_event_once(work.conn, event)
-        await keep_context(work, event.id, event.user_id, body.get("context") or {})
+        await keep_traces(work, event.id, event.user_id, event.referrer_id, traces)
         await keep(work, outcome)
     referral = told._replace(converted_at=meeting.converted_at) if told is not None else None
     return Answered(_document(_as_kept(event), referral, outcome.views, outcome.skipped_views), False)
@@ -300,12 +306,6 @@ async def _once() -> AsyncIterator[None]:
         raise
 
 
-async def _insert(work: Work, event: NewEvent, body: dict[str, Any]) -> None:
-    if not await events.insert_event_of_user(work.conn, event):
-        raise _Known
-    await keep_context(work, event.id, event.user_id, body.get("context") or {})
-
-
 async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: str | None, tried: Tried) -> Answered:
     """Raises Taken and _Known, after which nothing is left of it."""
     value = body.get("value")
@@ -325,21 +325,26 @@ async def _record_refund(request: web.Request, body: dict[str, Any], body_hash: 
         taken = {"unit": refunded.unit, "amount": total - refunded.refunded}
         await _retract(work, refunded, total)
         user = await product_users.find_product_user(work.conn, refunded.user_id)
-        came = None
         if user is None:
             # The user was erased: what would be personal again is not kept.
             body, body_hash = {name: body[name] for name in NAMELESS if name in body}, None
         elif "user" in body:
             user, tried = await _describe(work, user, body["user"], tried)
-        if user and user.referral_code and user.joined_at is not None:
-            came = Came(user.referral_code, user.joined_at)
-        attribution = Attribution(events.KEPT if came else events.NONE)
+        came = came_by(user) if user else None
+        attribution, referrer_id = Attribution(events.KEPT if came else events.NONE), came.referrer_id if came else None
+        traces = await traces_of(work, body.get("context"), occurred_at)
+        if user:
+            if referrer_id and refunded.type == events.PURCHASE and total == refunded.amount and total > 0:
+                await suspect_refund(work, user.id, referrer_id)
+            await suspect(work, user, referrer_id, None, traces, "none")
         refund = {**body, "value": taken}
         views = [reward_view(reward, work.moment) for reward in await take_back(work, refunded, body["id"], total)]
         event = _event(
             refund, work.moment, occurred_at, refunded.user_id, attribution, tried, body_hash, kept_outcome(views, []), {}
         )
-        await _insert(work, event, body)
+        if not await events.insert_event_of_user(work.conn, event):
+            raise _Known
+        await keep_traces(work, event.id, event.user_id, referrer_id, traces)
         referral = await referrals.find_referral(work.conn, user.id) if user and came else None
     return Answered(_document(_as_kept(event), referral, views, []), False)
 

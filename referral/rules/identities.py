@@ -21,6 +21,7 @@ from referral.ids import new_id
 from referral.queries import identities, locks, product_users, users
 from referral.queries.identities import LiveIdentity
 from referral.queries.product_users import ProductUser
+from referral.rules.event_contexts import own_context, traces_of
 from referral.rules.former_addresses import identity_key, is_known_id
 from referral.rules.mailed_links import end_links
 from referral.rules.own_events import report_own
@@ -151,7 +152,8 @@ async def _make(work: Work, claims: Claims, email: str | None, *, reports: bool)
         user = replace(user, unattributable_at=work.moment)
     user = await describe(work, user, _description(claims, email))
     if reports:
-        await report_own(work, "signup", user.id)
+        traces = await traces_of(work, own_context(work.request), work.moment)
+        await report_own(work, "signup", user.id, traces=traces)
     if email:
         await report_own(work, "email-verified", user.id)
     await work.record("registered", actor=user.id, issuer=claims.issuer)

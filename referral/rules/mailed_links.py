@@ -12,7 +12,7 @@ from referral.config import CONFIG
 from referral.contract.problems import Problem, translated
 from referral.database import DATABASE, Connection
 from referral.limits import ADDRESS, LIMITER, asker_of
-from referral.queries import audit, one_time_tokens, outbox, sessions, users
+from referral.queries import audit, one_time_tokens, outbox, product_users, sessions, users
 from referral.queries.one_time_tokens import CHANGE_EMAIL, RESET_PASSWORD, VERIFY_EMAIL, Link
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.enriching import look_profile_up, look_verified_profile_up
@@ -20,6 +20,7 @@ from referral.rules.erasure import erase_unverified, leave_nothing, take_referra
 from referral.rules.former_addresses import is_known, is_vouched_for, remember, speaks_for_address
 from referral.rules.own_events import report_own
 from referral.rules.resets import leave_resets
+from referral.rules.suspecting import suspect_description
 from referral.rules.work import Work, work_on
 from referral.texts import email_key, mask, optional_email_key
 
@@ -96,6 +97,9 @@ async def _change(work: Work, link: Link) -> None:
             # Whoever had the other account has counted already.
             await take_referral_back(work, user_id)
             await users.refuse_attribution(conn, user_id, work.moment)
+        user = await product_users.find_product_user(conn, user_id)
+        if user is not None:
+            await suspect_description(work, user)
     await report_own(work, "email-verified", user_id)
     if former_key is not None:
         await audit.adopt_events(conn, user_id, former_key)

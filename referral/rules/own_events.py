@@ -6,6 +6,7 @@ from referral.database import TransactionConflict
 from referral.queries import events, referrals
 from referral.queries.events import NONE, Attribution, NewEvent
 from referral.queries.referrals import Standing
+from referral.rules.event_contexts import NO_TRACES, Traces, keep_traces
 from referral.rules.programme import Happened
 from referral.rules.rewarding import Meeting, Outcome, Weighed, decide, keep, meet, weigh
 from referral.rules.work import Work
@@ -19,9 +20,10 @@ async def report_own(
     event_type: Own,
     user_id: str,
     attribution: Attribution = UNTRIED,
+    traces: Traces = NO_TRACES,
 ) -> None:
-    """Report an event of an account's own, which is locked or was made in this transaction, and what it earns. Nothing if
-    it was reported before. Comes behind the referral that the account came by."""
+    """Report an event of an account's own, which is locked or was made in this transaction, what it earns, and what its
+    context leaves. Nothing if it was reported before. Comes behind the referral that the account came by."""
     conn, event_id = work.conn, f"{event_type}:{user_id}"
     if await events.find_reported_event(conn, event_id) is not None:
         return
@@ -32,18 +34,26 @@ async def report_own(
     event = _event(work, event_type, user_id, meeting, outcome, attribution)
     if not await events.insert_event_of_user(conn, event):
         raise TransactionConflict("another request has just reported an event of this id")
+    await keep_traces(work, event_id, user_id, event.referrer_id, traces)
     await keep(work, outcome)
 
 
 async def report_sign_up(
-    work: Work, user_id: str, weighed: Weighed, standing: Standing | None, code: str | None, attribution: Attribution
+    work: Work,
+    user_id: str,
+    weighed: Weighed,
+    standing: Standing | None,
+    code: str | None,
+    attribution: Attribution,
+    traces: Traces,
 ) -> None:
     """Report that somebody signed up whom this transaction makes, and what it earns by the rules that it meets;
-    `standing` is by whom they come, and `code` the one that was tried."""
+    `standing` is by whom they come, `code` the one that was tried, and `traces` what the request's context leaves."""
     meeting = Meeting() if standing is None else await meet(work, user_id, "signup", work.moment, standing)
     outcome = await _decide(work, "signup", user_id, meeting, weighed)
     event = _event(work, "signup", user_id, meeting, outcome, attribution, code)
     await events.insert_event_once(work.conn, event)
+    await keep_traces(work, event.id, user_id, event.referrer_id, traces)
     await keep(work, outcome)
 
 

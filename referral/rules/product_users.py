@@ -27,6 +27,7 @@ from referral.rules.mailed_links import end_links
 from referral.rules.named_user import no_such_user
 from referral.rules.product_tokens import end_product_tokens
 from referral.rules.strangers_out import put_stranger_out
+from referral.rules.suspecting import suspect_description
 from referral.rules.work import Work
 from referral.texts import key_of, name_key, optional_email_key
 
@@ -184,6 +185,8 @@ async def describe(work: Work, user: ProductUser, members: dict[str, Any], point
         wanted = await _begin_address(work, wanted)
     elif wanted.email_verified_at is not None and user.email_verified_at is None:
         await look_verified_profile_up(work, user.id)
+    if key != former_key or wanted.external_id != user.external_id:
+        await suspect_description(work, wanted)
     if _shown(wanted) != _shown(user):
         await work.invalidate_code_of(user.id)
     return wanted

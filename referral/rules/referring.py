@@ -3,8 +3,10 @@
 from referral.changes import code_change
 from referral.contract.problems import Problem, translated
 from referral.database import Connection, TransactionConflict
-from referral.queries import codes, locks, referrals, users
+from referral.queries import codes, locks, product_users, referrals, users
 from referral.rules.accounts import erased
+from referral.rules.event_contexts import own_context, traces_of
+from referral.rules.suspecting import Joined, suspect_referral
 from referral.rules.work import Work
 
 
@@ -13,7 +15,12 @@ async def come_by(work: Work, user_id: str, code: str) -> codes.UsedCode:
     await locks.lock_referrers(work.conn)
     # An account that ends takes its referral back at this very moment, if nobody has verified its address.
     await work.hold_caller()
-    return await refer(work, user_id, code)
+    used = await refer(work, user_id, code)
+    user = await product_users.find_product_user(work.conn, user_id)
+    if user is not None:
+        traces = await traces_of(work, own_context(work.request), work.moment)
+        await suspect_referral(work, user, used.referrer_id, Joined(at=work.moment, click=None, is_new=False), traces)
+    return used
 
 
 async def refer(work: Work, user_id: str, code: str, source: referrals.Source = "code") -> codes.UsedCode:
@@ -64,13 +71,13 @@ async def come_first(
     owner = await referrals.insert_first_referral(work.conn, user_id, code.referrer_id, code.code, work.moment, source)
     if owner is None:
         raise _refusal(code, work.moment, is_suspended=True)
-    await users.add_to_referral_count(work.conn, owner.id)
     return owner, referrals.Standing(owner.id, work.moment, source, "none", 0, None, owner.converted_count, None, None, None)
 
 
 async def use_last(work: Work, code: codes.OwnedCode) -> None:
-    """Count one use of the code, behind everything else. Raises `referral-code-invalid` when it has none left, after which
-    the transaction must be rolled back."""
+    """Count the referral that `come_first` has made, and one use of the code, behind everything else. Raises
+    `referral-code-invalid` when it has none left, after which the transaction must be rolled back."""
+    await users.add_to_referral_count(work.conn, code.referrer_id)
     used = await codes.use_code(work.conn, code.code, work.moment)
     if used is None:
         raise _refusal(await codes.find_code(work.conn, code.code), work.moment, is_suspended=False)

@@ -12,11 +12,14 @@ from referral.contract.oauth import OAuthError
 from referral.contract.problems import Problem
 from referral.ids import new_id
 from referral.queries import locks, sessions, users
-from referral.rules.attributing import Refused, Way, attribute, may_lead, ways_of
+from referral.queries.events import ATTRIBUTED
+from referral.rules.attributing import Refused, Way, attribute, click_on, may_lead, ways_of
+from referral.rules.event_contexts import own_context, traces_of
 from referral.rules.identities import find_or_enrol, issuer_unavailable
 from referral.rules.own_events import report_own
 from referral.rules.product_users import lock_known
 from referral.rules.signing_in import expiry_of_new, issue_tokens, origin_of
+from referral.rules.suspecting import joined_by, suspect_referral
 from referral.rules.work import work_on
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -63,7 +66,12 @@ async def _open_session(request: web.Request, user_id: str, ways: tuple[Way, ...
             user = await lock_known(work, user_id)
         except Problem:
             raise _just_ended() from None
-        attribution, _ = await attribute(work, user, ways, work.moment, is_new=False)
+        attribution, came = await attribute(work, user, ways, work.moment, is_new=False)
+        click = click_on(ways, came.code) if came and attribution.status == ATTRIBUTED else None
+        traces = await traces_of(work, own_context(request), work.moment, click)
+        if came and attribution.status == ATTRIBUTED:
+            joined = joined_by(user, work.moment, click, is_new=False)
+            await suspect_referral(work, user, came.referrer_id, joined, traces)
         session_id, expires_at = new_id(), expiry_of_new(work)
         account = await users.find_credentials_by_id(work.conn, user_id)
         if account is None or not await sessions.insert_session_of_user(
@@ -71,7 +79,7 @@ async def _open_session(request: web.Request, user_id: str, ways: tuple[Way, ...
         ):
             raise _just_ended()
         if reports and user.external_id is None and account.password_hash is None:
-            await report_own(work, "signup", user_id, attribution)
+            await report_own(work, "signup", user_id, attribution, traces)
         tokens = await issue_tokens(work, sessions.LiveSession(user_id, account.role, session_id, expires_at))
         await work.record("signed-in", actor=user_id)
     return {**tokens, "issued_token_type": ACCESS_TOKEN_TYPE, "attribution": attribution._asdict()}

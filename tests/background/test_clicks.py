@@ -17,6 +17,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis import asyncio as aioredis
 
+from referral.auth.context_keys import ContextKeys
 from referral.background import clicks, housekeeping
 from referral.background.clicks import CLICKS, Clicks, NewClick
 from referral.clock import DAY, now
@@ -66,7 +67,7 @@ async def test_sums_are_those_of_the_clicks_however_they_come(
         "VALUES ('OTHER', '0THER', 'alice', 1, 2, 3)",
     )
     today = now() - now() % DAY
-    workers = [Clicks(database, Metrics()) for _ in range(2)]
+    workers = [Clicks(database, Metrics(), ContextKeys(90)) for _ in range(2)]
     counted: Counter[tuple[str, int, str]] = Counter()
     seen = set()
     for number in range(400):
@@ -106,7 +107,7 @@ async def test_sums_are_those_of_the_clicks_however_they_come(
 async def test_what_cannot_be_written_now_is_written_later(
     database: Database, database_url: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = Clicks(database, Metrics())
+    worker = Clicks(database, Metrics(), ContextKeys(90))
     worker.add(made(code))
     insert = statements.insert_clicks
 
@@ -127,7 +128,7 @@ async def test_what_cannot_be_written_now_is_written_later(
 async def test_a_commit_whose_answer_is_lost_is_counted_once(
     database: Database, database_url: str, code: str, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
 ) -> None:
-    worker = Clicks(database, Metrics())
+    worker = Clicks(database, Metrics(), ContextKeys(90))
     for _ in range(3):
         worker.add(made(code))
     write = committed
@@ -154,7 +155,7 @@ async def test_a_commit_whose_answer_is_lost_is_counted_once(
 async def test_a_write_that_is_broken_off_loses_and_doubles_nothing(
     database: Database, database_url: str, code: str
 ) -> None:
-    worker = Clicks(database, Metrics())
+    worker = Clicks(database, Metrics(), ContextKeys(90))
     for number in range(40):
         worker.add(made(code))
         task = asyncio.create_task(worker.flush())
@@ -167,7 +168,7 @@ async def test_a_write_that_is_broken_off_loses_and_doubles_nothing(
 
 
 async def test_clicks_of_a_code_that_is_gone_hold_nobody_up(database: Database, database_url: str, code: str) -> None:
-    worker = Clicks(database, Metrics())
+    worker = Clicks(database, Metrics(), ContextKeys(90))
     worker.add(made("GONE"))
     worker.add(made(code))
     await worker.flush()
@@ -183,7 +184,7 @@ async def test_the_end_of_the_process_waits_a_while_and_says_what_is_lost(
 
     monkeypatch.setattr(clicks, "END_TIMEOUT", 0.1)
     monkeypatch.setattr(statements, "insert_clicks", hang)
-    worker = Clicks(database, Metrics())
+    worker = Clicks(database, Metrics(), ContextKeys(90))
     worker.add(made(code))
     await worker.end()
     assert "1 clicks are lost" in caplog.text
@@ -193,7 +194,7 @@ async def test_all_workers_share_the_key_of_a_day_and_throw_it_away(
     make_config: MakeConfig, database: Database, database_url: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     today = now() - now() % DAY
-    first, second = Clicks(database, Metrics()), Clicks(database, Metrics())
+    first, second = Clicks(database, Metrics(), ContextKeys(90)), Clicks(database, Metrics(), ContextKeys(90))
     for worker in (first, second):
         for day in (today, today - DAY, today - 2 * DAY):
             worker.add(made(code, day))
@@ -222,7 +223,7 @@ async def test_all_workers_share_the_key_of_a_day_and_throw_it_away(
 async def test_a_clock_that_is_set_back_does_no_harm(
     database: Database, database_url: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker, today = Clicks(database, Metrics()), now() - now() % DAY
+    worker, today = Clicks(database, Metrics(), ContextKeys(90)), now() - now() % DAY
     for at in (today, today - 5 * DAY, today):
         monkeypatch.setattr("referral.clock.now", lambda at=at: at + 1)
         worker._forget_keys()

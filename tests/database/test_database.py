@@ -1242,6 +1242,7 @@ BACKGROUND = {
     "forget_context_secrets",
     "delete_old_contexts",
     "delete_context_keys",
+    "forget_networks",
     "find_end_of_old",
     # Before the metrics are told, of each webhook.
     "count_waiting_deliveries",
@@ -1251,7 +1252,7 @@ BACKGROUND = {
 }
 # Of tables that have a few rows.
 SMALL = {
-    "find_context_key",
+    "list_context_keys",
     "count_service_keys",
     "list_service_keys",
     "count_rules",
@@ -1300,7 +1301,8 @@ INSERT INTO click_visitors (day, code, hash)
     SELECT (i % 50) * 86400000, 'CODE' || i, hex(zeroblob(16)) FROM n;
 INSERT INTO click_days (code, day, referrer_id, clicks, visitors, qr, robots)
     SELECT 'CODE' || (i % 100 + 1), i * 86400000, 'u' || (i % 100 + 1), 1, 1, 1, 1 FROM n;
-UPDATE events SET referrer_id = 'u1' WHERE id LIKE 'e%';
+UPDATE events SET referrer_id = 'u1' WHERE id LIKE 'e%'; UPDATE clicks SET network = 'x', network_key = 'k1';
+UPDATE event_contexts SET referrer_id = 'u1', at = 1;
 UPDATE referrals SET conversions = 1, converted_at = joined_at;
 INSERT INTO announcements (id, type, at, subject_id, user_id, data)
     SELECT 'a' || i, 'user.created', i, 'u' || i, 'u' || i, '{}' FROM n;

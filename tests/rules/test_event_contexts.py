@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from referral.auth.context_keys import CONTEXT_KEYS
 from referral.background import housekeeping
 from referral.clock import DAY, now
 from referral.config import CONFIG
@@ -72,6 +73,7 @@ async def test_keys_take_turns_and_are_thrown_away_with_what_they_made(make_clie
 
     async def grow_old(days: int) -> None:
         await sql(database_url, f"UPDATE context_keys SET created_at = created_at - {days * DAY}")
+        client.app[CONTEXT_KEYS].forget()
 
     async def clean() -> None:
         await housekeeping._delete_old_contexts(client.app[CONFIG], client.app[DATABASE])

@@ -1,0 +1,2 @@
+ALTER TABLE clicks DROP COLUMN network_key;
+ALTER TABLE clicks DROP COLUMN network;
