@@ -20,6 +20,7 @@ from referral.background.holds import HoldWorker
 from referral.background.housekeeping import keep_house
 from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
+from referral.background.programme_stats import StatsWorker
 from referral.background.relay import RELAY, Relay
 from referral.background.webhooks import WEBHOOKS, Webhooks
 from referral.cache import CACHES, open_caches
@@ -48,6 +49,7 @@ from referral.handlers import (
     pages,
     passwords,
     product_users,
+    programme_stats,
     referrals,
     registration,
     reviews,
@@ -103,6 +105,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     balances,
     changes,
     stats,
+    programme_stats,
     webhooks,
     deliveries,
     service_keys,
@@ -152,6 +155,7 @@ def create_app(config: Config, leaving: Leaving | None = None) -> web.Applicatio
             _vendors,
             _holds,
             _expiries,
+            _stats,
             _housekeeping,
         ]
     )
@@ -248,6 +252,11 @@ async def _holds(app: web.Application) -> AsyncIterator[None]:
 
 async def _expiries(app: web.Application) -> AsyncIterator[None]:
     async for _ in _running(ExpiryWorker(app[DATABASE], app[RELAY]).run()):
+        yield
+
+
+async def _stats(app: web.Application) -> AsyncIterator[None]:
+    async for _ in _running(StatsWorker(app[DATABASE]).run()):
         yield
 
 

@@ -315,6 +315,13 @@ CATALOGUE: dict[str, Kind] = {
             "seconds.",
         ),
         Kind(
+            "stats-incomplete",
+            503,
+            "The statistics are not complete yet",
+            "After an upgrade the service counts once, beside its work, what was there before. Try again after "
+            "`Retry-After` seconds.",
+        ),
+        Kind(
             "overloaded",
             503,
             "The service is overloaded",

@@ -50,6 +50,7 @@ TAGS = {
     "Redemptions": "What users spend of their balances.",
     "Codes": "Make, edit, share and end codes; look one up.",
     "Links": "Share links, and who clicked on them.",
+    "Statistics": "What became of the whole programme.",
     "Changes": "What happened, for products that follow it by its numbers.",
     "Webhooks": "Where changes are sent, and what became of it.",
     "Keys": "Service keys, by which a product's back end calls.",

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import asyncpg
 
@@ -23,6 +23,12 @@ TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 
 NUMBERED = """
 SELECT c.relname AS name, a.attname AS number FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attidentity <> '' AND c.relname = ANY($1) AND pg_table_is_visible(c.oid)
+"""
+
+# Triggers that sum what is inserted. The sums are copied, too.
+SUMMING = """
+SELECT c.relname AS name, t.tgname AS trigger FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE starts_with(t.tgname, 'stat_') AND c.relname = ANY($1) AND pg_table_is_visible(c.oid)
 """
 
 
@@ -130,6 +136,7 @@ async def _copy_tables(source: sqlite3.Connection, target: Any, tables: dict[str
         raise CopyRefused("the target has users already: nothing is copied over them")
     # The source has the rows that migrations insert, too.
     await target.execute(f"TRUNCATE {', '.join(tables)}")
+    await _sum_on(target, tables, "DISABLE")
     counts = {table: _one(source, _select("count(*)", table)) for table in tables}
     progress = Progress(sum(counts.values()), stream)
     try:
@@ -139,6 +146,7 @@ async def _copy_tables(source: sqlite3.Connection, target: Any, tables: dict[str
             progress.finish(table, counts[table])
     finally:
         progress.end()
+    await _sum_on(target, tables, "ENABLE")
     await _number_on(target, tables)
     for table, count in counts.items():
         await _verify(target, f"rows of {table}", count, _select("count(*)", table))
@@ -159,6 +167,12 @@ async def _number_on(target: Any, tables: Iterable[str]) -> None:
     for table, number in await target.fetch(NUMBERED, list(tables)):
         following = int(await target.fetchval(_select(f"coalesce(max({number}), 0) + 1", table)))
         await target.execute("SELECT setval(pg_get_serial_sequence($1, $2), $3, false)", table, number, following)
+
+
+async def _sum_on(target: Any, tables: Iterable[str], state: Literal["ENABLE", "DISABLE"]) -> None:
+    """Let triggers sum what is inserted from here on (ENABLE), or not (DISABLE), in the target's transaction."""
+    for table, trigger in await target.fetch(SUMMING, list(tables)):
+        await target.execute(f"ALTER TABLE {table} {state} TRIGGER {trigger}")
 
 
 async def _verify(target: Any, subject: str, expected: int, statement: str) -> None:

@@ -1,28 +1,23 @@
 """Stats: what became of a user's links."""
 
-from datetime import date, timedelta
-from itertools import islice
-from typing import Any
+from datetime import timedelta
 
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.clock import now
 from referral.contract.access import Access, allow
-from referral.contract.problems import Problem, invalid
+from referral.contract.problems import Problem
 from referral.contract.schemas.stats import COUNTS, StatsQuerySchema, UserStatsSchema
 from referral.database import DATABASE, Connection
 from referral.handlers import USER_PATH
 from referral.queries import codes, stats
 from referral.rules.named_user import known_user
-from referral.rules.stats import MOST_ROWS, day_of, intervals, milliseconds, series
+from referral.rules.stats import asked_range, day_of, milliseconds, series
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
 
 routes = web.RouteTableDef()
-
-# Days before `to`, where `from` is not given.
-USUAL_DAYS = 30
 
 
 @routes.get(f"{USER_PATH}/stats")
@@ -39,10 +34,8 @@ USUAL_DAYS = 30
 @response_schema(UserStatsSchema, 200, description="The series, its sums, and how many of those who came went how far")
 async def get_user_stats(request: web.Request) -> web.Response:
     query = request[QUERY]
-    first, end = _range(query)
+    first, end = asked_range(query, day_of(now()))
     interval = query["interval"]
-    if len(list(islice(intervals(first, end, interval), MOST_ROWS + 1))) > MOST_ROWS:
-        raise invalid("/from", f"Must be later: there are at most {MOST_ROWS} rows.")
     async with request.app[DATABASE].replica(snapshot=True) as conn:
         user_id = await known_user(request, conn)
         code = await _code(conn, user_id, query.get("code"))
@@ -69,17 +62,6 @@ async def get_user_stats(request: web.Request) -> web.Response:
             "funnel": {name: totals[name] for name in ("visitors", "referrals", "converted")},
         }
     )
-
-
-def _range(query: dict[str, Any]) -> tuple[date, date]:
-    """The first day and the one behind the last. Raises a problem."""
-    end = query.get("end")
-    first = query.get("first")
-    if end is None:
-        end = day_of(now()) + timedelta(days=1)
-        if first is not None and first >= end:
-            raise invalid("/from", "Must not be in the future, unless `to` is given.")
-    return first or end - timedelta(days=USUAL_DAYS), end
 
 
 async def _code(conn: Connection, user_id: str, text: str | None) -> str | None:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal
 
 from referral.clock import DAY
+from referral.contract.problems import invalid
 
 Interval = Literal["day", "week", "month"]
 # Rows of a series.
 MOST_ROWS = 1_000
+# Days before `to`, where `from` is not given.
+USUAL_DAYS = 30
 
 
 def milliseconds(day: date) -> int:
@@ -52,3 +56,16 @@ def series(
 def day_of(moment: int) -> date:
     """The date of a time (ms) in UTC."""
     return date_of(moment - moment % DAY)
+
+
+def asked_range(query: dict[str, Any], today: date) -> tuple[date, date]:
+    """The first day that a query asks for, and the one behind the last. Raises a problem, also for too many rows."""
+    first, end = query.get("first"), query.get("end")
+    if end is None:
+        end = today + timedelta(days=1)
+        if first is not None and first >= end:
+            raise invalid("/from", "Must not be in the future, unless `to` is given.")
+    first = first or end - timedelta(days=USUAL_DAYS)
+    if len(list(islice(intervals(first, end, query["interval"]), MOST_ROWS + 1))) > MOST_ROWS:
+        raise invalid("/from", f"Must be later: there are at most {MOST_ROWS} rows.")
+    return first, end

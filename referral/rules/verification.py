@@ -1,5 +1,5 @@
 """The programme recomputed from its rows: balances from transfers, limits from rewards, states from what moved, counts from
-referrals, events and clicks. Whatever is kept and is something else is named.
+referrals, events and clicks, statistics from all of them. Whatever is kept and is something else is named.
 
 All of it is read at one moment, so that it can be run beside a live service.
 """
@@ -7,9 +7,10 @@ All of it is read at one moment, so that it can be run beside a live service.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+from referral.background.programme_stats import differences, kept_sums, sums_of_rows
 from referral.clock import DAY, rfc_3339
 from referral.database import Connection
-from referral.queries import rewards, rules, verify
+from referral.queries import programme_stats, rewards, rules, verify
 from referral.queries.reviews import OPEN, REJECTED
 from referral.queries.rewards import BALANCE, FULFILLED, PENDING, REVERSED, VOID
 from referral.queries.verify import MovedRedemption, SummedAccount, SummedReward
@@ -53,6 +54,7 @@ class Verification:
             self._redemptions,
             self._rules,
             self._clicks,
+            self._stats,
         ):
             async for difference in check():
                 yield difference
@@ -173,6 +175,16 @@ class Verification:
                     f"{found.robots} by robots are counted, and there are {found.all_clicks} by {found.all_visitors} and "
                     f"{found.all_robots}"
                 )
+
+    async def _stats(self) -> AsyncIterator[str]:
+        if not await programme_stats.are_stats_filled(self._conn):
+            return
+        found = differences(await kept_sums(self._conn), await sums_of_rows(self._conn))
+        for (day, what, unit), (count, amount) in sorted(found.items()):
+            yield (
+                f"statistics of {rfc_3339(day)[:10]}: {what} {unit}".rstrip()
+                + f" is {count:+} in number and {amount:+} in amount beside what the rows come to"
+            )
 
 
 def _sides(account: SummedAccount) -> list[tuple[str, int, int]]:

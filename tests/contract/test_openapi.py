@@ -503,6 +503,9 @@ async def tour_of_a_product(tour: Tour, client: Client, bob: Person) -> None:
     await tour.call(erin, "GET", f"/users/me/stats?interval=month&from=2026-01-01&code={code}", 200)
     await tour.call(erin, "GET", "/users/me/stats?from=yesterday", 422)
     await tour.call(erin, "GET", "/users/me/stats?code=NOT-THERE", 404)
+    found = (await tour.call(reader, "GET", "/stats", 200)).body
+    assert (found["totals"]["purchases"], found["totals"]["revenue"]) != (0, [])
+    await tour.call(reader, "GET", "/stats?interval=hour", 422)
     await tour.call(admin, "POST", "/users/ext:44/suspend", 200, {"reason": "a test"})
     await tour.call(product, "POST", "/users/ext:44/token", 409)
     await tour.call(admin, "POST", "/users/ext:44/unsuspend", 200)

@@ -31,6 +31,8 @@ MakePerson = Callable[..., Awaitable[Person]]
 
 NUMBERED = "INSERT INTO announcements (id, type, at, subject_id, data) VALUES ('new', 'ping', 1, 'x', '{}') RETURNING number"
 
+DELTA = "INSERT INTO stat_deltas (day, what, unit, count, amount) VALUES (0, 'x', '', 1, 1) RETURNING number"
+
 
 @pytest.fixture
 def engine() -> str:
@@ -100,6 +102,7 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
         source.execute("INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at) VALUES (1, 'hook', 'waiting', 0)")
         source.execute("INSERT INTO delivery_failures VALUES ('f', 1, 'hook', 1, NULL, 'x', 5)")
         source.execute("INSERT INTO replays VALUES ('hook', 1, '[]', 0, 1)")
+        source.execute("INSERT INTO stat_days VALUES (0, 'converted', '', 0, 0) ON CONFLICT DO NOTHING")
         source.execute("INSERT INTO service_keys VALUES ('key', 'shop', 'write', ?, 1, NULL)", (64 * "e",))
         source.execute("INSERT INTO identities VALUES ('https://a.example.com', 'Ж', ?, 1)", (bob.id,))
         # In another order than they refer to each other.
@@ -189,9 +192,12 @@ async def test_what_is_numbered_after_a_copy_comes_behind_what_was_copied(
         announced = connection.execute("SELECT number FROM announcements WHERE id = 'a71'").fetchone()
         assert announced is not None
         assert connection.execute(NUMBERED.encode()).fetchone() == (announced[0] + 1,)
+        before = connection.execute("SELECT max(number) FROM stat_deltas").fetchone()
+        assert before is not None
+        assert connection.execute(DELTA.encode()).fetchone() == (before[0] + 1,)
         # Each table that numbers its rows is among those of this test.
         names = connection.execute("SELECT attrelid::regclass::text FROM pg_attribute WHERE attidentity <> ''").fetchall()
-        assert names == [("announcements",)]
+        assert sorted(names) == [("announcements",), ("stat_deltas",)]
 
 
 async def test_after_a_copy_of_nothing_rows_are_numbered_from_one(database_url: str, target: str) -> None:
@@ -247,7 +253,7 @@ async def test_a_large_table_is_never_held_in_memory(database_url: str, target: 
     migrate(target)
     tracemalloc.start()
     try:
-        assert await copy(database_url, target) == 20_004
+        assert await copy(database_url, target) == 20_005
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -16,6 +16,8 @@ from referral.texts import email_key, key_of
 
 # What tells of changes. A change is in the first of them for a moment, and then in the others.
 FEED = ("announcements", "changes", "change_subjects", "feed", "code_expiries")
+# Sums of all of them, to which a worker adds at its own times; they say nothing of anybody.
+SUMS = ("stat_deltas", "stat_days", "stat_state")
 TABLES = (
     "users",
     "codes",

@@ -105,6 +105,7 @@ REFUSALS = {
     "updateWebhook": {"/url", "url-not-allowed"},
     # The first day is before the last one, and there are so many rows.
     "getUserStats": {"/from", "/to"},
+    "getStats": {"/from", "/to"},
     # Who a visitor was, only a key says.
     "createClick": {"/context"},
     # There are so many types.

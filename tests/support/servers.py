@@ -258,11 +258,12 @@ FIRST_ROWS = (
     "UPDATE cache_epoch SET epoch = 1, redis = NULL",
     "UPDATE feed SET last_seq = 0, gone_seq = 0",
     "UPDATE code_expiries SET expires_at = 0, code = ''",
+    "UPDATE stat_state SET filled = 1",
 )
 TABLES = """
 SELECT tablename FROM pg_tables
 WHERE schemaname = 'public' AND tablename NOT LIKE '%yoyo%'
-  AND tablename NOT IN ('cache_epoch', 'feed', 'code_expiries', 'referrers_lock')
+  AND tablename NOT IN ('cache_epoch', 'feed', 'code_expiries', 'referrers_lock', 'stat_state')
 """
 
 

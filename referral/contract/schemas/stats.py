@@ -29,7 +29,7 @@ class _Date(fields.Date):
         return found
 
 
-class StatsQuerySchema(InputSchema):
+class RangeQuerySchema(InputSchema):
     first = _Date(data_key="from", metadata=about("The first day, in UTC; 30 days before `to` unless given", "2027-01-01"))
     end = _Date(data_key="to", metadata=about("The day behind the last one, in UTC; tomorrow unless given", "2027-02-01"))
     interval = Words(
@@ -38,7 +38,6 @@ class StatsQuerySchema(InputSchema):
         load_default="day",
         metadata=about("How much time a row stands for; weeks begin on Mondays", "day"),
     )
-    code = code_text()
 
     @validates_schema
     def _order(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -46,18 +45,22 @@ class StatsQuerySchema(InputSchema):
             raise ValidationError("Must be later than `from`.", "to")
 
 
-def _count(description: str, example: int) -> fields.Integer:
+class StatsQuerySchema(RangeQuerySchema):
+    code = code_text()
+
+
+def counted(description: str, example: int) -> fields.Integer:
     return fields.Integer(metadata=about(description, example))
 
 
 class LinkCountsSchema(Schema):
-    clicks = _count("Clicks on the links by people", 12)
-    visitors = _count("By how many people, each counted once a code and day", 9)
-    qr = _count("How many of these clicks came from a QR code", 2)
-    robots = _count("Clicks by robots, which count nowhere else", 3)
-    signups = _count("Sign-ups that were reported of those who came by the user, by when they happened", 4)
-    referrals = _count("Who came by the user, by when they did", 4)
-    converted = _count("Referrals that are converted now, by when they were", 1)
+    clicks = counted("Clicks on the links by people", 12)
+    visitors = counted("By how many people, each counted once a code and day", 9)
+    qr = counted("How many of these clicks came from a QR code", 2)
+    robots = counted("Clicks by robots, which count nowhere else", 3)
+    signups = counted("Sign-ups that were reported of those who came by the user, by when they happened", 4)
+    referrals = counted("Who came by the user, by when they did", 4)
+    converted = counted("Referrals that are converted now, by when they were", 1)
 
 
 COUNTS = tuple(LinkCountsSchema._declared_fields)
@@ -68,19 +71,22 @@ class LinkRowSchema(LinkCountsSchema):
 
 
 class FunnelSchema(Schema):
-    visitors = _count("Who came", 9)
-    referrals = _count("Who signed up", 4)
-    converted = _count("Who bought", 1)
+    visitors = counted("Who came", 9)
+    referrals = counted("Who signed up", 4)
+    converted = counted("Who bought", 1)
 
 
-class UserStatsSchema(Schema):
+class SeriesSchema(Schema):
     first = fields.Date(data_key="from", metadata=about("The first day", "2027-01-01"))
     end = fields.Date(data_key="to", metadata=about("The day behind the last one", "2027-02-01"))
     interval = Words(
         "StatsRowInterval", {f"row-by-{word}": word for word in INTERVALS}, metadata=about("What a row stands for", "day")
     )
+    funnel = fields.Nested(FunnelSchema)
+
+
+class UserStatsSchema(SeriesSchema):
     items = fields.List(
         fields.Nested(LinkRowSchema), metadata={"description": "One row for each interval, the oldest first"}
     )
     totals = fields.Nested(LinkCountsSchema)
-    funnel = fields.Nested(FunnelSchema)
