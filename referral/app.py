@@ -44,6 +44,7 @@ from referral.handlers import (
     discovery,
     emails,
     events,
+    leaderboard,
     links,
     outbox,
     pages,
@@ -68,6 +69,7 @@ from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.links import LINKS, Links
 from referral.log import LOG_REQUEST, open_request_log
 from referral.metrics import METRICS, Metrics
+from referral.rules.leaderboard import LEADERBOARD, Leaderboard
 from referral.rules.strangers import STRANGERS_EVENTS, StrangersEvents
 from referral.vendors.client import open_vendor_session
 from referral.vendors.hunter import EMAIL_VERIFIER, EmailVerifier
@@ -106,6 +108,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     changes,
     stats,
     programme_stats,
+    leaderboard,
     webhooks,
     deliveries,
     service_keys,
@@ -156,6 +159,7 @@ def create_app(config: Config, leaving: Leaving | None = None) -> web.Applicatio
             _holds,
             _expiries,
             _stats,
+            _leaderboard,
             _housekeeping,
         ]
     )
@@ -258,6 +262,12 @@ async def _expiries(app: web.Application) -> AsyncIterator[None]:
 async def _stats(app: web.Application) -> AsyncIterator[None]:
     async for _ in _running(StatsWorker(app[DATABASE]).run()):
         yield
+
+
+async def _leaderboard(app: web.Application) -> AsyncIterator[None]:
+    app[LEADERBOARD] = Leaderboard(app[DATABASE])
+    yield
+    await app[LEADERBOARD].close()
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:

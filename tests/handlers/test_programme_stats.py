@@ -326,6 +326,7 @@ CHANGES = (
     "UPDATE rewards SET created_at = created_at - 86400000, unit = 'EUR'",
     "UPDATE rewards SET value = value + 1",
     "UPDATE rewards SET status = 'void', approved_at = NULL, ordinal = NULL",
+    "UPDATE rewards SET status = 'approved', approved_at = 1, ordinal = 1",
     "UPDATE accounts SET pending = pending + 2, available = available - 2",
     "UPDATE click_days SET clicks = clicks + 4, robots = 7",
     "UPDATE click_days SET day = day - 86400000",

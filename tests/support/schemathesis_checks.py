@@ -106,6 +106,8 @@ REFUSALS = {
     # The first day is before the last one, and there are so many rows.
     "getUserStats": {"/from", "/to"},
     "getStats": {"/from", "/to"},
+    # A unit is printable, one of the installation's, and only revenue has one.
+    "getLeaderboard": {"/unit", "unit-unknown"},
     # Who a visitor was, only a key says.
     "createClick": {"/context"},
     # There are so many types.

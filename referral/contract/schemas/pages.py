@@ -28,13 +28,18 @@ def cursor_field(longest: int) -> fields.String:
     )
 
 
-class PageQuerySchema(InputSchema):
-    limit = Number(
-        load_default=50,
-        validate=validate.Range(1, 100, error="Must be between 1 and 100."),
+def limit_field(usual: int, most: int) -> Number:
+    """How many items an answer may have."""
+    return Number(
+        load_default=usual,
+        validate=validate.Range(1, most, error=f"Must be between 1 and {most}."),
         error_messages={"invalid": "Must be a whole number."},
         metadata={"description": "How many items at most"},
     )
+
+
+class PageQuerySchema(InputSchema):
+    limit = limit_field(50, 100)
     cursor = cursor_field(LONGEST_EXTERNAL_ID)
 
 
