@@ -204,7 +204,7 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     response_headers = {str(status): texts for status, texts in docs.pop("response_headers", {}).items()}
     docs.pop("produces", None)
     assert route.resource is not None
-    path, invalid = route.resource.canonical, None
+    path, invalid, has_csv = route.resource.canonical, None, False
     parameters = [*docs.pop("parameters"), *path_parameters(path)]
     for request_schema in docs.pop("schemas"):
         if request_schema["location"] == "json":
@@ -225,6 +225,7 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
             ]
         else:
             assert plugin.converter is not None
+            has_csv = "format" in request_schema["schema"].fields
             parameters += plugin.converter.schema2parameters(request_schema["schema"], location="query")
             problems.append("validation-error")
             invalid = _invalid_example(request_schema["schema"])
@@ -241,6 +242,8 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
         problems.append("rate-limited")
     problems.append("internal-error")
     responses = {str(status): _response(response) for status, response in docs.pop("responses").items()}
+    if has_csv:
+        responses["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     for status, response in responses.items():
         texts = response_headers.get(status, {})
         response["headers"] = {name: _header(name, text) for name, text in texts.items()}

@@ -17,17 +17,17 @@ Key = tuple[int, str]
 # The total of a list of events or rewards counts no further.
 MOST_COUNTED = 10_000
 # The key before the first page: it sorts behind every real item.
-_BEGINNING: Key = (2**62, "~")
+BEGINNING: Key = (2**62, "~")
 
 
 def read_cursor(query: dict[str, Any]) -> Key:
     """The key (time in ms, text) behind which the page starts. Raises a problem for a cursor this service did not make."""
     cursor = query.get("cursor")
     if cursor is None:
-        return _BEGINNING
+        return BEGINNING
     try:
         time, text = orjson.loads(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-        if type(time) is int and 0 <= time <= _BEGINNING[0] and type(text) is str and text.isprintable():
+        if type(time) is int and 0 <= time <= BEGINNING[0] and type(text) is str and text.isprintable():
             return time, text
     except (ValueError, TypeError):
         pass
@@ -46,7 +46,7 @@ def encode_cursor(key: Key) -> str:
 
 def cursor_length(longest: int) -> tuple[int, int]:
     """Characters of a cursor with so long a text, at least and at most."""
-    return len(encode_cursor((0, ""))), len(encode_cursor((_BEGINNING[0], "\U0010ffff" * longest)))
+    return len(encode_cursor((0, ""))), len(encode_cursor((BEGINNING[0], "\U0010ffff" * longest)))
 
 
 def page(

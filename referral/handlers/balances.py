@@ -11,10 +11,12 @@ from referral.auth.identity import IDENTITY, is_operator
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import Key
 from referral.contract.problems import Problem
 from referral.contract.schemas.balances import (
+    BalanceSchema,
     BalancesSchema,
+    LineSchema,
     RedemptionCreationSchema,
     RedemptionSchema,
     StatementPageSchema,
@@ -23,10 +25,11 @@ from referral.contract.schemas.balances import (
     line_view,
     redemption_view,
 )
-from referral.database import DATABASE
+from referral.contract.schemas.pages import FormatQuerySchema
+from referral.database import DATABASE, Connection
 from referral.handlers import API, USER_PATH
 from referral.queries import ledger
-from referral.queries.ledger import Redemption
+from referral.queries.ledger import Line, Redemption
 from referral.rules import redeeming
 from referral.rules.idempotency import REPLAYED
 from referral.rules.named_user import known_user, named_user
@@ -35,6 +38,7 @@ from referral.rules.work import Work, work_on
 from referral.texts import is_external_id
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
+from referral.web.csv_answers import answer_all, answer_list
 
 routes = web.RouteTableDef()
 
@@ -51,11 +55,12 @@ REDEMPTION_PATH = f"{API}/redemptions/{{redemption_id:[^/]+}}"
     description="One balance for each unit in which the user ever got anything.",
     problems=("not-found",),
 )
+@querystring_schema(FormatQuerySchema)
 @response_schema(BalancesSchema, 200, description="The balances")
-async def list_balances(request: web.Request) -> web.Response:
+async def list_balances(request: web.Request) -> web.StreamResponse:
     async with request.app[DATABASE].reader() as conn:
         found = await ledger.list_balances(conn, await known_user(request, conn))
-    return answer({"items": [balance_view(balance) for balance in found]})
+    return await answer_all(request, "balances", BalanceSchema, [balance_view(balance) for balance in found])
 
 
 @routes.get(f"{USER_PATH}/statement")
@@ -70,15 +75,15 @@ async def list_balances(request: web.Request) -> web.Response:
 )
 @querystring_schema(StatementQuerySchema)
 @response_schema(StatementPageSchema, 200, description="A page of lines")
-async def list_statement(request: web.Request) -> web.Response:
-    query = request[QUERY]
-    (before, _), limit, unit = read_cursor(query), query["limit"], query["unit"]
-    async with request.app[DATABASE].replica() as conn:
+async def list_statement(request: web.Request) -> web.StreamResponse:
+    unit = request[QUERY]["unit"]
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Line], int]:
         user_id = await known_user(request, conn)
         total = await ledger.find_line_count(conn, user_id, unit) or 0
-        found = await ledger.list_statement(conn, user_id, unit, before, limit + 1)
-    document, headers = page(request, found, limit, total, key=lambda one: (one.line, ""), view=line_view)
-    return answer(document, headers=headers)
+        return await ledger.list_statement(conn, user_id, unit, before[0], limit), total
+
+    return await answer_list(request, "statement", LineSchema, read, key=lambda one: (one.line, ""), view=line_view)
 
 
 @routes.post(f"{USER_PATH}/redemptions")

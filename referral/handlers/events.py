@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 from referral.auth.identity import KEY
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key
 from referral.contract.problems import Problem
 from referral.contract.schemas.events import (
     EventBatchSchema,
@@ -34,6 +34,7 @@ from referral.texts import is_external_id
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, load, read_json
 from referral.web.callers import KEY_LIMIT
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -155,25 +156,16 @@ async def get_event(request: web.Request) -> web.Response:
 )
 @querystring_schema(EventQuerySchema)
 @response_schema(EventPageSchema, 200, description="A page of events")
-async def list_events(request: web.Request) -> web.Response:
-    query = request[QUERY]
-    limit = query["limit"]
-    async with request.app[DATABASE].replica() as conn:
-        found, total = await _find_events(conn, query, read_cursor(query), limit + 1)
-    document, headers = page(
-        request,
-        found,
-        limit,
-        total,
-        key=lambda event: (event.received_at, event.id),
-        view=event_view,
+async def list_events(request: web.Request) -> web.StreamResponse:
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[ReportedEvent], int]:
+        return await _find_events(conn, request[QUERY], before, limit)
+
+    return await answer_list(
+        request, "events", EventSchema, read, key=lambda event: (event.received_at, event.id), view=event_view
     )
-    return answer(document, headers=headers)
 
 
-async def _find_events(
-    conn: Connection, query: dict[str, Any], before: tuple[int, str], limit: int
-) -> tuple[list[ReportedEvent], int]:
+async def _find_events(conn: Connection, query: dict[str, Any], before: Key, limit: int) -> tuple[list[ReportedEvent], int]:
     kind, since = query.get("type"), query.get("since", 0)
     if "user" in query:
         user_id = await id_of_named(conn, query["user"])

@@ -11,7 +11,7 @@ from referral.clock import SECOND, now, rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import BEGINNING, Key
 from referral.contract.problems import invalid
 from referral.contract.schemas.product_users import (
     SuspensionSchema,
@@ -36,10 +36,11 @@ from referral.rules.named_user import external_id_in, named_user, no_such_user
 from referral.rules.product_tokens import end_product_tokens
 from referral.rules.product_users import check_not_admins, check_role, describe, lock_known, lock_or_make, naming_holders
 from referral.rules.user_export import export_user
-from referral.rules.user_search import find_users
+from referral.rules.user_search import Place, find_users
 from referral.rules.work import Work, work_on
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY
+from referral.web.csv_answers import answer_list
 from referral.web.headers import JSON_HEADERS
 
 routes = web.RouteTableDef()
@@ -162,24 +163,24 @@ async def export(request: web.Request) -> web.StreamResponse:
 )
 @querystring_schema(UserQuerySchema)
 @response_schema(UserPageSchema, 200, description="A page of users")
-async def list_users(request: web.Request) -> web.Response:
+async def list_users(request: web.Request) -> web.StreamResponse:
     query, moment = request[QUERY], now()
-    cursor, limit = read_cursor(query), query["limit"]
-    async with request.app[DATABASE].replica() as conn:
-        places, total = await find_users(conn, query, cursor if "cursor" in query else None, limit + 1)
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[tuple[Place, users.Account]], int]:
+        places, total = await find_users(conn, query, None if before == BEGINNING else before, limit)
         accounts = await users.find_accounts(conn, [place.user_id for place in places], moment)
-    by_id = {account.id: account for account in accounts}
-    # Whoever was erased since the look at the list is left out.
-    found = [(place, by_id[place.user_id]) for place in places if place.user_id in by_id]
-    document, headers = page(
+        by_id = {account.id: account for account in accounts}
+        # Whoever was erased since the look at the list is left out.
+        return [(place, by_id[place.user_id]) for place in places if place.user_id in by_id], total
+
+    return await answer_list(
         request,
-        found,
-        limit,
-        total,
+        "users",
+        UserSchema,
+        read,
         key=lambda pair: pair[0].key,
         view=lambda pair: user_view(pair[1], moment, request.app[LINKS]),
     )
-    return answer(document, headers=headers)
 
 
 @routes.delete(OTHER_PATH)

@@ -1,31 +1,37 @@
 """Referrals: who came by whom."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.identity import IDENTITY, is_operator
 from referral.config import CONFIG
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import Key
 from referral.contract.problems import Problem
-from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.pages import ListQuerySchema, PageQuerySchema
 from referral.contract.schemas.people import person
 from referral.contract.schemas.referrals import (
     CodeUseSchema,
     ReferralPageSchema,
+    ReferralSchema,
     ReferrerSetSchema,
     operators_referral_view,
     own_referral_view,
     referral_view,
 )
-from referral.database import DATABASE, Connection
+from referral.database import Connection
 from referral.handlers import API, USER_PATH
 from referral.queries import referrals, users
+from referral.queries.referrals import Referral
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.referring import come_by
 from referral.rules.work import work_on
 from referral.web.answers import answer
-from referral.web.bodies import BODY, QUERY
+from referral.web.bodies import BODY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -61,9 +67,11 @@ async def set_referrer(request: web.Request) -> web.Response:
 )
 @querystring_schema(PageQuerySchema)
 @response_schema(ReferralPageSchema, 200, description="A page of referrals, with their addresses")
-async def list_my_referrals(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].replica() as conn:
-        return await _referrals_of(request, conn, request[IDENTITY].user_id, is_own=True)
+async def list_my_referrals(request: web.Request) -> web.StreamResponse:
+    async def me(conn: Connection) -> str:
+        return request[IDENTITY].user_id
+
+    return await _list(request, me)
 
 
 @routes.get(f"{USER_PATH}/referrals")
@@ -77,31 +85,46 @@ async def list_my_referrals(request: web.Request) -> web.Response:
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(ReferralPageSchema, 200, description="A page of referrals")
-async def list_referrals(request: web.Request) -> web.Response:
+async def list_referrals(request: web.Request) -> web.StreamResponse:
     me = request.get(IDENTITY)
-    async with request.app[DATABASE].replica() as conn:
+
+    async def whose(conn: Connection) -> str:
         user_id = await named_user(request, conn)
         is_own = me is not None and me.user_id == user_id
         if request.app[CONFIG].privacy.referrals == "own" and not (is_own or is_operator(request)):
             raise Problem("forbidden", "Everybody sees by themselves alone who came by them.")
-        return await _referrals_of(request, conn, user_id, is_own=is_own)
+        return user_id
+
+    return await _list(request, whose)
 
 
-async def _referrals_of(request: web.Request, conn: Connection, user_id: str, *, is_own: bool) -> web.Response:
-    query, with_email = request[QUERY], is_own or is_operator(request)
-    before, limit = read_cursor(query), query["limit"]
-    found = await referrals.list_referrals(conn, user_id, before, limit + 1, with_email=with_email)
-    total = found[0].total if found else await users.find_referral_count(conn, user_id)
-    if total is None:
-        raise no_such_user()
-    document, headers = page(
+async def _list(request: web.Request, whose: Callable[[Connection], Awaitable[str]]) -> web.StreamResponse:
+    me = request.get(IDENTITY)
+    is_own = False
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Referral], int]:
+        nonlocal is_own
+        user_id = await whose(conn)
+        is_own = me is not None and me.user_id == user_id
+        with_email = is_own or is_operator(request)
+        found = await referrals.list_referrals(conn, user_id, before, limit, with_email=with_email)
+        total = found[0].total if found else await users.find_referral_count(conn, user_id)
+        if total is None:
+            raise no_such_user()
+        return found, total
+
+    def view(referral: Referral) -> dict[str, Any]:
+        if is_operator(request):
+            return operators_referral_view(referral)
+        return own_referral_view(referral) if is_own else referral_view(referral)
+
+    return await answer_list(
         request,
-        found,
-        limit,
-        total,
+        "referrals",
+        ReferralSchema,
+        read,
         key=lambda referral: (referral.joined_at, referral.user_id),
-        view=operators_referral_view if is_operator(request) else own_referral_view if is_own else referral_view,
+        view=view,
     )
-    return answer(document, headers=headers)

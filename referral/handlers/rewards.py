@@ -9,7 +9,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, Key, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key
 from referral.contract.parameters import id_in_path
 from referral.contract.schemas.rewards import (
     RewardApprovalSchema,
@@ -36,6 +36,7 @@ from referral.rules.rewards import again, locked, no_such_reward
 from referral.rules.work import Work, work_on
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -105,10 +106,13 @@ async def create_reward(request: web.Request) -> web.Response:
 )
 @querystring_schema(RewardQuerySchema)
 @response_schema(RewardPageSchema, 200, description="A page of rewards")
-async def list_rewards(request: web.Request) -> web.Response:
+async def list_rewards(request: web.Request) -> web.StreamResponse:
     named = request[QUERY].get("user")
-    async with request.app[DATABASE].replica() as conn:
-        return await _page(request, conn, None if named is None else await id_of_named(conn, named))
+
+    async def whose(conn: Connection) -> str | None:
+        return None if named is None else await id_of_named(conn, named)
+
+    return await _list(request, whose)
 
 
 @routes.get(f"{USER_PATH}/rewards")
@@ -123,17 +127,17 @@ async def list_rewards(request: web.Request) -> web.Response:
 )
 @querystring_schema(RewardsOfUserQuerySchema)
 @response_schema(RewardPageSchema, 200, description="A page of rewards")
-async def list_rewards_of_user(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].replica() as conn:
-        return await _page(request, conn, await known_user(request, conn))
+async def list_rewards_of_user(request: web.Request) -> web.StreamResponse:
+    return await _list(request, lambda conn: known_user(request, conn))
 
 
-async def _page(request: web.Request, conn: Connection, user_id: str | None) -> web.Response:
-    query = request[QUERY]
-    limit = query["limit"]
-    found, total = await _find(conn, query, user_id, read_cursor(query), limit + 1)
-    document, headers = page(request, found, limit, total, key=lambda one: (one.created_at, one.id), view=reward_view)
-    return answer(document, headers=headers)
+async def _list(request: web.Request, whose: Callable[[Connection], Awaitable[str | None]]) -> web.StreamResponse:
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Reward], int]:
+        return await _find(conn, request[QUERY], await whose(conn), before, limit)
+
+    return await answer_list(
+        request, "rewards", RewardSchema, read, key=lambda one: (one.created_at, one.id), view=reward_view
+    )
 
 
 async def _find(

@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from referral.clock import rfc_3339
 from referral.contract.schemas.events import LONGEST_UNIT, MOST_AMOUNT, can_be_in_a_path
 from referral.contract.schemas.fields import InputSchema, Words, about, identifier, integer, line, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.contract.schemas.rewards import LONGEST_REFERENCE, callers_id
 from referral.queries.ledger import Balance, Line, Redemption
 
@@ -56,7 +56,7 @@ class StatementPageSchema(PageSchema):
     items = fields.List(fields.Nested(LineSchema))
 
 
-class StatementQuerySchema(PageQuerySchema):
+class StatementQuerySchema(ListQuerySchema):
     unit = line("Of which unit", "USD", LONGEST_UNIT, required=True)
 
 

@@ -21,7 +21,7 @@ from referral.contract.schemas.fields import (
     metadata,
     time,
 )
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.contract.schemas.product_users import UserDescriptionSchema, external_id
 from referral.queries.events import ReportedEvent
 from referral.texts import LONGEST_EXTERNAL_ID
@@ -157,7 +157,7 @@ class EventSchema(Schema):
     metadata = metadata("Kept with the event; null without any", allow_none=True)
 
 
-class EventQuerySchema(PageQuerySchema):
+class EventQuerySchema(ListQuerySchema):
     user = line("Only those of this user: our id, or `ext:` and the product's own", "ext:42", LONGEST_EXTERNAL_ID + 4)
     type = event_type("Only those of this type")
     since = Timestamp(metadata={**about("Only those reported since", "2027-01-31T12:00:00Z"), "format": "date-time"})

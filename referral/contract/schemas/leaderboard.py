@@ -5,8 +5,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from referral.contract.schemas.events import LONGEST_UNIT
-from referral.contract.schemas.fields import InputSchema, Words, about, identifier, line
-from referral.contract.schemas.pages import limit_field
+from referral.contract.schemas.fields import Words, about, identifier, line
+from referral.contract.schemas.pages import FormatQuerySchema, limit_field
 from referral.contract.schemas.programme_stats import AmountSchema
 
 BY = ("converted", "referrals", "revenue")
@@ -31,7 +31,7 @@ def _period(**kwargs: Any) -> Words:
     )
 
 
-class LeaderboardQuerySchema(InputSchema):
+class LeaderboardQuerySchema(FormatQuerySchema):
     by = _by(load_default="converted")
     period = _period(load_default="ever")
     unit = line("Of `revenue`: in which unit; the first of the setting `rewards.units` unless given", "USD", LONGEST_UNIT)

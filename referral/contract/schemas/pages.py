@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from referral.contract.paging import cursor_length
-from referral.contract.schemas.fields import InputSchema, about
+from referral.contract.schemas.fields import InputSchema, Words, about
 from referral.texts import LONGEST_EXTERNAL_ID
 
 
@@ -38,9 +38,25 @@ def limit_field(usual: int, most: int) -> Number:
     )
 
 
+CSV = "csv"
+
+
+class FormatQuerySchema(InputSchema):
+    format = Words(
+        "AnswerFormat",
+        {"as-json": "json", "as-csv": CSV},
+        load_default="json",
+        metadata=about("`csv`: a file for spreadsheets, with all items of a list, whatever `limit` is", "json"),
+    )
+
+
 class PageQuerySchema(InputSchema):
     limit = limit_field(50, 100)
     cursor = cursor_field(LONGEST_EXTERNAL_ID)
+
+
+class ListQuerySchema(PageQuerySchema, FormatQuerySchema):
+    """Of a list that operators export, too."""
 
 
 class PageSchema(Schema):

@@ -22,7 +22,7 @@ from referral.contract.schemas.fields import (
     time,
     username,
 )
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema, cursor_field
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema, cursor_field
 from referral.contract.schemas.users import USER_STATUSES, UserSchema
 from referral.texts import LONGEST_EXTERNAL_ID
 
@@ -63,7 +63,7 @@ def _limits(description: str, low: int, high: int) -> dict[str, Any]:
     return {"description": description, "minLength": low, "maxLength": high}
 
 
-class UserQuerySchema(PageQuerySchema):
+class UserQuerySchema(ListQuerySchema):
     # Without examples: documents with a form send all of them at once, and one is admitted.
     external_id = Line(
         1, LONGEST_EXTERNAL_ID, metadata=_limits("Whoever has this id of the product's", 1, LONGEST_EXTERNAL_ID)

@@ -5,7 +5,12 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from referral.contract.schemas.fields import about
-from referral.contract.schemas.stats import SeriesSchema, counted
+from referral.contract.schemas.pages import FormatQuerySchema
+from referral.contract.schemas.stats import RangeQuerySchema, SeriesSchema, counted
+
+
+class ProgrammeStatsQuerySchema(RangeQuerySchema, FormatQuerySchema):
+    pass
 
 
 class AmountSchema(Schema):
@@ -35,8 +40,12 @@ class ProgrammeCountsSchema(Schema):
     cost = _amounts("What these are worth, less what was taken back of them")
 
 
-class ProgrammeRowSchema(ProgrammeCountsSchema):
+class _DaySchema(Schema):
     at = fields.Date(metadata=about("The first day that the row stands for, in UTC", "2027-01-31"))
+
+
+class ProgrammeRowSchema(ProgrammeCountsSchema, _DaySchema):
+    """The day comes first, as fields of the last base do."""
 
 
 class LiabilitySchema(Schema):

@@ -14,7 +14,7 @@ from referral.contract.schemas.events import (
     ValueSchema,
 )
 from referral.contract.schemas.fields import EXAMPLE_ID, Boolean, InputSchema, Words, about, identifier, integer, line, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.contract.schemas.rules import days_of_hold, reward_kind, reward_label
 from referral.queries import rewards
 from referral.queries.rewards import Reward
@@ -129,7 +129,7 @@ class RewardPageSchema(PageSchema):
     items = fields.List(fields.Nested(RewardSchema))
 
 
-class RewardsOfUserQuerySchema(PageQuerySchema):
+class RewardsOfUserQuerySchema(ListQuerySchema):
     status = _status()
     rule = line("Only those by this rule", EXAMPLE_ID, LONGEST_EXTERNAL_ID)
     event = line("Only those for this event", EXAMPLE_EVENT, LONGEST_EXTERNAL_ID)
