@@ -1,0 +1,123 @@
+"""What happened around a user: statements of `sql/timeline.sql`. Times are in ms, amounts in the unit's smallest part."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from referral.database import Connection
+from referral.queries.audit import Event
+
+# The place behind which a page of a list begins: time in ms, id.
+Place = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClick:
+    """A click that an event named."""
+
+    id: str
+    at: int
+    code: str
+    robot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """That a reward was approved."""
+
+    id: str
+    at: int
+    kind: str
+    label: str | None
+    unit: str | None
+    value: int | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilment:
+    """That the product delivered a reward."""
+
+    id: str
+    at: int
+    kind: str
+    label: str | None
+    unit: str | None
+    value: int | None
+    reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """That so much was taken of a reward: `debit` says of which account, `pending` or `available`."""
+
+    id: str
+    at: int
+    kind: str
+    unit: str
+    amount: int
+    debit: str
+    available_after: int | None
+    reward_id: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A redemption, as it is now."""
+
+    id: str
+    at: int
+    unit: str
+    amount: int
+    status: str
+    reference: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """By whom a user came; the referrer has no names once erased."""
+
+    at: int
+    code: str
+    source: str
+    review: str
+    converted_at: int | None
+    referrer_id: str
+    external_id: str | None
+    username: str | None
+    name: str | None
+    erased_at: int | None
+
+
+async def list_clicks_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[NamedClick]:
+    return await conn.page("list_clicks_of_user", NamedClick, **_page(user_id, before, limit))
+
+
+async def list_approvals_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Approval]:
+    return await conn.page("list_approvals_of_user", Approval, **_page(user_id, before, limit))
+
+
+async def list_deliveries_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Fulfilment]:
+    return await conn.page("list_deliveries_of_user", Fulfilment, **_page(user_id, before, limit))
+
+
+async def list_takings_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Taking]:
+    return await conn.page("list_takings_of_user", Taking, **_page(user_id, before, limit))
+
+
+async def list_spendings_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Spending]:
+    return await conn.page("list_spendings_of_user", Spending, **_page(user_id, before, limit))
+
+
+async def list_acts_about_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Event]:
+    return await conn.page("list_acts_about_user", Event, **_page(user_id, before, limit))
+
+
+async def find_joining(conn: Connection, user_id: str) -> Joining | None:
+    """None for a user who came by nobody."""
+    return await conn.one("find_joining", Joining, user_id=user_id)
+
+
+def _page(user_id: str, before: Place, limit: int) -> dict[str, Any]:
+    return {"user_id": user_id, "before_time": before[0], "before_id": before[1], "page_size": limit}
