@@ -65,6 +65,9 @@ from referral.handlers import (
     users,
     webhooks,
 )
+from referral.handlers.admin import account as admin_account
+from referral.handlers.admin import overview as admin_overview
+from referral.handlers.admin import signing_in as admin_signing_in
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.links import LINKS, Links
 from referral.log import LOG_REQUEST, open_request_log
@@ -115,6 +118,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     audit,
     outbox,
     pages,
+    admin_signing_in,
+    admin_overview,
+    admin_account,
 )
 
 

@@ -75,3 +75,15 @@ RETURNING id;
 
 -- name: delete_failed_mail(before)!
 DELETE FROM outbox WHERE failed_at < :before;
+
+-- name: count_waiting_mail(sample_size)^
+-- No further than so many.
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM outbox WHERE failed_at IS NULL AND next_attempt_at >= 0 LIMIT :sample_size
+) AS found;
+
+-- name: count_failed_mail(sample_size)^
+-- Among the oldest, which is where those that failed are.
+SELECT count(*) AS total FROM (
+    SELECT failed_at FROM outbox WHERE id >= '' ORDER BY id LIMIT :sample_size
+) AS found WHERE found.failed_at IS NOT NULL;

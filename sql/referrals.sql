@@ -67,3 +67,9 @@ RETURNING converted_count;
 
 -- name: decrement_converted_count(user_id)!
 UPDATE users SET converted_count = converted_count - 1 WHERE id = :user_id;
+
+-- name: count_all_referrals(sample_size)^
+-- No further than so many.
+SELECT count(*) AS total FROM (
+    SELECT 1 AS one FROM referrals WHERE user_id >= '' LIMIT :sample_size
+) AS found;

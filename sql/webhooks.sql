@@ -71,3 +71,6 @@ UPDATE replays SET next_seq = :next_seq WHERE webhook_id = :webhook_id;
 
 -- name: delete_replay(webhook_id)!
 DELETE FROM replays WHERE webhook_id = :webhook_id;
+
+-- name: count_disabled_webhooks()^
+SELECT count(*) AS total FROM webhooks WHERE status = 'disabled';

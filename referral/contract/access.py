@@ -39,6 +39,9 @@ class Access(Enum):
     READ = "keys that may read"
     WRITE = "keys that may write"
     ADMIN = "keys that may administer"
+    # Pages of the back office: by its cookie alone, as these calls' tokens and keys do nothing there. Who is not signed in
+    # is led to /admin/login; what a page's form sends must carry the token of the session's own forms.
+    ADMIN_PAGE = "admins who are signed in at /admin"
 
     @property
     def scope(self) -> Scope | None:
@@ -48,7 +51,7 @@ class Access(Enum):
     @property
     def admits_users(self) -> bool:
         """Whether a user who is no admin may call, for themself or for others."""
-        return self not in (Access.PAGE_OR_WRITE, Access.READ, Access.WRITE, Access.ADMIN)
+        return self not in (Access.PAGE_OR_WRITE, Access.READ, Access.WRITE, Access.ADMIN, Access.ADMIN_PAGE)
 
     @property
     def admits_pages(self) -> bool:
@@ -99,6 +102,9 @@ class Errors(Enum):
 
     PROBLEM = "RFC 9457"
     OAUTH = "RFC 6749"
+    # Pages of the back office, all of which lie under /admin: what their forms send has to come from the service's own
+    # origin.
+    HTML = "pages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +117,10 @@ class Declaration:
     ahead: Callable[[web.Request], None] | None = None
 
     def wants_identity(self, config: Config) -> bool:
-        """Whether a caller has to say who it is, with these settings."""
+        """Whether a caller has to send a token or a key, with these settings."""
         if self.access is Access.PUBLIC_LOOKUP:
             return not config.codes.public_lookup
-        return self.access is not Access.ANYBODY and not self.access.admits_pages
+        return self.access not in (Access.ANYBODY, Access.ADMIN_PAGE) and not self.access.admits_pages
 
 
 # The declaration of addresses that no route has, and of methods that a route does not take.
@@ -138,6 +144,9 @@ def allow(
     but members of the three enums."""
     if not isinstance(access, Access) or not isinstance(limit, Limit) or not isinstance(errors, Errors):
         raise TypeError(f"allow() takes members of Access, Limit and Errors, not {access!r}, {limit!r}, {errors!r}")
+    if access is Access.ADMIN_PAGE:
+        # A page's errors are pages.
+        errors = Errors.HTML
 
     def declare(handler: H) -> H:
         handler.__declaration__ = Declaration(access, limit, errors, max_body, ahead)  # type: ignore[attr-defined]

@@ -1,32 +1,23 @@
 """The OAuth 2.0 endpoints: sign-in, refresh and revocation."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 from aiohttp_apispec import docs, response_schema
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema
 
-from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token
 from referral.clock import SECOND
 from referral.config import CONFIG
 from referral.contract.access import Access, Errors, allow
 from referral.contract.oauth import OAuthError
-from referral.contract.problems import Problem
-from referral.contract.schemas.fields import Email, Username
 from referral.contract.schemas.tokens import TOKEN, OAuthErrorSchema, RevocationSchema, TokenRequestSchema, TokensSchema
-from referral.database import DATABASE
 from referral.handlers import API
-from referral.limits import ADDRESS, LIMITER, asker_of
-from referral.queries import sessions, users
-from referral.queries.audit import EventName
-from referral.rules.audit import record_refusal
+from referral.queries import sessions
+from referral.rules.credentials import SuspendedAccount, WrongCredentials, check_credentials
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
 from referral.rules.token_exchange import GRANT, SUBJECT_TOKEN_TYPES, exchange
 from referral.rules.work import Work, work_on
-from referral.texts import email_key, key_of
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import is_json, parse_form, parse_json, read_body
 
@@ -136,63 +127,20 @@ async def _oauth_parameters(request: web.Request, *names: str) -> dict[str, str]
 
 async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dict[str, Any]:
     # People and keyboards leave white space around a name, but a password may have it.
-    app, name, password = request.app, given.get("username", "").strip(), given.get("password")
+    name, password = given.get("username", "").strip(), given.get("password")
     if not name or not password:
         raise OAuthError("invalid_request", "username and password are required.")
-    email, username = _key_if(email_key, Email(), name), _key_if(key_of, Username(), name)
-    # Wrong passwords are counted by the given name: one count for both names would tell which address belongs to which
-    # username. And by address: whoever tries passwords must not lock the owner out, who comes from elsewhere.
-    key = hash_token(email or username or name), request[ADDRESS]
     try:
-        await app[LIMITER].hit("login_by_address", request[ADDRESS])
-        async with app[LIMITER].guess("login_by_account", *key) as was_wrong:
-            found = await _find_credentials(app, email, username)
-            # An unknown name costs the same work: the time of a refusal must not tell which accounts exist.
-            known = found.password_hash if found else None
-            is_right = await app[PASSWORDS].check(password, known, asker_of(request))
-            if not is_right or found is None or known is None:
-                await was_wrong()
-                await _record_sign_in(request, "sign-in-refused", found, email)
-                raise OAuthError("invalid_grant", "The username or the password is wrong.")
-    except Problem:
-        # A flood of requests must not become a flood of writes.
-        if await app[LIMITER].is_first("sign-in-limited", request[ADDRESS]):
-            await _record_sign_in(request, "sign-in-limited", await _find_credentials(app, email, username), email)
-        raise
-    if found.suspended_at is not None:
-        # Only whoever knows the password is told.
-        await _record_sign_in(request, "sign-in-refused", found, email)
-        raise OAuthError("invalid_grant", "The account is suspended.")
-    # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
-    fresh = await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(known) else None
+        shown = await check_credentials(request, name, password)
+    except WrongCredentials:
+        raise OAuthError("invalid_grant", "The username or the password is wrong.") from None
+    except SuspendedAccount:
+        raise OAuthError("invalid_grant", "The account is suspended.") from None
     async with work_on(request) as work:
-        if fresh and await users.update_password(work.conn, found.user_id, known, fresh):
-            found = replace(found, password_hash=fresh)
-        tokens = await open_session(work, found)
-        await work.record("signed-in", actor=found.user_id)
+        account = await shown.renewed(work)
+        tokens = await open_session(work, account)
+        await work.record("signed-in", actor=account.user_id)
         return tokens
-
-
-def _key_if(fold: Callable[[str], str], field: Email | Username, name: str) -> str | None:
-    """The key of a name, if it is one of this sort. No other is kept of a refused sign-in: people type passwords there."""
-    try:
-        return fold(field.deserialize(name))
-    except ValidationError:
-        return None
-
-
-async def _find_credentials(app: web.Application, email: str | None, username: str | None) -> users.Credentials | None:
-    async with app[DATABASE].reader() as conn:
-        if email:
-            return await users.find_credentials_by_email(conn, email)
-        return await users.find_credentials_by_username(conn, username) if username else None
-
-
-async def _record_sign_in(
-    request: web.Request, event: EventName, found: users.Credentials | None, email: str | None
-) -> None:
-    # Recorded under the account or, where there is none, under the address, which is erased with the account.
-    await record_refusal(request, event, user=found.user_id if found else None, email=None if found else email)
 
 
 async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -> dict[str, Any]:

@@ -179,3 +179,13 @@ async def retry_failed_mail(conn: Connection, now: int) -> int:
 async def delete_failed_mail(conn: Connection, before: int) -> None:
     """Delete what was given up before then (ms)."""
     await conn.run("delete_failed_mail", before=before)
+
+
+async def count_waiting_mail(conn: Connection, most: int) -> int:
+    """How many mails wait to be sent, counted up to `most`."""
+    return await conn.value("count_waiting_mail", int, sample_size=most) or 0
+
+
+async def count_failed_mail(conn: Connection, most: int) -> int:
+    """How many of so many oldest mails were given up."""
+    return await conn.value("count_failed_mail", int, sample_size=most) or 0

@@ -160,3 +160,8 @@ async def list_referrals(
 
 async def find_referrer(conn: Connection, user_id: str) -> Referrer | None:
     return await conn.one("find_referrer", Referrer, user_id=user_id)
+
+
+async def count_all_referrals(conn: Connection, most: int) -> int:
+    """How many users came by somebody, counted up to `most`."""
+    return await conn.value("count_all_referrals", int, sample_size=most) or 0

@@ -135,3 +135,7 @@ async def advance_replay(conn: Connection, webhook_id: str, next_seq: int) -> No
 
 async def delete_replay(conn: Connection, webhook_id: str) -> None:
     await conn.run("delete_replay", webhook_id=webhook_id)
+
+
+async def count_disabled_webhooks(conn: Connection) -> int:
+    return await conn.value("count_disabled_webhooks", int) or 0

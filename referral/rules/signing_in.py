@@ -19,12 +19,21 @@ CLIENT_LENGTH = 200
 
 async def open_session(work: Work, account: users.Credentials) -> dict[str, Any]:
     """Start a session of an account and return its Tokens. Raises OAuthError when the credentials have just become void."""
-    session_id, expires_at = new_id(), expiry_of_new(work)
-    if account.password_hash is None or not await sessions.insert_session(
-        work.conn, session_id, account.user_id, account.password_hash, work.moment, expires_at, origin_of(work.request)
-    ):
+    session = await begin_session(work, account, expiry_of_new(work))
+    if session is None:
         raise OAuthError("invalid_grant", "The password has just been changed, or the account suspended or erased.")
-    return await issue_tokens(work, sessions.LiveSession(account.user_id, account.role, session_id, expires_at))
+    return await issue_tokens(work, session)
+
+
+async def begin_session(work: Work, account: users.Credentials, expires_at: int) -> sessions.LiveSession | None:
+    """Start a session of an account that ends at this time (ms), if nothing else makes it last; None when the credentials
+    have just become void."""
+    session_id, known = new_id(), account.password_hash
+    if known is None or not await sessions.insert_session(
+        work.conn, session_id, account.user_id, known, work.moment, expires_at, origin_of(work.request)
+    ):
+        return None
+    return sessions.LiveSession(account.user_id, account.role, session_id, expires_at)
 
 
 async def open_first_session(work: Work, user_id: str, role: str) -> dict[str, Any]:

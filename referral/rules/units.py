@@ -13,16 +13,26 @@ def check_unit(unit: str, config: Config) -> None:
         raise Problem("unit-unknown", f"The unit is none of {', '.join(known)}: the setting rewards.units lists them.")
 
 
-@cache
-def exponent_of(unit: str, configured: tuple[str, ...]) -> int | None:
-    """How many decimals a unit has: as `configured` says of one's own, or ISO 4217 of a currency; None for neither."""
-    for one in configured:
-        name, has_exponent, exponent = one.partition(":")
-        if name == unit and has_exponent:
-            return int(exponent)
+def exponent_of(unit: str, config: Config) -> int:
+    """As `known_exponent_of`, to show an amount by; two for what is in neither list, which was a unit once."""
+    found = known_exponent_of(unit, config)
+    return 2 if found is None else found
+
+
+def known_exponent_of(unit: str, config: Config) -> int | None:
+    """How many digits of an amount in this unit are behind the point: as `rewards.units` says it, else as ISO 4217 does; None
+    for what is in neither."""
+    for known in config.rewards.units:
+        name, _, digits = known.partition(":")
+        if name == unit and digits:
+            return int(digits)
     # The list of all takes a tenth of a second to read.
-    if unit in ("USD", "EUR", "GBP"):
-        return 2
+    return 2 if unit in ("USD", "EUR", "GBP") else _exponents().get(unit)
+
+
+@cache
+def _exponents() -> dict[str, int]:
+    # Imported where it is needed: it takes a while.
     from iso4217 import Currency
 
-    return next((int(currency.exponent or 0) for currency in Currency if currency.code == unit), None)
+    return {currency.code: currency.exponent or 0 for currency in Currency}

@@ -99,10 +99,13 @@ class Work:
         return user is not None and user.user_id == me.user_id and user.takes(claims.issued_at)
 
     async def _hold_session(self, me: sessions.LiveSession) -> bool:
-        token = self.request[ACCESS_TOKEN]
+        # A cookie holds the session as long as there is one; a token is of one generation of it.
+        token = self.request.get(ACCESS_TOKEN)
         session = await sessions.hold_live_session(self.conn, me.session_id, self.moment)
         # Whoever was an admin then may have been demoted.
-        return session is not None and session.role == me.role and session.takes(token.generation, token.refresh)
+        if session is None or session.role != me.role:
+            return False
+        return token is None or session.takes(token.generation, token.refresh)
 
     def ends_key(self, key_id: str) -> None:
         """This key ends in the transaction. Whoever ends their own does so by it."""

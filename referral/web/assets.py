@@ -17,6 +17,8 @@ REDOC = openapi_ui_bundles.redoc.static_path
 
 ASSETS = {
     "page.css": (OWN / "page.css", "text/css"),
+    "admin.css": (OWN / "admin.css", "text/css"),
+    "admin.js": (OWN / "admin.js", "text/javascript; charset=utf-8"),
     "docs.css": (OWN / "docs.css", "text/css"),
     "docs.js": (OWN / "docs.js", "text/javascript"),
     "redoc.js": (OWN / "redoc.js", "text/javascript"),

@@ -17,6 +17,8 @@ from referral.contract.problems import Problem, invalid_members
 BODY_TIMEOUT = 20.0
 # Characters of a query string that is cached, longer than any of the service's own: 20,000 of them must not fill the memory.
 LONGEST_KEPT = 400
+# Members of a form at most.
+MOST_MEMBERS = 20
 # RFC 9110 section 12.5.3: a 415 names the encodings that are taken.
 ENCODING_REFUSED = {"Accept-Encoding": "identity", "Connection": "close"}
 
@@ -98,15 +100,16 @@ def is_json(request: web.Request) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def parse_form(body: bytes) -> list[tuple[str, str]]:
-    """The members of a URL-encoded form, empty and repeated ones included. Raises ValueError for what is none in UTF-8."""
-    return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20, errors="strict")
+def parse_form(body: bytes, most: int = MOST_MEMBERS) -> list[tuple[str, str]]:
+    """The members of a URL-encoded form, empty and repeated ones included. Raises ValueError for what is none in UTF-8, and
+    for more than so many."""
+    return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=most, errors="strict")
 
 
-async def read_form(request: web.Request) -> dict[str, str]:
-    """The members of a page's form. Raises a problem for a body that is not one."""
+async def read_form(request: web.Request, most: int = MOST_MEMBERS) -> dict[str, str]:
+    """The members of a page's form, so many at most. Raises a problem for a body that is not one."""
     try:
-        return dict(parse_form(await read_body(request)))
+        return dict(parse_form(await read_body(request), most))
     except ValueError:
         raise Problem("bad-request", "The body must be a URL-encoded form in UTF-8.") from None
 

@@ -17,7 +17,7 @@ from referral.config import CONFIG
 from referral.contract.paging import Key, page, read_cursor
 from referral.contract.schemas.pages import CSV
 from referral.database import DATABASE, Connection, Database, TransactionConflict
-from referral.rules.units import exponent_of
+from referral.rules.units import known_exponent_of
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
 from referral.web.headers import HEADERS
@@ -112,10 +112,10 @@ async def answer_rows(
     units: Sequence[str] = (),
 ) -> web.StreamResponse:
     """A file `NAME.csv` of views, which come page by page. A list of amounts has columns for each of these units."""
-    configured = request.app[CONFIG].rewards.units
+    config = request.app[CONFIG]
 
     def decimal(amount: int, unit: str) -> Decimal | None:
-        exponent = exponent_of(unit, configured)
+        exponent = known_exponent_of(unit, config)
         return None if exponent is None else Decimal(amount).scaleb(-exponent)
 
     shape = schema()

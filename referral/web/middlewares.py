@@ -15,7 +15,7 @@ from referral.auth.identity import callers_of
 from referral.auth.service_keys import holds_key
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, declaration_of
+from referral.contract.access import OAUTH_PATHS, UNROUTED, Declaration, Errors, declaration_of
 from referral.contract.catalogue import BY_STATUS
 from referral.contract.oauth import OAuthError, oauth_response
 from referral.contract.problems import Problem
@@ -25,6 +25,8 @@ from referral.ids import OWN_REQUEST_ID, REQUEST_ID, new_id
 from referral.limits import ADDRESS, LIMITER, PROXIES, client_address
 from referral.log import LOG_REQUEST, REQUESTS
 from referral.metrics import METRICS
+from referral.web.admin_pages import error_page, is_page
+from referral.web.admin_sessions import prepare_page
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY, load, load_query, read_json, refuse_unreadable, too_large
 from referral.web.callers import check_page, identify, refuse_secrets_in_address
@@ -92,7 +94,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         log_request = app[LOG_REQUEST]
         if log_request:
             # Looking for an identity that is missing costs an exception, which takes longer than everything else here.
-            identity, key = callers_of(request) if "Authorization" in request.headers else (None, None)
+            says_who = "Authorization" in request.headers or "Cookie" in request.headers
+            identity, key = callers_of(request) if says_who else (None, None)
             user_id, key_id = identity.user_id if identity else None, key.id if key else None
             kept_as = None if request_id is own_id else own_id
             log_request((ended, method, route, status, seconds, request_id, user_id, key_id, kept_as))
@@ -137,8 +140,11 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 def _response(request: web.Request, problem: Problem) -> web.Response:
     """The problem in the shape that the path's route declares."""
     # As the router compares paths.
-    if request.rel_url.path_safe in request.app[OAUTH_PATHS]:
+    path = request.rel_url.path_safe
+    if path in request.app[OAUTH_PATHS]:
         return oauth_response(problem)
+    if is_page(path):
+        return error_page(request, problem)
     return problem.response(request, request[REQUEST_ID], request.app[PUBLIC_URL])
 
 
@@ -205,7 +211,9 @@ async def _prepared(request: web.Request, handler: Handler) -> web.StreamRespons
     if needs.declared.ahead is not None:
         needs.declared.ahead(request)
     is_for_pages = needs.declared.access.admits_pages
-    if needs.declared.wants_identity(app[CONFIG]) or (is_for_pages and "Authorization" in request.headers):
+    if needs.declared.errors is Errors.HTML:
+        await prepare_page(request, needs.declared, needs.limits)
+    elif needs.declared.wants_identity(app[CONFIG]) or (is_for_pages and "Authorization" in request.headers):
         await identify(request, needs.declared, needs.limits[0] if needs.limits else None)
     elif needs.limits:
         await app[LIMITER].hit(needs.limits[1], request[ADDRESS])

@@ -24,6 +24,7 @@ TABLES = (
     "referrals",
     "sessions",
     "refresh_tokens",
+    "session_cookies",
     "one_time_tokens",
     "outbox",
     "profiles",

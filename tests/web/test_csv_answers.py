@@ -21,7 +21,7 @@ from referral.contract.schemas.rewards import RewardSchema
 from referral.contract.schemas.users import UserSchema
 from referral.database import DatabaseUnavailable
 from referral.queries import events
-from referral.rules.units import exponent_of
+from referral.rules.units import exponent_of, known_exponent_of
 from referral.web import csv_answers
 from referral.web.csv_answers import FORMULA, cell, cells
 from tests.conftest import Client, MakeClient
@@ -113,10 +113,11 @@ def test_no_two_columns_have_a_name(schema: type[Any]) -> None:
     assert len(names) == len(set(names)) > 3
 
 
-def test_a_unit_has_the_decimals_of_the_standard_or_of_the_settings() -> None:
-    units = ("USD", "JPY", "POINTS:1")
-    found = {unit: exponent_of(unit, units) for unit in ("USD", "JPY", "KWD", "POINTS", "STARS")}
+def test_a_unit_has_the_decimals_of_the_standard_or_of_the_settings(make_config: MakeConfig) -> None:
+    config = make_config(rewards_units="USD,JPY,POINTS:1")
+    found = {unit: known_exponent_of(unit, config) for unit in ("USD", "JPY", "KWD", "POINTS", "STARS")}
     assert found == {"USD": 2, "JPY": 0, "KWD": 3, "POINTS": 1, "STARS": None}
+    assert (exponent_of("STARS", config), exponent_of("JPY", config)) == (2, 0)
 
 
 async def test_lists_are_whole_in_the_order_of_their_pages(small_pages: None, programme: Programme) -> None:

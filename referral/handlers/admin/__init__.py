@@ -1,0 +1,1 @@
+"""The pages of the back office, `/admin`: one file an area."""

@@ -1,0 +1,134 @@
+"""The texts of the back office in the reader's language.
+
+Pages are written in English; each sentence is the key of its Russian one in `templates/admin/ru/`, which has a file for each
+area of pages.
+"""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from markupsafe import Markup
+
+from referral.mail.compose import LANGUAGES, language_of
+
+RUSSIAN = Path(__file__).resolve().parent.parent / "templates" / "admin" / "ru"
+# Keeps the language that somebody chose. It names nobody.
+LANGUAGE_COOKIE = "referral-admin-language"
+
+MINUS, NO_BREAK = "\u2212", "\xa0"
+
+# What an action's redirect says of it in the address, by a word, and what the page then says. Whatever else an address has
+# is shown by no page.
+SAID = {
+    "signed-out": "You are signed out.",
+    "session-ended": "The session has ended.",
+    "sessions-ended": "All other sessions have ended.",
+}
+
+# Words of the database as people read them: states, roles, kinds.
+WORDS = {
+    "active": "active",
+    "admin": "admin",
+    "approved": "approved",
+    "available": "available",
+    "cancelled": "cancelled",
+    "cleared": "cleared",
+    "converted": "converted",
+    "delivered": "delivered",
+    "disabled": "disabled",
+    "done": "done",
+    "dropped": "dropped",
+    "enabled": "enabled",
+    "ended": "ended",
+    "erased": "erased",
+    "expired": "expired",
+    "failed": "failed",
+    "fulfilled": "fulfilled",
+    "joined": "joined",
+    "open": "open",
+    "pending": "pending",
+    "read": "read",
+    "rejected": "rejected",
+    "released": "released",
+    "reserved": "reserved",
+    "reversed": "reversed",
+    "revoked": "revoked",
+    "suspended": "suspended",
+    "user": "user",
+    "void": "void",
+    "waiting": "waiting",
+    "write": "write",
+}
+
+
+class Texts:
+    """Sentences in one language. What is put into them is escaped, and they may have markup of their own."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._known = _russian() if language == "ru" else {}
+        # Between groups of three digits; neither breaks a line.
+        self._separator, self._point = (NO_BREAK, ",") if language == "ru" else (",", ".")
+
+    def __call__(self, text: str, **values: Any) -> Markup:
+        """The sentence with `%(name)s` replaced by the values, if there are any; a literal percent sign is doubled then."""
+        found = self._known.get(text, text)
+        assert isinstance(found, str), text
+        return Markup(found) % values if values else Markup(found)  # noqa: S704
+
+    def plural(self, one: str, many: str, count: int, **values: Any) -> Markup:
+        """As `__call__`, in the form that the number wants, which is `%(count)s`. Its Russian has three forms."""
+        forms = self._known.get(one, [one, many])
+        assert isinstance(forms, list), one
+        return Markup(forms[self._form(count)]) % {"count": self.number(count), **values}  # noqa: S704
+
+    def _form(self, count: int) -> int:
+        if self.language != "ru":
+            return 0 if count == 1 else 1
+        if count % 10 == 1 and count % 100 != 11:
+            return 0
+        return 1 if count % 10 in (2, 3, 4) and count % 100 not in (12, 13, 14) else 2
+
+    def word(self, word: str) -> Markup:
+        """A word of the database as people read it; one that nobody knows as it is."""
+        known = WORDS.get(word)
+        return self(known) if known else Markup.escape(word)
+
+    def number(self, number: int) -> str:
+        """The number with its digits in groups, and a minus sign that no line ends with."""
+        digits = f"{abs(number):,}".replace(",", self._separator)
+        return f"{MINUS}{digits}" if number < 0 else digits
+
+    def percent(self, per_mille: int) -> str:
+        """The part as a percentage, to a tenth."""
+        return f"{self.decimal(per_mille, 1)}{NO_BREAK if self.language == 'ru' else ''}%"
+
+    def decimal(self, amount: int, exponent: int) -> str:
+        """The amount with so many digits behind the point."""
+        whole, rest = divmod(abs(amount), 10**exponent)
+        behind = f"{self._point}{rest:0{exponent}}" if exponent else ""
+        return f"{MINUS if amount < 0 else ''}{self.number(whole)}{behind}"
+
+
+@cache
+def _russian() -> dict[str, str | list[str]]:
+    found: dict[str, str | list[str]] = {}
+    for file in sorted(RUSSIAN.glob("*.toml")):
+        found |= tomllib.loads(file.read_text())
+    return found
+
+
+@cache
+def texts_in(language: str) -> Texts:
+    return Texts(language)
+
+
+def texts_of(request: web.BaseRequest) -> Texts:
+    """The texts in the language that was chosen by `?lang=`, which a cookie keeps, or that the browser asks for."""
+    for chosen in (request.query.get("lang"), request.cookies.get(LANGUAGE_COOKIE)):
+        if chosen in LANGUAGES:
+            return texts_in(chosen)
+    return texts_in(language_of(request.headers.get("Accept-Language", "")))

@@ -1,0 +1,134 @@
+"""Every page of the back office in a real browser: wide and narrow, light and dark, in both languages, with and without scripts,
+empty and full. A page that is added is found by its route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, expect
+
+from tests.support.admin import admin_routes
+from tests.support.browsing import Visit, visiting
+
+# One worker runs them all: one browser and one service are enough.
+pytestmark = [pytest.mark.xdist_group("admin"), pytest.mark.asyncio(loop_scope="module")]
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 320, "height": 700}
+# Each scheme, width and language with each other one in some of them.
+LOOKS: list[tuple[str, dict[str, int], str]] = [
+    ("light", WIDE, "en"),
+    ("dark", WIDE, "ru"),
+    ("light", NARROW, "ru"),
+    ("dark", NARROW, "en"),
+]
+OUTSIDE = ("/admin/login", "/admin/login?said=signed-out", "/admin/nowhere")
+
+
+def name_of(path: str) -> str:
+    """A name for a picture of the page."""
+    words = path.partition("?")[0].strip("/").split("/")
+    return "-".join(word for word in words if len(word) < 30)
+
+
+async def look(visit: Visit, path: str, name: str) -> None:
+    """Whatever holds for each page, whose picture gets this name."""
+    page = visit.page
+    response = await page.goto(f"{visit.address}{path}")
+    assert response is not None
+    if response.status == 404:
+        visit.expected.append("404")
+    else:
+        assert response.status == 200, path
+    await expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
+    results = await Axe().run(page)
+    assert results.violations_count == 0, f"{path}\n{results.generate_report()}"
+    assert {"document-title", "html-has-lang"} <= {rule["id"] for rule in results.response["passes"]}
+    await visit.keep(name)
+
+
+@pytest.mark.parametrize(("scheme", "size", "language"), LOOKS)
+@pytest.mark.parametrize("state_of_world", ["empty", "full"])
+async def test_every_page_is_well_made(
+    request: pytest.FixtureRequest,
+    browser: Browser,
+    address: str,
+    state: Any,
+    state_of_world: str,
+    scheme: str,
+    size: dict[str, int],
+    language: str,
+) -> None:
+    examples = request.getfixturevalue("examples") if state_of_world == "full" else {}
+    options = {"color_scheme": scheme, "viewport": size, "locale": language, "storage_state": state}
+    async with visiting(browser, address, **options) as visit:
+        for path in admin_routes("GET", **examples):
+            await look(visit, path, f"admin-{state_of_world}-{name_of(path)}-{scheme}-{size['width']}-{language}")
+            assert await visit.page.evaluate("document.documentElement.lang") == language
+
+
+@pytest.mark.parametrize(("scheme", "size", "language"), LOOKS)
+async def test_the_sign_in_and_errors_are_well_made(
+    browser: Browser, address: str, scheme: str, size: dict[str, int], language: str
+) -> None:
+    async with visiting(browser, address, color_scheme=scheme, viewport=size, locale=language) as visit:
+        for path in OUTSIDE:
+            await look(visit, path, f"{name_of(path)}-{scheme}-{size['width']}-{language}")
+
+
+async def test_every_page_works_without_scripts(browser: Browser, address: str, state: Any, examples: dict[str, str]) -> None:
+    async with visiting(browser, address, java_script_enabled=False, storage_state=state) as visit:
+        for path in admin_routes("GET", **examples):
+            await visit.page.goto(f"{address}{path}")
+            await expect(visit.page.get_by_role("heading", level=1)).to_be_visible()
+        await visit.page.goto(f"{address}/admin/account")
+        await expect(visit.page.get_by_text(" UTC").first).to_be_visible()
+
+
+async def test_times_are_in_the_readers_zone(browser: Browser, address: str, state: Any) -> None:
+    async with visiting(browser, address, storage_state=state, timezone_id="Asia/Tokyo", locale="en") as visit:
+        await visit.page.goto(f"{address}/admin/account")
+        time = visit.page.locator("time").first
+        expected = await time.evaluate(
+            "one => new Date(one.dateTime).toLocaleString('en', {dateStyle: 'medium', timeStyle: 'short', timeZone: 'Asia/Tokyo'})"
+        )
+        await expect(time).to_have_text(expected)
+        assert (await time.get_attribute("title") or "").endswith(" UTC")
+
+
+async def test_the_language_is_chosen_and_kept(browser: Browser, address: str, state: Any) -> None:
+    async with visiting(browser, address, storage_state=state, locale="en") as visit:
+        await visit.page.goto(f"{address}/admin/account")
+        await visit.page.get_by_role("link", name="Русский").click()
+        await expect(visit.page.get_by_role("heading", level=1)).to_have_text("Учётная запись")
+        await visit.page.goto(f"{address}/admin")
+        await expect(visit.page.get_by_role("heading", level=1)).to_have_text("Обзор")
+
+
+async def test_another_session_is_ended_by_two_clicks_and_the_own_one_by_one(browser: Browser, address: str, state: Any) -> None:
+    from tests.support.admin_world import sign_in
+
+    other = await sign_in(browser, address)
+    async with visiting(browser, address, storage_state=state, locale="en") as visit:
+        page = visit.page
+        await page.goto(f"{address}/admin/account")
+        await page.get_by_role("link", name="End", exact=True).first.click()
+        await expect(page.get_by_text("This will happen:")).to_be_visible()
+        await page.get_by_role("button", name="End the session").click()
+        await expect(page.get_by_role("status")).to_have_text("The session has ended.")
+    async with visiting(browser, address, storage_state=other, locale="en") as visit:
+        await visit.page.goto(f"{address}/admin/account")
+        await expect(visit.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+async def test_whoever_tabs_sees_where_they_are(browser: Browser, address: str, state: Any) -> None:
+    async with visiting(browser, address, storage_state=state) as visit:
+        await visit.page.goto(f"{address}/admin/account")
+        await visit.page.keyboard.press("Tab")
+        await expect(visit.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        for _ in range(8):
+            await visit.page.keyboard.press("Tab")
+            style = await visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert style == "solid"
