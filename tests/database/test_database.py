@@ -244,6 +244,9 @@ RULES: list[tuple[str, str | None]] = [
         "refresh_tokens_pkey",
     ),
     ("INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('x', 'none', 1)", None),
+    ("INSERT INTO session_cookies VALUES ('cookie', 'cookies', 1)", "session_cookies_pkey"),
+    ("INSERT INTO session_cookies VALUES ('x', 'session', 1)", "session_cookies_of_session"),
+    ("INSERT INTO session_cookies VALUES ('x', 'none', 1)", None),
     ("INSERT INTO former_addresses (address_hash, left_at) VALUES ('hash', 1)", "former_addresses_pkey"),
     ("INSERT INTO former_addresses (address_hash, user_id, left_at) VALUES ('x', 'nobody', 1)", None),
     (f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)", "one_time_tokens_pkey"),
@@ -406,6 +409,8 @@ WORLD = [
     f"{REFERRAL}('bob', 'alice', 'ALICES-1', 1)",
     "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('session', 'alice', 1, 2)",
     "INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('token', 'session', 1)",
+    "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('cookies', 'bob', 1, 2)",
+    "INSERT INTO session_cookies VALUES ('cookie', 'session', 1)",
     "INSERT INTO former_addresses (address_hash, left_at) VALUES ('hash', 1)",
     f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)",
     f"{MAIL}('mail', 'code', 'alice', 'x', 'en', '', 1, 1)",
@@ -1275,6 +1280,7 @@ SMALL = {
     "has_deltas",
     "are_stats_filled",
     "count_webhooks",
+    "count_disabled_webhooks",
     "list_webhooks",
     "list_all_webhooks",
     "hold_enabled_webhooks",
@@ -1292,6 +1298,7 @@ INSERT INTO codes (code, referrer_id, created_at, expires_at, revoked_at)
 INSERT INTO referrals (user_id, referrer_id, code, joined_at) SELECT 'u' || (i + 1), 'u1', 'CODE1', i FROM n WHERE i < 3000;
 INSERT INTO sessions (id, user_id, created_at, expires_at) SELECT 's' || i, 'u' || i, i, i + 1 FROM n;
 INSERT INTO refresh_tokens (token_hash, session_id, created_at) SELECT 't' || i, 's' || i, i FROM n;
+INSERT INTO session_cookies SELECT 'c' || i, 's' || i, i FROM n;
 INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at)
     SELECT 't' || i, 'u' || i, 'verify-email', i, i + 1 FROM n;
 INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at)

@@ -19,6 +19,7 @@ import pytest
 from referral.config import Config
 from referral.contract.catalogue import BY_STATUS, CATALOGUE
 from referral.database.statements import SQL, load_statements
+from referral.web.admin_pages import is_page
 from tests.conftest import Client
 from tests.support.endpoints import OAUTH, PAGES
 from tests.support.people import Answer, Person
@@ -416,6 +417,10 @@ async def test_every_error_of_every_route_has_the_one_shape(client: Client) -> N
                         kind, text = response.content_type, await response.text()
                         if path in OAUTH:
                             assert (await Answer.of(response)).oauth_error == "invalid_request", (method, path, body)
+                        elif is_page(path):
+                            # Of the back office, whatever it is.
+                            assert kind == "text/html", (method, path, body)
+                            assert text.startswith("<!doctype html>")
                         elif path in PAGES and kind == "text/html":
                             assert text.startswith("<!doctype html>")
                         else:

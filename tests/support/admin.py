@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
@@ -60,7 +61,7 @@ class AdminBrowser:
         assert self.client.app
         return self.client.app[PUBLIC_URL].origin
 
-    async def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **options: Any) -> Page:
+    async def call(self, method: str, path: str, *, headers: Mapping[str, str | None] | None = None, **options: Any) -> Page:
         """Ask for a path as it is; a header of None is left out."""
         given: dict[str, str | None] = {
             "Accept-Language": self.language,
@@ -104,12 +105,12 @@ async def signed_in(client: Client, database_url: str, name: str = "boss") -> tu
     return browser, person
 
 
-def admin_routes(method: str, *, public: bool = False, **examples: str) -> list[str]:
+def admin_routes(method: str, examples: dict[str, str] | None = None, *, public: bool = False) -> list[str]:
     """The paths of the back office's routes that take this method, with these examples for the names in them, and an id that
     nobody has for all other names. `public` adds those for whoever is not signed in."""
     found = []
     for route in (route for module in HANDLERS for route in module.routes if isinstance(route, web.RouteDef)):
         declared = declaration_of(route.handler)
         if route.method == method and declared.errors is Errors.HTML and (public or declared.access is Access.ADMIN_PAGE):
-            found.append(re.sub(r"\{(\w+)\}", lambda name: examples.get(name[1], UNKNOWN), route.path))
+            found.append(re.sub(r"\{(\w+)\}", lambda name: (examples or {}).get(name[1], UNKNOWN), route.path))
     return found

@@ -1,4 +1,4 @@
-"""What the pages of the back office are looked at with: a service, an admin's browser, and something to be seen of each sort."""
+"""What the pages of the back office are looked at with: an admin, their browser, and something of each sort to be seen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import ClientSession
 from playwright.async_api import Browser
 
+from tests.support.commands import ENVIRON
 from tests.support.people import API, PASSWORD
 from tests.support.service import run_py
 
@@ -20,8 +21,8 @@ LONG = "W" * 60
 
 def make_boss(folder: Path) -> None:
     """Make the admin of a project that lies in the folder, as its operator does."""
-    line = [*run_py(folder), "createsuperuser", "--email", f"{ADMIN}@example.com", "--username", ADMIN]
-    subprocess.run(line, input=f"{PASSWORD}\n{PASSWORD}\n", text=True, cwd=folder, check=True, timeout=60)
+    line = [*run_py(folder), "createsuperuser", f"{ADMIN}@example.com", "--username", ADMIN]
+    subprocess.run(line, input=f"{PASSWORD}\n{PASSWORD}\n", text=True, cwd=folder, env=ENVIRON, check=True, timeout=60)
 
 
 async def sign_in(browser: Browser, address: str) -> Any:

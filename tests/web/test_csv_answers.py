@@ -24,7 +24,7 @@ from referral.queries import events
 from referral.rules.units import exponent_of, known_exponent_of
 from referral.web import csv_answers
 from referral.web.csv_answers import FORMULA, cell, cells
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, MakeClient, MakeConfig
 from tests.support.people import Person, Product
 from tests.support.programme import Programme
 

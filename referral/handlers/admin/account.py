@@ -29,6 +29,7 @@ MOST_SESSIONS = 50
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
 async def get_account(request: web.Request) -> web.Response:
+    """Who looks, and where they are signed in."""
     me = request[IDENTITY]
     contact = await own_contact(request)
     async with request.app[DATABASE].reader() as conn:
@@ -40,6 +41,7 @@ async def get_account(request: web.Request) -> web.Response:
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
 async def confirm_session_end(request: web.Request) -> web.Response:
+    """What the end of a session does, before it is done."""
     _ = texts_of(request)
     session_id = _session_in(request)
     return confirm_page(

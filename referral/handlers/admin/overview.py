@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from referral.contract.access import Access, Errors, Limit, allow
+from referral.contract.access import Access, Errors, allow
 from referral.contract.openapi import undocumented
 from referral.contract.paging import MOST_COUNTED
 from referral.database import DATABASE
@@ -15,7 +15,7 @@ PAGE = "a page of the back office"
 
 
 @routes.get(f"{ADMIN}/")
-@allow(Access.ANYBODY, Limit.EXEMPT, Errors.HTML)
+@allow(Access.ANYBODY, errors=Errors.HTML)
 @undocumented(PAGE)
 async def get_folder(request: web.Request) -> web.Response:
     """As people write the address."""

@@ -10,7 +10,7 @@ import pytest
 
 from referral.contract.access import Access, Errors, declaration_of
 from referral.web.admin_pages import is_page
-from referral.web.admin_sessions import COOKIE, FORM_TOKEN
+from referral.web.admin_sessions import FORM_TOKEN
 from tests.conftest import Client, MakeClient
 from tests.support.admin import AdminBrowser, admin_routes, signed_in
 from tests.support.people import PASSWORD
@@ -25,7 +25,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 Eventually = Callable[..., Awaitable[Any]]
 
-CROSS = {
+CROSS: dict[str, dict[str, str | None]] = {
     "another site": {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example.com"},
     "another site, says the browser alone": {"Sec-Fetch-Site": "cross-site"},
     "another origin of the site": {"Sec-Fetch-Site": "same-site"},
