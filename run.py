@@ -179,12 +179,16 @@ def parser() -> argparse.ArgumentParser:
     )
     superuser.add_argument("email", help="the admin's e-mail address")
     superuser.add_argument("--username", help="the admin's username")
-    admins = group("admins", "list the admins, or demote one")
+    admins = group("admins", "list the admins, demote one, or switch a lost second factor off")
     member(admins, "list", "accounts.list_admins", "list the accounts with the role admin")
     demotion = member(
         admins, "demote", "accounts.demote_admin", "take the role admin from an account, also while it is used"
     )
     demotion.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
+    resetting = member(
+        admins, "reset-totp", "accounts.reset_second_factor", "switch the second factor of an account off, which was lost"
+    )
+    resetting.add_argument("email", metavar="EMAIL", help="the account's e-mail address")
     signed_in = group("sessions", "end somebody's sessions")
     ending = member(signed_in, "end", "accounts.end_sessions", "end all sessions of an account, also while they are used")
     named = "the user's e-mail address, id, or ext: and external id"

@@ -57,6 +57,7 @@ from referral.handlers import (
     rewards,
     rules,
     scripts,
+    second_factors,
     service,
     service_keys,
     sessions,
@@ -67,6 +68,7 @@ from referral.handlers import (
 )
 from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import overview as admin_overview
+from referral.handlers.admin import second_factor as admin_second_factor
 from referral.handlers.admin import signing_in as admin_signing_in
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.links import LINKS, Links
@@ -95,6 +97,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     discovery,
     sessions,
     users,
+    second_factors,
     referrals,
     codes,
     code_lookups,
@@ -121,6 +124,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_signing_in,
     admin_overview,
     admin_account,
+    admin_second_factor,
 )
 
 

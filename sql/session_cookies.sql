@@ -6,7 +6,9 @@ INSERT INTO session_cookies (token_hash, session_id, created_at) VALUES (:token_
 -- name: find_session_of_cookie(token_hash, now)^
 -- On every request of a page: whatever ends a session, a role or an account is seen by the next one.
 SELECT s.user_id, CASE WHEN s.delegated = 0 THEN u.role ELSE 'user' END AS role, s.id AS session_id, s.expires_at,
-       s.generation, s.kept_refresh, s.last_used_at
+       s.generation, s.kept_refresh, s.last_used_at,
+       CASE WHEN EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) THEN 1 ELSE 0 END
+       AS has_second_factor
 FROM session_cookies c JOIN sessions s ON s.id = c.session_id JOIN users u ON u.id = s.user_id
 WHERE c.token_hash = :token_hash AND s.expires_at > :now AND u.erased_at IS NULL AND u.suspended_at IS NULL;
 

@@ -25,13 +25,22 @@ WHERE u.id = :user_id AND u.erased_at IS NULL;
 
 -- name: find_credentials_by_email(email_key)^
 -- For a sign-in: what a password is checked against.
-SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE email_key = :email_key;
+SELECT id AS user_id, role, password_hash, generation, suspended_at,
+       CASE WHEN EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL)
+       THEN 1 ELSE 0 END AS has_second_factor
+FROM users WHERE email_key = :email_key;
 
 -- name: find_credentials_by_username(username_key)^
-SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE username_key = :username_key;
+SELECT id AS user_id, role, password_hash, generation, suspended_at,
+       CASE WHEN EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL)
+       THEN 1 ELSE 0 END AS has_second_factor
+FROM users WHERE username_key = :username_key;
 
 -- name: find_credentials_by_id(user_id)^
-SELECT id AS user_id, role, password_hash, generation, suspended_at FROM users WHERE id = :user_id AND erased_at IS NULL;
+SELECT id AS user_id, role, password_hash, generation, suspended_at,
+       CASE WHEN EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL)
+       THEN 1 ELSE 0 END AS has_second_factor
+FROM users WHERE id = :user_id AND erased_at IS NULL;
 
 -- name: find_contact(user_id)^
 -- Where to write to a user.

@@ -106,7 +106,7 @@ def _renewed(seal: Seal, webhook: Webhook) -> tuple[str, str | None] | None:
     return secret or webhook.secret, previous or webhook.previous_secret
 
 
-async def seal_all_anew(database: Database, seal: Seal) -> None:
+async def seal_webhooks_anew(database: Database, seal: Seal) -> None:
     """Have every webhook's secrets sealed by the current key. Raises DatabaseUnavailable."""
     async with database.reader() as conn:
         found = await webhooks.list_all_webhooks(conn)

@@ -21,7 +21,8 @@ from referral.auth.sealing import Seal, SealBroken
 from referral.background.loop import work_for_ever
 from referral.background.mailer import Mailer
 from referral.background.queue import LONGEST_SLEEP, QueueWorker, Rest, finish
-from referral.background.webhook_upkeep import disable, keep_up, seal_all_anew
+from referral.background.sealing import seal_all_anew
+from referral.background.webhook_upkeep import disable, keep_up
 from referral.config.sections import Webhooks as Settings
 from referral.contract.schemas.changes import delivered_view
 from referral.database import Connection, Database, DatabaseUnavailable, committed

@@ -24,7 +24,7 @@ from referral.database import Connection, ConstraintViolation, TransactionConfli
 from referral.database.migrate import migrate
 from referral.ids import new_id
 from referral.links import Links
-from referral.queries import audit, locks, sessions, users
+from referral.queries import audit, locks, second_factors, sessions, users
 from referral.rules import suspension
 from referral.rules.accounts import check_new_password, check_not_personal
 from referral.rules.mailed_links import end_links
@@ -194,6 +194,21 @@ def demote_admin(config: Config, arguments: argparse.Namespace) -> None:
         return f"{contact.email} is no admin any more."
 
     print(asyncio.run(changed(config, demote)))
+
+
+def reset_second_factor(config: Config, arguments: argparse.Namespace) -> None:
+    """Switch off the second factor of an account whose owner has lost it, and end the account's sessions. Raises ConfigError
+    for an unknown address."""
+
+    async def reset(conn: Connection) -> str:
+        contact = await _account(conn, arguments.email)
+        if await second_factors.delete_second_factor(conn, contact.user_id) is None:
+            return f"{contact.email} has no second factor."
+        await sessions.delete_sessions_of_user(conn, contact.user_id)
+        await _record(conn, "second-factor-reset", contact.user_id)
+        return f"{contact.email} has no second factor any more. All sessions of the account have ended."
+
+    print(asyncio.run(changed(config, reset)))
 
 
 def end_sessions(config: Config, arguments: argparse.Namespace) -> None:

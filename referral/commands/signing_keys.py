@@ -7,7 +7,7 @@ from contextlib import suppress
 from referral.auth.key_claim import accept_key, claim_database
 from referral.auth.sealing import open_seal
 from referral.auth.signing_keys import open_keys, rotate_keys
-from referral.background.webhook_upkeep import seal_all_anew
+from referral.background.sealing import seal_all_anew
 from referral.commands import opened
 from referral.config import Config
 from referral.database import DatabaseUnavailable

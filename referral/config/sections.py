@@ -178,6 +178,11 @@ class Rewards:
 
 
 @dataclass(frozen=True, slots=True)
+class Admin:
+    require_totp: bool = setting()
+
+
+@dataclass(frozen=True, slots=True)
 class Redemptions:
     by_user: bool = setting()
 
@@ -232,6 +237,7 @@ class Config:
     clicks: Clicks
     privacy: Privacy
     rewards: Rewards
+    admin: Admin
     redemptions: Redemptions
     webhooks: Webhooks
     context: Context

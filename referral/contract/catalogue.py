@@ -49,6 +49,20 @@ CATALOGUE: dict[str, Kind] = {
             "The call asks for the account's current password, and the one given is not it. Nothing was changed.",
         ),
         Kind(
+            "wrong-code",
+            403,
+            "The code is wrong",
+            "The code is none that the authenticator app shows now, was used before, or is no recovery code that is left. "
+            "Nothing was changed. Check the clock of the device.",
+        ),
+        Kind(
+            "second-factor-required",
+            403,
+            "A second factor is required",
+            "The service wants admins to have a second factor (`admin.require_totp`), and this one has none: until it is "
+            "switched on, they can call what concerns their own account alone. Service keys are not affected.",
+        ),
+        Kind(
             "email-unverified",
             403,
             "The e-mail address is not verified",
@@ -88,6 +102,12 @@ CATALOGUE: dict[str, Kind] = {
             409,
             "The external id is taken",
             "Another user has this id of the product's; letter case matters. `user_id` says who.",
+        ),
+        Kind(
+            "second-factor-state",
+            409,
+            "The second factor is not in that state",
+            "One is switched on already, or none was begun, or there is none. `GET /users/me/second-factor` says which.",
         ),
         Kind(
             "user-suspended",

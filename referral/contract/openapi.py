@@ -236,6 +236,9 @@ def _operation(plugin: MarshmallowPlugin, route: web.AbstractRoute, docs: dict[s
     docs["description"] = f"{docs.get('description', '')}\n\n{_callers(declared, config)}".strip()
     if docs["security"]:
         problems += ["unauthorized", "forbidden", "issuer-unavailable"]
+        if declared.access.scope and declared.access is not Access.PUBLIC_LOOKUP:
+            # What an admin calls for others.
+            problems.append("second-factor-required")
     if docs.pop("touches_database", True):
         problems += ["unavailable", "conflict"]
     if declared.limit is not Limit.EXEMPT:

@@ -15,6 +15,7 @@ from referral.contract.schemas.tokens import TOKEN, OAuthErrorSchema, Revocation
 from referral.handlers import API
 from referral.queries import sessions
 from referral.rules.credentials import SuspendedAccount, WrongCredentials, check_credentials
+from referral.rules.second_factors import SecondFactorNeeded, WrongCode, proving
 from referral.rules.signing_in import issue_tokens, open_session, origin_of
 from referral.rules.token_exchange import GRANT, SUBJECT_TOKEN_TYPES, exchange
 from referral.rules.work import Work, work_on
@@ -31,6 +32,7 @@ MEMBERS = (
     "grant_type",
     "username",
     "password",
+    "otp",
     "refresh_token",
     "subject_token",
     "subject_token_type",
@@ -52,7 +54,8 @@ def _form(schema: type[Schema], examples: dict[str, dict[str, str]]) -> dict[str
     operationId="createToken",
     summary="Sign in, or refresh",
     description="The OAuth 2.0 token endpoint (RFC 6749). `grant_type=password` takes `username` (a username or an e-mail) "
-    "and `password`; `grant_type=refresh_token` takes `refresh_token`, which is replaced by another. A refresh token that "
+    "and `password`, and `otp` for an account with a second factor: without it, the refusal is `invalid_grant` and says so. "
+    "`grant_type=refresh_token` takes `refresh_token`, which is replaced by another. A refresh token that "
     "is presented again later than 10 seconds after its use ends its whole session. A session that is not refreshed ends by "
     "itself, and so does one that is, in the end; both times are settings. Token exchange (RFC 8693) takes a token of "
     "one of `identity.issuers` as `subject_token`, makes or joins the account, and tells in `attribution` what became of a "
@@ -136,11 +139,20 @@ async def _grant_by_password(request: web.Request, given: dict[str, str]) -> dic
         raise OAuthError("invalid_grant", "The username or the password is wrong.") from None
     except SuspendedAccount:
         raise OAuthError("invalid_grant", "The account is suspended.") from None
-    async with work_on(request) as work:
-        account = await shown.renewed(work)
-        tokens = await open_session(work, account)
-        await work.record("signed-in", actor=account.user_id)
-        return tokens
+    try:
+        async with proving(request, shown.account, given.get("otp")) as use_code, work_on(request) as work:
+            await use_code(work)
+            account = await shown.renewed(work)
+            tokens = await open_session(work, account)
+            await work.record("signed-in", actor=account.user_id)
+            return tokens
+    except SecondFactorNeeded:
+        raise OAuthError(
+            "invalid_grant",
+            "The account has a second factor: send otp, too, a code of the authenticator app or a recovery code.",
+        ) from None
+    except WrongCode:
+        raise OAuthError("invalid_grant", "The otp is wrong, or was used already.") from None
 
 
 async def _grant_by_refresh_token(request: web.Request, given: dict[str, str]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from referral.queries.sessions import LiveSession, Origin
 
 @dataclass(frozen=True, slots=True)
 class CookieSession(LiveSession):
-    """A live session that a cookie holds; `last_used_at` in ms, to the minute."""
+    """A live session that a cookie holds; `last_used_at` in ms, to the minute, `has_second_factor` 0 or 1."""
 
     last_used_at: int = 0
+    has_second_factor: int = 0
 
 
 async def insert_session_cookie(conn: Connection, token_hash: str, session_id: str, now: int) -> None:

@@ -68,13 +68,14 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a password is checked against. Whoever is put out of the account, by another password or by its operator, was
-    there in a former `generation`."""
+    there in a former `generation`. `has_second_factor` is 1 for one that is switched on, else 0."""
 
     user_id: str
     role: str
     password_hash: str | None
     generation: int = 0
     suspended_at: int | None = None
+    has_second_factor: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ which accounts exist.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import orjson
 from aiohttp import web
 from marshmallow import ValidationError
 
 from referral.auth.passwords import PASSWORDS
+from referral.auth.sealing import SEAL, SealBroken
 from referral.auth.tokens import hash_token
+from referral.clock import SECOND, now
 from referral.contract.problems import Problem
 from referral.contract.schemas.fields import Email, Username
 from referral.database import DATABASE
@@ -21,6 +24,10 @@ from referral.queries.audit import EventName
 from referral.rules.audit import record_refusal
 from referral.rules.work import Work
 from referral.texts import email_key, key_of
+
+# What a sealed text is for, and for how long it proves that the password was shown.
+PROOF = "a sign-in whose second factor is due"
+PROOF_TTL = 300 * SECOND
 
 
 class WrongCredentials(Exception):
@@ -87,6 +94,29 @@ async def check_credentials(
     # If the rounds were changed since, the hash is made anew: checking it must take as long as for an unknown user.
     fresh = await app[PASSWORDS].hash(password, asker_of(request)) if app[PASSWORDS].is_outdated(known) else None
     return Shown(found, fresh)
+
+
+def prove_password(request: web.Request, account: users.Credentials) -> str:
+    """A sealed text by which somebody who has shown this account's password proves it for five minutes, until it is
+    changed."""
+    known = hash_token(account.password_hash or "")
+    facts = {"for": PROOF, "user": account.user_id, "password": known, "ends": now() + PROOF_TTL}
+    return request.app[SEAL].seal(orjson.dumps(facts).decode())
+
+
+async def find_proved(request: web.Request, proof: str) -> users.Credentials | None:
+    """The account whose password was shown, as it is now; None for what proves nothing any more."""
+    try:
+        facts = orjson.loads(request.app[SEAL].open(proof))
+    except (SealBroken, ValueError):
+        return None
+    if not isinstance(facts, dict) or facts.get("for") != PROOF or facts["ends"] <= now():
+        return None
+    async with request.app[DATABASE].reader() as conn:
+        account = await users.find_credentials_by_id(conn, facts["user"])
+    if account is None or account.password_hash is None or hash_token(account.password_hash) != facts["password"]:
+        return None
+    return account
 
 
 def _key_if(fold: Callable[[str], str], field: Email | Username, name: str) -> str | None:

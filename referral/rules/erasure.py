@@ -25,6 +25,7 @@ from referral.queries import (
     profiles,
     referrals,
     rewards,
+    second_factors,
     sessions,
     users,
 )
@@ -168,6 +169,7 @@ async def _erase_rest(work: Work, contact: users.Contact, event: audit.EventName
         await leave_resets(work, contact)
     await one_time_tokens.delete_one_time_tokens_of_user(conn, user_id)
     await profiles.delete_profile(conn, user_id)
+    await second_factors.delete_second_factor(conn, user_id)
     await former_addresses.disown_former_addresses(conn, user_id)
     await work.record(event, user=user_id, code=ended)
     await audit.erase_addresses(conn, user_id)

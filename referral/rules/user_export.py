@@ -15,6 +15,7 @@ from referral.contract.schemas.balances import balance_view, first_view
 from referral.contract.schemas.codes import code_view
 from referral.contract.schemas.events import event_view
 from referral.contract.schemas.rewards import reward_view
+from referral.contract.schemas.second_factors import second_factor_view
 from referral.contract.schemas.sessions import session_view
 from referral.contract.schemas.users import user_view
 from referral.database import Connection, Database, read_from_replica
@@ -30,6 +31,7 @@ from referral.queries import (
     outbox,
     referrals,
     rewards,
+    second_factors,
     sessions,
     users,
 )
@@ -60,6 +62,7 @@ async def export_user(database: Database, account: users.Account, links: Links) 
         return {
             "exported_at": rfc_3339(moment),
             "user": user_view(account, moment, links),
+            "second_factor": second_factor_view(await second_factors.find_second_factor(conn, account.id)),
             "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
             "mails": [_mail(found) for found in await outbox.list_mail_of_user(conn, account.id)],
             "balances": [balance_view(found) for found in await ledger.list_balances(conn, account.id)],

@@ -23,12 +23,13 @@ from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID
 from referral.mail.compose import LANGUAGES
 from referral.rules.units import exponent_of
-from referral.web.admin_sessions import FORM_TOKEN, drop_cookie, form_token_of
+from referral.web.admin_sessions import ACCOUNT, FORM_TOKEN, LOGOUT, drop_cookie, form_token_of
 from referral.web.admin_texts import LANGUAGE_COOKIE, SAID, Texts, texts_of
 from referral.web.headers import HEADERS
 
 ADMIN = "/admin"
 LOGIN = "/admin/login"
+LOGIN_CODE = "/admin/login/code"
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).resolve().parent.parent / "templates" / "admin"),
@@ -157,9 +158,13 @@ def refused_form(
 ) -> web.Response:
     """The page of a form once more, with what somebody has put in, as `given`, and what is wrong with each member, as
     `errors`. What is wrong with the whole is under "". Its status is the problem's."""
+    return admin_page(request, template, problem.kind.status, given=form, errors=errors_of(problem), **facts)
+
+
+def errors_of(problem: Problem) -> dict[str, str]:
+    """What is wrong with each member of a form, by its name; with the whole, by an empty one."""
     listed = problem.members.get("errors") or [{"pointer": "", "detail": problem.detail}]
-    errors = {error["pointer"].removeprefix("/"): error["detail"] for error in listed}
-    return admin_page(request, template, problem.kind.status, given=form, errors=errors, **facts)
+    return {error["pointer"].removeprefix("/"): error["detail"] for error in listed}
 
 
 def confirm_page(
@@ -172,13 +177,17 @@ def confirm_page(
     cancel: str,
     hidden: Mapping[str, str] | None = None,
     template: str = "confirm.html",
+    problem: Problem | None = None,
     **facts: Any,
 ) -> web.Response:
     """The page that says what an action will do before it is done: it lists the effects and has one form, which posts the
-    hidden members to the path `action`. A template of its own may extend it, with fields in the block `fields`."""
+    hidden members to the path `action`. A template of its own may extend it, with fields in the block `fields`, and a
+    `problem` comes back to these."""
     return admin_page(
         request,
         template,
+        problem.kind.status if problem else 200,
+        errors=errors_of(problem) if problem else {},
         title=title,
         effects=effects,
         action=action,
@@ -197,6 +206,8 @@ def error_page(request: web.Request, problem: Problem) -> web.Response:
         led = see_other(request, f"{LOGIN}{wanted}")
         drop_cookie(led)
         return led
+    if problem.kind.name == "second-factor-required" and request.method in ("GET", "HEAD"):
+        return see_other(request, ACCOUNT, "second-factor-required")
     page = admin_page(
         request,
         "problem.html",
@@ -216,4 +227,4 @@ def is_next(target: str) -> bool:
     if len(target) > LONGEST_NEXT or not _NEXT.fullmatch(target):
         return False
     path = target.partition("?")[0]
-    return not path.startswith((LOGIN, "/admin/logout")) and not {".", ".."} & set(unquote(path).split("/"))
+    return not path.startswith((LOGIN, LOGOUT)) and not {".", ".."} & set(unquote(path).split("/"))

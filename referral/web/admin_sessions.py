@@ -25,6 +25,7 @@ from referral.rules.credentials import Shown
 from referral.rules.signing_in import begin_session, origin_of
 from referral.rules.work import Work
 from referral.web.bodies import read_form
+from referral.web.callers import second_factor_required
 
 # Browsers take a cookie of this name from this host alone, over https, for all of its paths.
 COOKIE = "__Host-referral-admin"
@@ -35,6 +36,7 @@ USE_KEPT = 60 * SECOND
 # What the form token of a session is made for.
 FORMS = b"referral.admin-forms.v1"
 FORM_TOKEN = "form_token"
+ACCOUNT, LOGOUT = "/admin/account", "/admin/logout"
 # Members of a form at most.
 MOST_MEMBERS = 100
 
@@ -90,6 +92,8 @@ async def _identify(request: web.Request, limits: tuple[str, str] | None) -> Non
     if not session.is_admin:
         raise Problem("forbidden", "These pages are for admins, and this account is none any more.")
     request[IDENTITY] = session
+    if app[CONFIG].admin.require_totp and not session.has_second_factor and not _is_own_account(request.path):
+        raise second_factor_required()
     if session.last_used_at <= moment - USE_KEPT:
         # A database that takes no writes still answers questions.
         with suppress(DatabaseUnavailable):
@@ -103,6 +107,11 @@ async def _identify(request: web.Request, limits: tuple[str, str] | None) -> Non
                     app[CONFIG].auth.session_ttl * SECOND,
                     origin_of(request),
                 )
+
+
+def _is_own_account(path: str) -> bool:
+    """Whether the page is about the account of whoever looks: there a second factor is switched on."""
+    return path in (ACCOUNT, LOGOUT) or path.startswith(f"{ACCOUNT}/")
 
 
 def form_token_of(request: web.Request) -> str:

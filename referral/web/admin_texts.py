@@ -26,6 +26,8 @@ SAID = {
     "signed-out": "You are signed out.",
     "session-ended": "The session has ended.",
     "sessions-ended": "All other sessions have ended.",
+    "second-factor-off": "The second factor is switched off.",
+    "second-factor-required": "Admins need a second factor here. Switch one on to go on.",
 }
 
 # Words of the database as people read them: states, roles, kinds.

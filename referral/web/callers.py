@@ -14,12 +14,13 @@ from referral.auth.service_keys import PREFIX, holds_key, is_whole
 from referral.auth.tokens import SIGNER, InvalidToken, hash_token
 from referral.cache.sessions import SESSION_CACHE
 from referral.clock import SECOND, now
+from referral.config import CONFIG
 from referral.contract.access import Access, Declaration
 from referral.contract.problems import Problem
 from referral.database import DATABASE, DatabaseUnavailable
 from referral.limits import ADDRESS, LIMITER
 from referral.links import LINKS
-from referral.queries import product_users, service_keys, sessions
+from referral.queries import product_users, second_factors, service_keys, sessions
 from referral.queries.identities import LiveIdentity
 from referral.rules.identities import enrol, find_live, issuer_unavailable
 from referral.texts import EXTERNAL
@@ -90,11 +91,37 @@ def _check_scope(request: web.Request, access: Access, key: service_keys.LiveKey
 
 async def _check_user(request: web.Request, access: Access, identity: sessions.LiveSession | LiveIdentity) -> None:
     if identity.is_admin:
+        if request.app[CONFIG].admin.require_totp and not await _concerns_oneself(request, access, identity.user_id):
+            await _check_second_factor(request, identity.user_id)
         return
     if not access.admits_users:
         raise Problem("forbidden", f"This call is for admins, and for service keys of the scope {access.scope}.")
     if access.is_for_oneself and not await _names(request, identity.user_id):
         raise Problem("forbidden", f"You may call this for yourself; for others it takes a key of the scope {access.scope}.")
+
+
+async def _concerns_oneself(request: web.Request, access: Access, user_id: str) -> bool:
+    """Whether everybody may make this call, for themself."""
+    if access in (Access.USER, Access.PUBLIC_LOOKUP):
+        return True
+    return access.admits_users and "user" in request.match_info and await _names(request, user_id)
+
+
+async def _check_second_factor(request: web.Request, user_id: str) -> None:
+    # Asked each time: admins call seldom, and what they may depends on it.
+    async with request.app[DATABASE].reader() as conn:
+        found = await second_factors.find_second_factor(conn, user_id)
+    if found is None or not found.is_on:
+        raise second_factor_required()
+
+
+def second_factor_required() -> Problem:
+    """For an admin who has none, where the operator wants it."""
+    return Problem(
+        "second-factor-required",
+        "Admins need a second factor here (admin.require_totp). Switch one on, by POST /users/me/second-factor or at "
+        "/admin/account.",
+    )
 
 
 async def _names(request: web.Request, user_id: str) -> bool:

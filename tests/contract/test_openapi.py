@@ -28,6 +28,7 @@ from tests.support.endpoints import PAGES_CALL as PAGES
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
 from tests.support.programme import SHARE, usd
 from tests.support.receivers import answer, running_receiver
+from tests.support.second_factors import App
 
 Document = dict[str, Any]
 Eventually = Callable[..., Awaitable[Any]]
@@ -433,6 +434,20 @@ async def test_live_answers_are_as_documented(
     await tour.call(bob, "POST", "/auth/password/change", 204, change)
     await tour.call(bob, "POST", "/auth/password/change", 403, change)
     await tour.call(bob, "POST", "/auth/password/change", 422, {**change, "new_password": "short"})
+    factor, wrong = "/users/me/second-factor", {"password": "wrong"}
+    await tour.call(carol, "GET", factor, 200)
+    await tour.call(carol, "POST", factor, 403, wrong)
+    app = App((await tour.call(carol, "POST", factor, 201, {"password": PASSWORD})).body["secret"], [])
+    await tour.call(carol, "POST", f"{factor}/confirm", 403, {"code": "0"})
+    kept = (await tour.call(carol, "POST", f"{factor}/confirm", 200, {"code": app.code()})).body["recovery_codes"]
+    await tour.call(carol, "POST", f"{factor}/confirm", 409, {"code": "0"})
+    await tour.call(carol, "POST", factor, 409, {"password": PASSWORD})
+    grant_with_code = {"grant_type": "password", "username": "carol", "password": PASSWORD, "otp": app.code()}
+    await tour.call(anybody, "POST", "/auth/token", 200, data=grant_with_code)
+    await tour.call(anybody, "POST", "/auth/token", 400, data=grant_with_code)
+    await tour.call(carol, "DELETE", factor, 403, wrong | {"code": kept[0]})
+    await tour.call(carol, "DELETE", factor, 204, {"password": PASSWORD, "code": kept[0]})
+    await tour.call(carol, "DELETE", factor, 409, {"password": PASSWORD, "code": kept[0]})
     await tour.call(carol, "DELETE", "/users/me", 403, {"password": "wrong"})
     await tour.call(carol, "DELETE", "/users/me", 204, {"password": PASSWORD})
     erased = await tour.call(alice, "GET", "/users/me/referrals", 200)

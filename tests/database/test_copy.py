@@ -104,6 +104,8 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
         source.execute("INSERT INTO replays VALUES ('hook', 1, '[]', 0, 1)")
         source.execute("INSERT INTO stat_days VALUES (0, 'converted', '', 0, 0) ON CONFLICT DO NOTHING")
         source.execute("INSERT INTO session_cookies SELECT 'cookie', id, 1 FROM sessions LIMIT 1")
+        source.execute("INSERT INTO second_factors VALUES (?, 'sealed', 1, 2, 3)", (bob.id,))
+        source.execute("INSERT INTO recovery_codes VALUES (?, 'hash', NULL)", (bob.id,))
         source.execute("INSERT INTO service_keys VALUES ('key', 'shop', 'write', ?, 1, NULL)", (64 * "e",))
         source.execute("INSERT INTO identities VALUES ('https://a.example.com', 'Ж', ?, 1)", (bob.id,))
         # In another order than they refer to each other.

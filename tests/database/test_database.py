@@ -247,6 +247,10 @@ RULES: list[tuple[str, str | None]] = [
     ("INSERT INTO session_cookies VALUES ('cookie', 'cookies', 1)", "session_cookies_pkey"),
     ("INSERT INTO session_cookies VALUES ('x', 'session', 1)", "session_cookies_of_session"),
     ("INSERT INTO session_cookies VALUES ('x', 'none', 1)", None),
+    ("INSERT INTO second_factors (user_id, secret, created_at) VALUES ('alice', 'x', 1)", "second_factors_pkey"),
+    ("INSERT INTO second_factors (user_id, secret, created_at) VALUES ('nobody', 'x', 1)", None),
+    ("INSERT INTO recovery_codes (user_id, code_hash) VALUES ('alice', 'recovery')", "recovery_codes_pkey"),
+    ("INSERT INTO recovery_codes (user_id, code_hash) VALUES ('bob', 'x')", None),
     ("INSERT INTO former_addresses (address_hash, left_at) VALUES ('hash', 1)", "former_addresses_pkey"),
     ("INSERT INTO former_addresses (address_hash, user_id, left_at) VALUES ('x', 'nobody', 1)", None),
     (f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)", "one_time_tokens_pkey"),
@@ -411,6 +415,8 @@ WORLD = [
     "INSERT INTO refresh_tokens (token_hash, session_id, created_at) VALUES ('token', 'session', 1)",
     "INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ('cookies', 'bob', 1, 2)",
     "INSERT INTO session_cookies VALUES ('cookie', 'session', 1)",
+    "INSERT INTO second_factors (user_id, secret, created_at) VALUES ('alice', 'x', 1)",
+    "INSERT INTO recovery_codes (user_id, code_hash) VALUES ('alice', 'recovery')",
     "INSERT INTO former_addresses (address_hash, left_at) VALUES ('hash', 1)",
     f"{TOKEN}('token', 'alice', 'verify-email', 1, 2)",
     f"{MAIL}('mail', 'code', 'alice', 'x', 'en', '', 1, 1)",
@@ -1250,6 +1256,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(file: Path) -> None:
 BACKGROUND = {
     "list_admins",
     "find_mail",
+    "list_second_factors",
     "retry_failed_mail",
     "delete_failed_mail",
     "delete_used_refresh_tokens",
@@ -1299,6 +1306,8 @@ INSERT INTO referrals (user_id, referrer_id, code, joined_at) SELECT 'u' || (i +
 INSERT INTO sessions (id, user_id, created_at, expires_at) SELECT 's' || i, 'u' || i, i, i + 1 FROM n;
 INSERT INTO refresh_tokens (token_hash, session_id, created_at) SELECT 't' || i, 's' || i, i FROM n;
 INSERT INTO session_cookies SELECT 'c' || i, 's' || i, i FROM n;
+INSERT INTO second_factors (user_id, secret, created_at, confirmed_at) SELECT 'u' || i, 'x', i, i FROM n;
+INSERT INTO recovery_codes (user_id, code_hash) SELECT 'u' || i, 'r' || i FROM n;
 INSERT INTO one_time_tokens (token_hash, user_id, purpose, created_at, expires_at)
     SELECT 't' || i, 'u' || i, 'verify-email', i, i + 1 FROM n;
 INSERT INTO outbox (id, kind, user_id, recipient, language, params, created_at, next_attempt_at)

@@ -102,6 +102,7 @@ ONLY_IN = {
     "gunicorn": "referral.workers",
     "limits": "referral.limits",
     "cryptography": "referral.auth",
+    "pyotp": "referral.auth.totp",
     "standardwebhooks": "referral.webhooks.signing",
 }
 

@@ -49,4 +49,6 @@ async def fill(address: str) -> dict[str, str]:
             headers = {"Authorization": f"Bearer {(await response.json())['access_token']}"}
         async with client.get("auth/sessions", headers=headers) as response:
             sessions = (await response.json())["items"]
+        async with client.post("users/me/second-factor", json={"password": PASSWORD}, headers=headers) as response:
+            assert response.status == 201
     return {"session_id": sessions[0]["id"]}

@@ -25,6 +25,8 @@ TABLES = (
     "sessions",
     "refresh_tokens",
     "session_cookies",
+    "second_factors",
+    "recovery_codes",
     "one_time_tokens",
     "outbox",
     "profiles",

@@ -81,6 +81,7 @@ TIMES = [
 NUMBERS: list[Any] = ["", "1", [], {}, True, False, 0, -1, 1.5, 1e30, 10**30, -(2**63), 2**64, 2**31]
 DAYS = [*NUMBERS, None, 3651, 36_501]
 BOOLEANS: list[Any] = [None, 0, 1, "", "true", [], {}]
+SHORT_CODES = [*NO_TEXT, None, "", "1" * 65, LONG]
 TOKENS = [*NO_TEXT, None, "", "x" * 4_097, LONG]
 
 # No line that can be printed.
@@ -126,6 +127,12 @@ CALLS: dict[tuple[str, str], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ("POST", "/auth/email/change"): (
         {"email": "new@example.com", "current_password": PASSWORD},
         {"email": EMAILS, "current_password": PASSWORDS},
+    ),
+    ("POST", "/users/me/second-factor"): ({"password": PASSWORD}, {"password": PASSWORDS}),
+    ("POST", "/users/me/second-factor/confirm"): ({"code": "123456"}, {"code": SHORT_CODES}),
+    ("DELETE", "/users/me/second-factor"): (
+        {"password": PASSWORD, "code": "123456"},
+        {"password": PASSWORDS, "code": SHORT_CODES},
     ),
     ("PATCH", "/users/me"): ({"username": "alice"}, {"username": USERNAMES}),
     ("DELETE", "/users/me"): ({"password": PASSWORD}, {"password": PASSWORDS}),

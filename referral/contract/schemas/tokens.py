@@ -33,6 +33,10 @@ class TokenRequestSchema(OAuthInputSchema):
         load_only=True,
         metadata={**about("With password", "correct horse battery staple"), "format": "password"},
     )
+    otp = fields.String(
+        load_only=True,
+        metadata=about("With password, of an account with a second factor: a code of the app, or a recovery code", "123456"),
+    )
     refresh_token = fields.String(metadata=about("With refresh_token: the latest one of the session", TOKEN))
     subject_token = fields.String(metadata=about("With token exchange: the other issuer's token, a JWT", "eyJhbGciOi…"))
     subject_token_type = fields.String(

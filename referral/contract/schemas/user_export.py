@@ -7,6 +7,7 @@ from referral.contract.schemas.codes import CodeSchema
 from referral.contract.schemas.events import EventSchema
 from referral.contract.schemas.fields import EXAMPLE_CODE, about, identifier, time
 from referral.contract.schemas.rewards import RewardSchema
+from referral.contract.schemas.second_factors import SecondFactorSchema
 from referral.contract.schemas.sessions import SessionSchema
 from referral.contract.schemas.users import UserSchema
 
@@ -55,6 +56,7 @@ class SecurityEventSchema(Schema):
 class UserExportSchema(Schema):
     exported_at = time("When the document was made")
     user = fields.Nested(UserSchema)
+    second_factor = fields.Nested(SecondFactorSchema)
     identities = fields.List(fields.Nested(ExportedIdentitySchema))
     mails = fields.List(fields.Nested(ExportedMailSchema))
     links = fields.List(fields.Nested(ExportedLinkSchema))

@@ -12,14 +12,15 @@ from referral.contract.problems import Problem
 from referral.database import DATABASE
 from referral.queries import sessions
 from referral.rules.accounts import own_contact
+from referral.rules.second_factors import own_second_factor
 from referral.rules.work import work_on
 from referral.web.admin_pages import admin_page, confirm_page, see_other
+from referral.web.admin_sessions import ACCOUNT
 from referral.web.admin_texts import texts_of
 
 routes = web.RouteTableDef()
 
 PAGE = "a page of the back office"
-ACCOUNT = "/admin/account"
 SESSION = f"{ACCOUNT}/sessions/{{session_id}}"
 # Of the sessions, the newest; who has more of them ends all others.
 MOST_SESSIONS = 50
@@ -34,7 +35,8 @@ async def get_account(request: web.Request) -> web.Response:
     contact = await own_contact(request)
     async with request.app[DATABASE].reader() as conn:
         found = await sessions.list_sessions(conn, me.user_id, now(), read_cursor({}), MOST_SESSIONS)
-    return admin_page(request, "account.html", contact=contact, sessions=found, current_id=me.session_id)
+    factor = await own_second_factor(request)
+    return admin_page(request, "account.html", contact=contact, sessions=found, current_id=me.session_id, factor=factor)
 
 
 @routes.get(f"{SESSION}/end")

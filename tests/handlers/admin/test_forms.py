@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from referral.contract.access import Access, Errors, declaration_of
-from referral.web.admin_pages import is_page
+from referral.web.admin_pages import LOGIN, LOGIN_CODE, is_page
 from referral.web.admin_sessions import FORM_TOKEN
 from tests.conftest import Client, MakeClient
 from tests.support.admin import AdminBrowser, admin_routes, signed_in
@@ -46,7 +46,7 @@ async def test_every_route_below_admin_is_a_page_and_no_other_one(client: Client
         assert hasattr(route.handler, "__undocumented__") or declared.errors is not Errors.HTML
         assert route.method in ("GET", "HEAD", "POST") or declared.errors is not Errors.HTML
         if declared.access is not Access.ADMIN_PAGE and declared.errors is Errors.HTML:
-            assert route.resource.canonical in ("/admin/", "/admin/login"), "one may see it without having signed in"
+            assert route.resource.canonical in ("/admin/", LOGIN, LOGIN_CODE), "one may see it without having signed in"
 
 
 @pytest.mark.parametrize("way", CROSS)
