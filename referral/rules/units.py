@@ -20,8 +20,8 @@ def exponent_of(unit: str, config: Config) -> int:
 
 
 def known_exponent_of(unit: str, config: Config) -> int | None:
-    """How many digits of an amount in this unit are behind the point: as `rewards.units` says it, else as ISO 4217 does; None
-    for what is in neither."""
+    """How many digits of an amount in this unit are behind the point: as `rewards.units` says it, else as ISO 4217 does;
+    None for what is in neither."""
     for known in config.rewards.units:
         name, _, digits = known.partition(":")
         if name == unit and digits:

@@ -7,7 +7,7 @@ from typing import Any
 
 from yoyo import step
 
-__depends__ = {"0043.contracting-migrations"}
+__depends__ = {"0048.suspicion"}
 
 # What a transaction changed of the sums, which triggers write. Rows are added and never changed, so that nobody waits for
 # anybody; a worker adds them to `stat_days` and deletes them. day is the first millisecond of a day in UTC, and 0 for what

@@ -1,4 +1,4 @@
--- depends: 0043.contracting-migrations
+-- depends: 0051.leaderboard
 -- Sessions of the back office are held by a cookie instead of tokens. Its text is random, and only its SHA-256 hash is kept; it
 -- ends with its session.
 CREATE TABLE session_cookies (

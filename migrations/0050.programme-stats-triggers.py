@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from yoyo import step
 
-__depends__ = {"0050.programme-stats"}
+__depends__ = {"0049.programme-stats"}
 
 
 class Part(NamedTuple):

@@ -1,4 +1,4 @@
--- depends: 0051.programme-stats-triggers
+-- depends: 0050.programme-stats-triggers
 -- transactional: false
 -- Who has the most referrals.
 CREATE INDEX CONCURRENTLY users_by_referrals ON users (referral_count DESC, id)

@@ -1,4 +1,4 @@
--- depends: 0054.session-cookies
+-- depends: 0052.session-cookies
 -- Second factors of accounts: secrets of TOTP (RFC 6238), which have to be read again and so are sealed. One that was begun counts
 -- once a code has confirmed it. last_step is the latest time step whose code was taken: no code is good twice.
 CREATE TABLE second_factors (
