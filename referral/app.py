@@ -22,6 +22,7 @@ from referral.background.mailer import MAILER, Mailer
 from referral.background.profiles import PROFILE_WORKER, ProfileWorker
 from referral.background.programme_stats import StatsWorker
 from referral.background.relay import RELAY, Relay
+from referral.background.reminders import ReminderWorker
 from referral.background.webhooks import WEBHOOKS, Webhooks
 from referral.cache import CACHES, open_caches
 from referral.cache.codes import CODE_CACHE
@@ -170,6 +171,7 @@ def create_app(config: Config, leaving: Leaving | None = None) -> web.Applicatio
             _expiries,
             _stats,
             _leaderboard,
+            _reminders,
             _housekeeping,
         ]
     )
@@ -278,6 +280,11 @@ async def _leaderboard(app: web.Application) -> AsyncIterator[None]:
     app[LEADERBOARD] = Leaderboard(app[DATABASE])
     yield
     await app[LEADERBOARD].close()
+
+
+async def _reminders(app: web.Application) -> AsyncIterator[None]:
+    async for _ in _running(ReminderWorker(app[CONFIG].fraud, app[DATABASE], app[RELAY], app[MAILER]).run()):
+        yield
 
 
 async def _housekeeping(app: web.Application) -> AsyncIterator[None]:

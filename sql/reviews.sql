@@ -71,3 +71,33 @@ UPDATE signals SET judged = 1 WHERE user_id = :user_id AND judged = 0;
 -- name: reject_referral(user_id)!
 -- It is converted by nothing any more.
 UPDATE referrals SET review = 'rejected', conversions = 0, converted_at = NULL WHERE user_id = :user_id;
+
+-- name: find_first_unreminded()^
+SELECT min(opened_at) AS opened_at FROM reviews WHERE decided_at IS NULL AND reminded_at IS NULL;
+
+-- name: mark_reminded(before, now, batch_size)
+-- Each once: of two workers that find one, the second sees that it is marked.
+UPDATE reviews SET reminded_at = :now
+WHERE decided_at IS NULL AND reminded_at IS NULL AND user_id IN (
+    SELECT v.user_id FROM reviews v WHERE v.decided_at IS NULL AND v.reminded_at IS NULL AND v.opened_at <= :before
+    ORDER BY v.opened_at
+    LIMIT :batch_size
+)
+RETURNING user_id;
+
+-- name: forget_old_evidence(kind, before, batch_size)
+-- So many at a time.
+UPDATE signals SET evidence = NULL WHERE (user_id, kind, reference) IN (
+    SELECT s.user_id, s.kind, s.reference FROM signals s
+    WHERE s.kind = :kind AND s.at < :before AND s.evidence IS NOT NULL
+    ORDER BY s.at
+    LIMIT :batch_size
+)
+RETURNING user_id;
+
+-- name: forget_signals_of_user(user_id)!
+-- With the user, what shows why they were suspected. The verdict stays.
+UPDATE signals SET evidence = NULL WHERE user_id = :user_id AND evidence IS NOT NULL;
+
+-- name: forget_reason_of_review(user_id)!
+UPDATE reviews SET reason = NULL WHERE user_id = :user_id AND reason IS NOT NULL;

@@ -18,6 +18,7 @@ from referral.queries import (
     former_addresses,
     one_time_tokens,
     outbox,
+    reviews,
     sessions,
 )
 
@@ -29,6 +30,8 @@ INTERVAL = 3_600.0
 FAILED_MAIL_KEPT = 30 * clock.DAY
 # Events deleted in one transaction.
 OLD_EVENTS = 1_000
+# Kinds of signals whose evidence comes of HMACs of contexts, and is kept as long as these.
+EVIDENCE_OF_CONTEXTS = ("same-payment", "same-device", "same-network")
 # Clicks and visitors deleted in one transaction.
 OLD_CLICKS = 2_000
 # Changes deleted in one transaction, each with what was delivered of it to each webhook.
@@ -85,6 +88,13 @@ async def _delete_old_contexts(config: Config, database: Database) -> None:
         return count
 
     await _delete_all(database, OLD_EVENTS, delete)
+    for kind in EVIDENCE_OF_CONTEXTS:
+        before = clock.now() - config.context.keep_days * clock.DAY
+        await _delete_all(
+            database,
+            OLD_EVENTS,
+            partial(reviews.forget_old_evidence, kind=kind, before=before, batch_size=OLD_EVENTS),
+        )
 
 
 async def _delete_old_visitors(database: Database) -> None:

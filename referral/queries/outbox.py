@@ -7,7 +7,9 @@ import orjson
 
 from referral.database import Connection
 
-MailKind = Literal["verify-email", "change-email", "email-changed", "reset-password", "code", "webhook-disabled"]
+MailKind = Literal[
+    "verify-email", "change-email", "email-changed", "reset-password", "code", "webhook-disabled", "reviews-overdue"
+]
 
 VERIFY_EMAIL: MailKind = "verify-email"
 CHANGE_EMAIL: MailKind = "change-email"
@@ -15,6 +17,7 @@ EMAIL_CHANGED: MailKind = "email-changed"
 RESET_PASSWORD: MailKind = "reset-password"
 CODE: MailKind = "code"
 WEBHOOK_DISABLED: MailKind = "webhook-disabled"
+REVIEWS_OVERDUE: MailKind = "reviews-overdue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,3 +150,26 @@ async def judge_signals(conn: Connection, user_id: str) -> None:
 async def reject_referral(conn: Connection, user_id: str) -> None:
     """The user's referral is rejected, and converted by nothing any more."""
     await conn.run("reject_referral", user_id=user_id)
+
+
+async def find_first_unreminded(conn: Connection) -> int | None:
+    """When the first review was opened (ms) that waits and of which nobody was reminded; None without any."""
+    return await conn.value("find_first_unreminded", int)
+
+
+async def mark_reminded(conn: Connection, before: int, now: int, batch_size: int) -> list[str]:
+    """Mark so many reviews that have waited since before then (ms) as reminded of, and return whose they are."""
+    return await conn.values("mark_reminded", str, before=before, now=now, batch_size=batch_size)
+
+
+async def forget_old_evidence(conn: Connection, kind: str, before: int, batch_size: int) -> int:
+    """Take the evidence from so many signals of a kind from before then (ms), and return how many there were."""
+    return len(await conn.values("forget_old_evidence", str, kind=kind, before=before, batch_size=batch_size))
+
+
+async def forget_signals_of_user(conn: Connection, user_id: str) -> None:
+    await conn.run("forget_signals_of_user", user_id=user_id)
+
+
+async def forget_reason_of_review(conn: Connection, user_id: str) -> None:
+    await conn.run("forget_reason_of_review", user_id=user_id)

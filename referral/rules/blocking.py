@@ -28,7 +28,7 @@ async def block(work: Work, kind: str, value: str, note: str | None) -> tuple[Bl
         standing = await referrals.find_standing(work.conn, user_id)
         if standing is not None:
             weight = weights_of(work.request.app[CONFIG].fraud.weights)[BLOCKED]
-            await note_signals(work, user_id, [Signal(BLOCKED, weight, {"block": kind})], standing.review)
+            await note_signals(work, user_id, [Signal(BLOCKED, weight, {"blocks": [kind]})], standing.review)
     if made:
         await work.record("block-made", user=user_id, kind=kind)
     return found, made is not None

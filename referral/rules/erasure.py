@@ -24,6 +24,7 @@ from referral.queries import (
     product_users,
     profiles,
     referrals,
+    reviews,
     rewards,
     second_factors,
     sessions,
@@ -90,6 +91,8 @@ async def _end_product_data(work: Work, user_id: str) -> None:
     await rewards.forget_rewards_of_user(work.conn, user_id)
     await rewards.forget_reversals_of_user(work.conn, user_id)
     await ledger.forget_redemptions_of_user(work.conn, user_id)
+    await reviews.forget_signals_of_user(work.conn, user_id)
+    await reviews.forget_reason_of_review(work.conn, user_id)
     await _forget_events(work.conn, user_id)
 
 

@@ -30,6 +30,7 @@ from referral.queries import (
     one_time_tokens,
     outbox,
     referrals,
+    reviews,
     rewards,
     second_factors,
     sessions,
@@ -66,6 +67,8 @@ async def export_user(database: Database, account: users.Account, links: Links) 
             "identities": [_identity(found) for found in await identities.list_identities(conn, account.id)],
             "mails": [_mail(found) for found in await outbox.list_mail_of_user(conn, account.id)],
             "balances": [balance_view(found) for found in await ledger.list_balances(conn, account.id)],
+            "review": _review(await reviews.find_review(conn, account.id)),
+            "signals": [_signal(found) for found in await reviews.list_signals(conn, account.id)],
             "links": [_link(found) for found in await one_time_tokens.list_links(conn, account.id)],
         }
 
@@ -148,6 +151,24 @@ def _identity(identity: identities.Identity) -> dict[str, Any]:
 
 def _mail(mail: outbox.MailOfUser) -> dict[str, Any]:
     return {"kind": mail.kind, "recipient": mail.recipient, "created_at": rfc_3339(mail.created_at)}
+
+
+def _review(review: reviews.Review | None) -> dict[str, Any] | None:
+    """Of the referral by which the user came. Who decided is somebody else."""
+    if review is None:
+        return None
+    return {
+        "status": review.status,
+        "score": review.score,
+        "opened_at": rfc_3339(review.opened_at),
+        "decided_at": None if review.decided_at is None else rfc_3339(review.decided_at),
+        "reason": review.reason,
+    }
+
+
+def _signal(signal: reviews.KeptSignal) -> dict[str, Any]:
+    """Without the evidence, by which somebody else may be known."""
+    return {"kind": signal.kind, "weight": signal.weight, "at": rfc_3339(signal.at)}
 
 
 def _link(link: one_time_tokens.KeptLink) -> dict[str, Any]:

@@ -44,6 +44,8 @@ async def busy(programme: Programme) -> Programme:
     await programme.redeem("alice", 50, "reserved", hold_seconds=600)
     await programme.redeem("alice", 50, "captured", hold_seconds=600)
     await programme.admin.post("/redemptions/captured/capture")
+    await programme.suspect()
+    await programme.decide("clear")
     return programme
 
 
@@ -97,6 +99,7 @@ CHANGES = [
     ("UPDATE rule_usage SET used = used - 1 WHERE subject = 'budget'", ["budget of rule"]),
     ("UPDATE rule_usage SET used = used - 1 WHERE subject <> 'budget'", ["are counted of referrer"]),
     ("UPDATE events SET refunded = 50 WHERE id = 'one'", ["event one: 50 are refunded", "refunds and reversals take"]),
+    ("UPDATE referrals SET review = 'open'", ["its review is said to be open, and is cleared"]),
     ("UPDATE referrals SET conversions = 2", ["2 events are said to convert it, and 3 do"]),
     ("UPDATE users SET converted_count = 2 WHERE external_id = 'alice'", ["said to have 2 converted ones, and has 1"]),
     ("UPDATE users SET referral_count = 2 WHERE external_id = 'alice'", ["said to have 2 referrals, and has 1"]),
@@ -127,6 +130,7 @@ async def test_each_difference_is_named(
         "users",
         "redemptions",
         "rules",
+        "reviews",
     )
     for change, expected in CHANGES:
         async with _unguarded(database_url):
@@ -241,3 +245,46 @@ async def test_it_sees_one_moment_beside_a_service_that_goes_on(busy: Programme,
     while not working.done():
         assert "No difference" in await command("verify")
     await working
+
+
+async def test_what_is_wrong_with_reviews_is_named(
+    programme: Programme, command: Command, capsys: pytest.CaptureFixture[str], database_url: str
+) -> None:
+    await programme.rule(times=None)
+    for referee in ("bob", "carol"):
+        await programme.come(referee)
+        await programme.buy(referee=referee)
+        await programme.suspect(referee, 60)
+        await programme.suspect(referee, 7)
+    await programme.decide("reject", "carol")
+    await programme.come("dave")
+    bob, carol = [(await programme.admin.get(f"/users/ext:{name}")).body["id"] for name in ("bob", "carol")]
+    review = f"user_id = '{bob}'"
+    for change, back, said in (
+        (
+            f"UPDATE reviews SET user_id = (SELECT id FROM users WHERE external_id = 'dave') WHERE {review}",
+            f"UPDATE reviews SET user_id = '{bob}' WHERE status = 'open'",
+            f"referral of user {bob}: its review is said to be open, and is none",
+        ),
+        (
+            "UPDATE reviews SET score = 60 WHERE status = 'open'",
+            "UPDATE reviews SET score = 67 WHERE status = 'open'",
+            f"referral of user {bob}: its review has a score of 60, and its signals come to 67",
+        ),
+        (
+            f"UPDATE rewards SET status = 'approved' WHERE referral_user_id = '{carol}'",
+            f"UPDATE rewards SET status = 'reversed' WHERE referral_user_id = '{carol}'",
+            f"referral of user {carol} is rejected, and has 0 conversions and 1 rewards that are left",
+        ),
+        (
+            f"UPDATE referrals SET conversions = 1, converted_at = 1 WHERE user_id = '{carol}'",
+            f"UPDATE referrals SET conversions = 0, converted_at = NULL WHERE user_id = '{carol}'",
+            f"referral of user {carol} is rejected, and has 1 conversions and 0 rewards that are left",
+        ),
+    ):
+        await sql(database_url, change)
+        with pytest.raises(Failed):
+            await command("verify")
+        assert said in capsys.readouterr().out
+        await sql(database_url, back)
+    assert (await command("verify")).startswith("No difference")

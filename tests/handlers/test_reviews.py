@@ -490,7 +490,7 @@ async def test_a_block_suspects_who_has_the_value_at_once(programme: Programme, 
     assert (await programme.admin.put("/blocks/email-domain/EXAMPLE.com")).body["value"] == "example.com"
     for name, block in (("bob", "external-id"), ("carol", "email")):
         (signal,) = (await programme.review(name))["signals"]
-        assert (signal["kind"], signal["weight"], signal["evidence"]) == ("blocked", 100, {"block": block})
+        assert (signal["kind"], signal["weight"], signal["evidence"]) == ("blocked", 100, {"blocks": [block]})
     assert (await programme.admin.get("/reviews/ext:dave")).problem == "not-found"
     assert kinds(await follower.news()) == ["review.opened"] * 2
 

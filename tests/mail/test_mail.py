@@ -312,6 +312,7 @@ PARAMS: dict[str, dict[str, str]] = {
     outbox.RESET_PASSWORD: {},
     outbox.CODE: {"code": "8ZK4M2QA", "expires_at": "2027-01-31T12:00:00Z"},
     outbox.WEBHOOK_DISABLED: {"url": "https://shop.example.com/hooks", "reason": "Every delivery has failed for five days."},
+    outbox.REVIEWS_OVERDUE: {"count": "1234", "days": "7"},
 }
 SUBJECTS = {
     (outbox.VERIFY_EMAIL, "en"): "Confirm your e-mail address",
@@ -326,6 +327,8 @@ SUBJECTS = {
     (outbox.CODE, "ru"): "Ваш реферальный код 8ZK4M2QA",
     (outbox.WEBHOOK_DISABLED, "en"): "A webhook is disabled",
     (outbox.WEBHOOK_DISABLED, "ru"): "Вебхук отключён",
+    (outbox.REVIEWS_OVERDUE, "en"): "Reviews wait for a decision",
+    (outbox.REVIEWS_OVERDUE, "ru"): "Проверки ждут решения",
 }
 
 
@@ -363,11 +366,14 @@ async def test_each_kind_of_mail_is_whole_in_each_language(
                 assert "a***@example.org" in part
             elif kind == outbox.WEBHOOK_DISABLED:
                 assert "https://shop.example.com/hooks" in part
+            elif kind == outbox.REVIEWS_OVERDUE:
+                assert "1234" in part
+                assert " 7 " in part
             else:
                 page = "reset" if kind == outbox.RESET_PASSWORD else "verify"
                 assert f"https://product.example/account/{page}?token=" in part
             assert ("https://product.example/account/disown?token=" in part) == (kind == outbox.VERIFY_EMAIL)
-        if kind not in (outbox.CODE, outbox.EMAIL_CHANGED, outbox.WEBHOOK_DISABLED):
+        if kind not in (outbox.CODE, outbox.EMAIL_CHANGED, outbox.WEBHOOK_DISABLED, outbox.REVIEWS_OVERDUE):
             assert token_in(message) in html
 
 

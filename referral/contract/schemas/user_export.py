@@ -32,6 +32,20 @@ class ExportedLinkSchema(Schema):
     used_at = time("When it was used; null if it was not", allow_none=True)
 
 
+class ExportedReviewSchema(Schema):
+    status = fields.String(metadata=about("`open`, `cleared` or `rejected`", "cleared"))
+    score = fields.Integer(metadata=about("What the signals came to", 60))
+    opened_at = time("Since when it waited for a decision")
+    decided_at = time("When it was decided; null while it is open", allow_none=True)
+    reason = fields.String(allow_none=True, metadata=about("Why", "The same family, two phones"))
+
+
+class ExportedSignalSchema(Schema):
+    kind = fields.String(metadata=about("What made the referral suspicious", "same-device"))
+    weight = fields.Integer(metadata=about("What it counts", 60))
+    at = time("When it was noticed")
+
+
 class ExportedReferralSchema(Schema):
     id = identifier("Who came by the user")
     joined_at = time("When they came")
@@ -59,6 +73,10 @@ class UserExportSchema(Schema):
     second_factor = fields.Nested(SecondFactorSchema)
     identities = fields.List(fields.Nested(ExportedIdentitySchema))
     mails = fields.List(fields.Nested(ExportedMailSchema))
+    review = fields.Nested(
+        ExportedReviewSchema, allow_none=True, metadata={"description": "Of the referral by which the user came"}
+    )
+    signals = fields.List(fields.Nested(ExportedSignalSchema))
     links = fields.List(fields.Nested(ExportedLinkSchema))
     codes = fields.List(fields.Nested(CodeSchema))
     referrals = fields.List(fields.Nested(ExportedReferralSchema))
