@@ -12,10 +12,13 @@ import pytest
 from aiohttp import ClientSession
 
 from referral.background.holds import HoldWorker
+from referral.background.mailer import MAILER
 from referral.background.relay import RELAY, Relay
+from referral.background.reminders import ReminderWorker
 from referral.changes import PERSONAL
 from referral.clock import now
-from referral.database import Connection, Database
+from referral.config import CONFIG
+from referral.database import DATABASE, Connection, Database
 from referral.database.postgres import POOL_SIZE
 from referral.queries import changes, codes, users
 from referral.queries.changes import ChangeType, Feed
@@ -30,8 +33,8 @@ pytestmark = pytest.mark.usefixtures("verified")
 COUPON = {"kind": "coupon", "label": "A month"}
 Eventually = Callable[..., Awaitable[Any]]
 MakePerson = Callable[..., Awaitable[Person]]
-# Those that nothing in the service makes yet.
-LATER = {"referral.rejected", "review.opened", "review.cleared", "review.overdue", "webhook.disabled", "ping"}
+# Those that are about webhooks.
+LATER = {"webhook.disabled", "ping"}
 
 
 @pytest.fixture
@@ -326,6 +329,7 @@ async def test_every_type_there_is_is_told_by_these_calls(
 ) -> None:
     """One history, in which each object's versions grow by one, and its latest data is what the object is at the end."""
     await history(programme, person, mailed, database, database_url)
+    await reviewed(programme, database_url)
     await follower.news()
     follower.check()
     assert set(kinds(follower.seen)) == set(get_args(ChangeType)) - LATER
@@ -344,7 +348,7 @@ async def test_every_type_there_is_is_told_by_these_calls(
 
 
 def _whose(change: Change) -> str:
-    return "user" if change["type"].startswith(("user.", "balance.", "referral.")) else "object"
+    return "user" if change["type"].startswith(("user.", "balance.", "referral.", "review.")) else "object"
 
 
 def _without_balance(document: dict[str, Any]) -> dict[str, Any]:
@@ -373,6 +377,19 @@ async def history(programme: Programme, person: MakePerson, mailed: Mailed, data
     bob = await person("robert", referral_code=programme.codes["alice"])
     token = await mailed(bob.email)
     assert (await Person(bob.client, "").post("/auth/email/disown", {"token": token})).status == 204
+
+
+async def reviewed(programme: Programme, database_url: str) -> None:
+    """Two referrals that are suspected, of one of which nobody decides for long."""
+    for referee, step in (("carol", "clear"), ("dave", "reject")):
+        await programme.come(referee)
+        await programme.buy(referee=referee)
+        await programme.suspect(referee)
+        if step == "clear":
+            await sql(database_url, "UPDATE reviews SET opened_at = 1")
+            app = programme.admin.client.app
+            await ReminderWorker(app[CONFIG].fraud, app[DATABASE], app[RELAY], app[MAILER]).work_off()
+        await programme.decide(step, referee)
 
 
 # How it is asked for
@@ -408,7 +425,7 @@ async def test_only_types_and_groups_that_are_asked_for_are_told_and_the_others_
         ("balance.changed,redemption.*,user.erased", {kind for kind in kinds(told) if kind.startswith(("bal", "red"))}),
         ("*", set(kinds(told))),
         ("*,user.created", set(kinds(told))),
-        ("referral.rejected", set()),
+        ("webhook.disabled", set()),
     ):
         if "erased" in types:
             wanted.add("user.erased")

@@ -1,5 +1,5 @@
 """A programme in which anything happens in any order, against a small model that knows no ledger: events, refunds, changes
-of rules, ends of holds, approvals, rejections, reversals, redemptions and suspensions.
+of rules, ends of holds, approvals, rejections, reversals, redemptions, suspensions and reviews.
 
 The service runs on a clock that stands still until a step moves it, and holds end when the machine says so. After every
 step each reward and each balance is what the model says; at the end of an example, `verify` finds no difference.
@@ -24,6 +24,7 @@ import referral.clock
 from referral.app import create_app
 from referral.background.holds import HoldWorker
 from referral.background.relay import Relay
+from referral.config.weights import DEFAULT_WEIGHTS
 from referral.database import DATABASE
 from tests.conftest import MakeConfig
 from tests.support.machines import play
@@ -53,9 +54,12 @@ class Reward:
     status: str = "pending"
     by_hand: int = 0
     by_refunds: int = 0
+    is_retracted: bool = False
 
     @property
     def reversed(self) -> int:
+        if self.is_retracted:
+            return self.value
         return min(self.value, self.by_hand + self.by_refunds)
 
     @property
@@ -101,9 +105,16 @@ class Model:
     rewards: dict[str, Reward] = field(default_factory=dict)
     redemptions: dict[str, Redemption] = field(default_factory=dict)
     suspended: set[str] = field(default_factory=set)
+    # Of the referral of each referee: the word, and what reports since the last decision come to.
+    reviews: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
 
     def referee(self, reward: Reward) -> str | None:
         return self.events[reward.event].referee if reward.event else None
+
+    def is_held(self, reward: Reward) -> bool:
+        """Whether something else than its time and an approval keeps it."""
+        return reward.owner in self.suspended or self.reviews.get(self.referee(reward) or "") == "open"
 
     def counted(self, index: int) -> list[Reward]:
         """The rule's rewards that are not void."""
@@ -123,6 +134,7 @@ class Model:
             and (found.per_referrer is None or len(of_referrer) < found.per_referrer)
             and (found.budget is None or sum(one.value for one in given) + value <= found.budget)
             and owner not in self.suspended
+            and self.reviews.get(event.referee) != "rejected"
             and value > 0
         )
         return value if fits else None
@@ -235,6 +247,7 @@ class Machine(RuleBasedStateMachine):
         answer = self.run(self.programme.admin.report(event_id, self.kind, event.referee, value=usd(amount)))
         assert answer.status == 201, answer.body
         model.events[event_id] = event
+        is_reviewed = model.reviews.get(event.referee) == "open"
         given = {}
         for reward in answer.body["rewards"]:
             index = next(i for i, made in enumerate(self.made) if made["id"] == reward["rule"]["id"])
@@ -248,7 +261,7 @@ class Machine(RuleBasedStateMachine):
                 found.fixed is None,
                 model.now + (HOLD if found.is_held else 0),
                 found.is_manual,
-                "pending" if found.is_held or found.is_manual else "approved",
+                "pending" if found.is_held or found.is_manual or is_reviewed else "approved",
             )
         assert given == {index: value for index, value in expected.items() if value is not None}
 
@@ -285,7 +298,7 @@ class Machine(RuleBasedStateMachine):
         self.run(self.harness.end_holds())
         for reward in self.model.rewards.values():
             is_due = reward.status == "pending" and reward.release_at <= self.model.now and not reward.needs_approval
-            if is_due and reward.owner not in self.model.suspended:
+            if is_due and not self.model.is_held(reward):
                 reward.status = "approved"
 
     @rule(number=ANY, at_once=st.booleans())
@@ -302,7 +315,7 @@ class Machine(RuleBasedStateMachine):
         if reward.status == "pending":
             reward.needs_approval = False
             reward.release_at = min(reward.release_at, self.model.now) if at_once else reward.release_at
-            if reward.release_at <= self.model.now and reward.owner not in self.model.suspended:
+            if reward.release_at <= self.model.now and not self.model.is_held(reward):
                 reward.status = "approved"
 
     @rule(number=ANY)
@@ -387,6 +400,37 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.programme.admin.post(f"/users/ext:{owner}/{step}", body)).status == 200
         suspended.symmetric_difference_update({owner})
 
+    @rule(who=ANY, weight=st.sampled_from([20, 50]))
+    def somebody_is_reported(self, who: int, weight: int) -> None:
+        model, referees = self.model, list(self.model.referrer_of)
+        referee = referees[who % len(referees)]
+        self.run(self.programme.suspect(referee, weight))
+        if model.reviews.get(referee) != "rejected":
+            model.reported[referee] = model.reported.get(referee, 0) + weight
+            if model.reported[referee] >= 50:
+                model.reviews[referee] = "open"
+
+    @rule(who=ANY, step=st.sampled_from(["clear", "clear", "reject"]))
+    def a_review_is_decided(self, who: int, step: str) -> None:
+        # Of those that were opened: of the others there is nothing to decide.
+        model, referees = self.model, list(self.model.reviews)
+        if not referees:
+            return
+        referee = referees[who % len(referees)]
+        answer = self.run(self.programme.decide(step, referee))
+        wanted = {"clear": "cleared", "reject": "rejected"}[step]
+        if model.reviews[referee] != "open":
+            assert answer.status == (200 if model.reviews[referee] == wanted else 409)
+            return
+        assert answer.status == 200, answer.body
+        model.reviews[referee], model.reported[referee] = wanted, 0
+        for reward in model.rewards.values():
+            if wanted == "rejected" and model.referee(reward) == referee:
+                if reward.status == "approved":
+                    reward.status, reward.is_retracted = "reversed", True
+                elif reward.status == "pending":
+                    reward.status = "void"
+
     @invariant()
     def rewards_and_balances_are_what_the_model_says(self) -> None:
         async def look() -> tuple[dict[str, tuple[str, int]], dict[str, dict[str, int]]]:
@@ -426,7 +470,9 @@ class Harness:
         self.programme: Programme = self.run(self._open(make_config))
 
     async def _open(self, make_config: MakeConfig) -> Programme:
-        client = client_of(create_app(make_config()))
+        # Nothing is suspicious but what somebody reports.
+        weights = ",".join(f"{kind}=0" for kind in DEFAULT_WEIGHTS)
+        client = client_of(create_app(make_config(fraud_weights=weights)))
         await client.start_server()
         return Programme(await Product.with_key(client, "admin"))
 
