@@ -16,7 +16,9 @@ import pytest
 import referral.database
 from referral.database import Deferred
 from tests.conftest import Client
+from tests.support.admin import AdminBrowser
 from tests.support.people import API, PASSWORD, Person
+from tests.support.rows import make_admin, sql
 
 
 class Work(logging.Handler):
@@ -112,3 +114,20 @@ async def test_a_registration_hashes_its_password_before_it_looks_who_is_there(c
     for done in (new, taken, username_taken):
         assert done[:2] == ["bcrypt 4", "insert_user"]
         assert done.count("bcrypt 4") == 1
+
+
+async def test_the_sign_in_of_the_back_office_does_the_same_for_everybody_whom_it_refuses(
+    client: Client, work: Work, database_url: str
+) -> None:
+    boss, gone = await Person.register(client, "boss"), await Person.register(client, "gone")
+    await Person.register(client, "alice")
+    for admin in (boss, gone):
+        await make_admin(database_url, admin.id)
+    await sql(database_url, f"UPDATE users SET suspended_at = 1, suspended_reason = 'x' WHERE id = '{gone.id}'")
+    done = []
+    for name, password in (("boss", "wrong"), ("nobody", PASSWORD), ("alice", PASSWORD), ("gone", PASSWORD)):
+        work.done = []
+        assert (await AdminBrowser(client).sign_in(name, password)).status == 401
+        done.append(work.done)
+    assert len(done[0]) >= 3
+    assert done == [done[0]] * 4

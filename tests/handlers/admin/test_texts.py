@@ -12,6 +12,8 @@ import pytest
 from jinja2 import nodes
 from markupsafe import Markup
 
+from referral.contract.catalogue import CATALOGUE
+from referral.rules.charts import chart, funnel
 from referral.web.admin_pages import MENU, TEMPLATES
 from referral.web.admin_texts import RUSSIAN, SAID, WORDS, texts_in
 
@@ -52,6 +54,7 @@ def russian() -> list[tuple[str, str | list[str]]]:
 
 def test_every_text_has_its_russian_and_every_russian_one_is_used() -> None:
     used = of_templates() | of_python() | set(SAID.values()) | set(WORDS.values()) | {text for _, text in MENU}
+    used |= {kind.title for kind in CATALOGUE.values()}
     assert len(used) > 60
     known = Counter(text for text, _ in russian())
     assert used - known.keys() == set(), "these have no Russian in referral/templates/admin/ru/"
@@ -100,3 +103,27 @@ def test_a_number_wants_its_form(count: int, form: int) -> None:
 def test_amounts_have_their_points(amount: int, exponent: int, english: str, russian: str) -> None:
     assert texts_in("en").decimal(amount, exponent) == english
     assert texts_in("ru").decimal(amount, exponent) == russian
+
+
+def test_charts_have_titles_and_say_the_same_as_a_table() -> None:
+    texts = texts_in("en")
+    page = TEMPLATES.from_string(
+        """{% import "charts.html" as charts with context %}
+        {{ charts.bars("a", "Clicks", "By day", drawn) }}
+        {{ charts.line("b", "Clicks", "By day", drawn) }}
+        {{ charts.funnel("c", "Funnel", "From visitors on", steps) }}"""
+    )
+    shown = page.render(
+        _=texts,
+        number=texts.number,
+        percent=texts.percent,
+        drawn=chart(["<May>", "June"], [("<i>", [1, 2_000]), ("b", [0, 0])]),
+        steps=funnel([("Visitors", 2_000), ("<b>", 500)]),
+    )
+    assert "style=" not in shown
+    assert not re.search("<(May|i|b)>", shown)
+    assert shown.count('role="img"') == shown.count("<desc") == shown.count("<table>") == 3
+    assert shown.count("<rect") == 4 + 2
+    assert shown.count("<polyline") == 2
+    assert shown.count(">2,000</td>") == 3
+    assert "25.0%" in shown
