@@ -1,5 +1,7 @@
 -- depends: 0050.programme-stats-triggers
 -- transactional: false
+-- Who referred the most, of all time and in a period, for the leaderboard.
+
 -- Who has the most referrals.
 CREATE INDEX CONCURRENTLY users_by_referrals ON users (referral_count DESC, id)
     WHERE referral_count > 0 AND erased_at IS NULL AND suspended_at IS NULL;
