@@ -25,9 +25,9 @@ from referral.contract.schemas.pages import PageQuerySchema
 from referral.database import DATABASE, Connection
 from referral.handlers import API, CODE_PATH, USER_PATH
 from referral.limits import LIMITER
-from referral.queries import codes, locks, outbox, users
+from referral.queries import codes, outbox, users
 from referral.rules.accounts import own_contact
-from referral.rules.codes import check_new_code, expiry_of, facts_of, lock_owner, make_code
+from referral.rules.codes import check_new_code, end_code, expiry_of, facts_of, lock_owner, make_code, make_code_of
 from referral.rules.named_user import named_user, no_such_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
@@ -103,13 +103,7 @@ async def create_code_of_user(request: web.Request) -> web.Response:
         await app[LIMITER].hit("codes_by_user", request[IDENTITY].user_id)
     async with work_on(request) as work:
         await work.hold_caller()
-        user_id = await named_user(request, work.conn)
-        await locks.lock_user(work.conn, user_id)
-        contact = await users.find_contact(work.conn, user_id)
-        if contact is None:
-            raise no_such_user()
-        await check_not_admins(work, user_id)
-        code = await make_code(work, user_id, request[BODY], is_suspended=contact.suspended_at is not None)
+        code = await make_code_of(work, await named_user(request, work.conn), request[BODY])
     return _made(request, code, work.moment)
 
 
@@ -328,13 +322,6 @@ async def delete_code(request: web.Request) -> web.Response:
     owner_id, text = _owner(request), _text_of(request)
     async with work_on(request) as work:
         await work.hold_caller()
-        await lock_owner(work, text)
-        ended = await codes.revoke_code(work.conn, text, owner_id, work.moment)
-        if ended is None:
+        if not await end_code(work, text, owner_id):
             raise await _refusal(work.conn, text, owner_id)
-        await check_not_admins(work, ended.referrer_id)
-        work.invalidates_code(ended.code)
-        if ended.revoked_at == work.moment:
-            work.announce_code("code.ended", ended.code)
-            await work.record("code-ended", user=ended.referrer_id, code=ended.code)
     return web.Response(status=204)

@@ -6,7 +6,6 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.auth.tokens import SIGNER
-from referral.background.relay import RELAY
 from referral.clock import SECOND, now, rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
@@ -33,15 +32,22 @@ from referral.rules import suspension
 from referral.rules.codes import check_new_code, make_code
 from referral.rules.erasure import erase, leave_nothing
 from referral.rules.named_user import external_id_in, named_user, no_such_user
-from referral.rules.product_tokens import end_product_tokens
-from referral.rules.product_users import check_not_admins, check_role, describe, lock_known, lock_or_make, naming_holders
-from referral.rules.user_export import export_user
+from referral.rules.product_users import (
+    check_not_admins,
+    check_role,
+    contact_of,
+    describe,
+    lock_known,
+    lock_or_make,
+    naming_holders,
+)
+from referral.rules.user_export import begin_export
 from referral.rules.user_search import Place, find_users
 from referral.rules.work import Work, work_on
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY
 from referral.web.csv_answers import answer_list
-from referral.web.headers import JSON_HEADERS
+from referral.web.exports import send_export
 
 routes = web.RouteTableDef()
 
@@ -134,20 +140,10 @@ async def get_user(request: web.Request) -> web.Response:
 )
 @response_schema(UserExportSchema, 200, description="The document")
 async def export(request: web.Request) -> web.StreamResponse:
-    database = request.app[DATABASE]
     async with work_on(request) as work:
         await work.hold_caller()
-        account = await users.find_account(work.conn, await named_user(request, work.conn), work.moment)
-        if account is None:
-            raise no_such_user()
-        await check_not_admins(work, account.id)
-        await work.record("user-exported", user=account.id)
-    response = web.StreamResponse(headers={**JSON_HEADERS, "Content-Disposition": 'attachment; filename="user.json"'})
-    await response.prepare(request)
-    async for piece in export_user(database, account, request.app[LINKS]):
-        await response.write(piece)
-    await response.write_eof()
-    return response
+        account = await begin_export(work, await named_user(request, work.conn))
+    return await send_export(request, account)
 
 
 @routes.get(f"{API}/users")
@@ -240,11 +236,7 @@ async def suspend_user(request: web.Request) -> web.Response:
 async def unsuspend_user(request: web.Request) -> web.Response:
     async with work_on(request) as work:
         contact, external_id = await _locked(request, work)
-        if await suspension.unsuspend(work.conn, contact, work.moment, request.app[LINKS]):
-            await end_product_tokens(work, contact.user_id, external_id)
-            await work.invalidate_code_of(contact.user_id)
-            work.wakes(request.app[RELAY])
-            await work.record("account-unsuspended", user=contact.user_id)
+        await suspension.unsuspend_known(work, contact, external_id)
         document = await _view(request, work.conn, contact.user_id, work.moment)
     return answer(document)
 
@@ -253,8 +245,7 @@ async def _locked(request: web.Request, work: Work) -> tuple[users.Contact, str 
     """The contact of the user whom the path names, who is locked, and their external id. Raises `not-found`."""
     await work.hold_caller()
     user = await lock_known(work, await named_user(request, work.conn))
-    contact = users.Contact(user.id, user.email, user.username, user.email_verified_at, user.suspended_at)
-    return contact, user.external_id
+    return contact_of(user), user.external_id
 
 
 @routes.post(f"{USER_PATH}/token")

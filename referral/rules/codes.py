@@ -15,6 +15,8 @@ from referral.database import DATABASE
 from referral.queries import codes, locks, users
 from referral.queries.changes import ChangeType
 from referral.rules.accounts import erased
+from referral.rules.named_user import no_such_user
+from referral.rules.product_users import check_not_admins
 from referral.rules.work import Work
 from referral.texts import fold_code
 
@@ -59,6 +61,32 @@ async def make_code(
     work.announce(*(code_change(kind, one, owner_id, work.moment, is_suspended=is_suspended) for kind, one in changed))
     await work.record("code-made", user=owner_id, **facts_of(code), replaced=[ended.code for ended in replaced] or None)
     return code
+
+
+async def make_code_of(work: Work, user_id: str, body: dict[str, Any]) -> codes.Code:
+    """Make a user's current code for somebody else, as `make_code` does. Raises `not-found`, too, and `forbidden` as
+    `check_not_admins`."""
+    await locks.lock_user(work.conn, user_id)
+    contact = await users.find_contact(work.conn, user_id)
+    if contact is None:
+        raise no_such_user()
+    await check_not_admins(work, user_id)
+    return await make_code(work, user_id, body, is_suspended=contact.suspended_at is not None)
+
+
+async def end_code(work: Work, text: str, owner_id: str | None) -> bool:
+    """End a code of this owner's, or of anybody's with None. One that had ended stays so. False when they have no such
+    code. Raises `forbidden` as `check_not_admins`."""
+    await lock_owner(work, text)
+    ended = await codes.revoke_code(work.conn, text, owner_id, work.moment)
+    if ended is None:
+        return False
+    await check_not_admins(work, ended.referrer_id)
+    work.invalidates_code(ended.code)
+    if ended.revoked_at == work.moment:
+        work.announce_code("code.ended", ended.code)
+        await work.record("code-ended", user=ended.referrer_id, code=ended.code)
+    return True
 
 
 def loading(app: web.Application, text: str) -> Load:

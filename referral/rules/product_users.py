@@ -160,7 +160,7 @@ async def describe(work: Work, user: ProductUser, members: dict[str, Any], point
         # Links first, as wherever an account's address goes (`mailed_links.py`).
         await _leave_address(work, user)
     elif await _is_spoken_for(work, user, wanted):
-        await put_stranger_out(work, _contact(user))
+        await put_stranger_out(work, contact_of(user))
         left = await product_users.find_product_user(work.conn, user.id)
         if left is not None:
             wanted = replace(
@@ -213,7 +213,8 @@ async def _record_changes(work: Work, former: ProductUser, user: ProductUser) ->
         await work.record("email-verified", user=user.id)
 
 
-def _contact(user: ProductUser) -> users.Contact:
+def contact_of(user: ProductUser) -> users.Contact:
+    """What suspensions, mails and erasures ask of the user."""
     return users.Contact(user.id, user.email, user.username, user.email_verified_at, user.suspended_at, user.external_id)
 
 
@@ -250,7 +251,7 @@ def _described(work: Work, user: ProductUser, members: dict[str, Any], pointer: 
 
 async def _leave_address(work: Work, user: ProductUser) -> None:
     """The user has this address no more."""
-    contact = _contact(user)
+    contact = contact_of(user)
     # What waits to be mailed there is not for the user any more.
     await outbox.delete_mail_of_kind(work.conn, user.id, outbox.VERIFY_EMAIL)
     await end_links(work.conn, contact)

@@ -56,6 +56,15 @@ async def unsuspend(conn: Connection, contact: users.Contact, moment: int, links
     return True
 
 
+async def unsuspend_known(work: Work, contact: users.Contact, external_id: str | None) -> None:
+    """As `unsuspend`, by a request, which is recorded."""
+    if await unsuspend(work.conn, contact, work.moment, work.request.app[LINKS]):
+        await end_product_tokens(work, contact.user_id, external_id)
+        await work.invalidate_code_of(contact.user_id)
+        work.wakes(work.request.app[RELAY])
+        await work.record("account-unsuspended", user=contact.user_id)
+
+
 async def _announce(
     conn: Connection, user_id: str, of_user: ChangeType, of_code: ChangeType, moment: int, links: Links
 ) -> None:

@@ -36,6 +36,9 @@ from referral.queries import (
     sessions,
     users,
 )
+from referral.rules.named_user import no_such_user
+from referral.rules.product_users import check_not_admins
+from referral.rules.work import Work
 
 # Rows read at a time.
 ROWS = 500
@@ -53,6 +56,16 @@ class _List:
     key: Callable[[Any], Key]
     view: Callable[[Any], dict[str, Any]]
     beginning: Key = BEGINNING
+
+
+async def begin_export(work: Work, user_id: str) -> users.Account:
+    """The account that is to be exported, which is recorded. Raises `not-found`, and `forbidden` as `check_not_admins`."""
+    account = await users.find_account(work.conn, user_id, work.moment)
+    if account is None:
+        raise no_such_user()
+    await check_not_admins(work, account.id)
+    await work.record("user-exported", user=account.id)
+    return account
 
 
 async def export_user(database: Database, account: users.Account, links: Links) -> AsyncIterator[bytes]:
