@@ -2,8 +2,8 @@
 
 -- name: list_clicks_of_user(user_id, before_time, before_id, page_size)
 -- The clicks that events of the user named, while they are kept.
-SELECT c.id, c.clicked_at AS at, c.code, c.robot
-FROM clicks c
+SELECT c.id, c.clicked_at AS at, c.code, c.robot, k.referrer_id AS owner_id
+FROM clicks c LEFT JOIN codes k ON k.code = c.code
 WHERE c.id IN (SELECT e.click_id FROM events e WHERE e.user_id = :user_id) AND (c.clicked_at, c.id) < (:before_time, :before_id)
 ORDER BY c.clicked_at DESC, c.id DESC
 LIMIT :page_size;
@@ -25,7 +25,7 @@ LIMIT :page_size;
 -- name: list_takings_of_user(user_id, before_time, before_id, page_size)
 -- What was taken of the user's rewards: before they were approved (from `pending`), or afterwards.
 SELECT t.kind || ' ' || t.reference AS id, t.at, t.kind, t.unit, t.amount, t.debit, t.available_after, t.reward_id,
-       coalesce(v.reason, w.reason) AS reason
+       coalesce(v.reason, w.reason) AS reason, w.referral_user_id
 FROM rewards w JOIN transfers t ON t.reward_id = w.id
 LEFT JOIN reversals v ON t.kind = 'reversal' AND v.id = t.reference
 WHERE w.user_id = :user_id AND t.credit = 'programme' AND (t.at, t.kind || ' ' || t.reference) < (:before_time, :before_id)
@@ -45,7 +45,8 @@ SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM
 WHERE user_id = :user_id AND (at, id) < (:before_time, :before_id) AND event IN (
     'registered', 'account-suspended', 'account-unsuspended', 'email-verified', 'email-changed', 'username-changed',
     'external-id-changed', 'identity-joined', 'stranger-put-out', 'email-disowned', 'admin-created', 'admin-promoted',
-    'admin-demoted', 'reward-made', 'reward-approved', 'reward-rejected', 'reward-reversed', 'password-reset'
+    'admin-demoted', 'reward-made', 'reward-approved', 'reward-rejected', 'reward-reversed', 'password-reset',
+    'user-exported', 'sessions-ended', 'account-erased', 'account-disowned'
 )
 ORDER BY at DESC, id DESC
 LIMIT :page_size;
@@ -56,3 +57,9 @@ SELECT r.joined_at AS at, r.code, r.source, r.review, r.converted_at, w.id AS re
        w.erased_at
 FROM referrals r JOIN users w ON w.id = r.referrer_id
 WHERE r.user_id = :user_id;
+
+-- name: find_review_course(user_id)^
+-- When the review of the user's referral was opened, and when and by whom it was decided.
+SELECT v.status, v.score, v.opened_at, v.decided_at, v.decided_by_user, v.decided_by_key, v.reason, v.suspends
+FROM reviews v
+WHERE v.user_id = :user_id;

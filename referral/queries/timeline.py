@@ -12,12 +12,13 @@ Place = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class NamedClick:
-    """A click that an event named."""
+    """A click that an event named; `owner_id` is whose code it was."""
 
     id: str
     at: int
     code: str
     robot: int
+    owner_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Taking:
     available_after: int | None
     reward_id: str
     reason: str | None
+    referral_user_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,20 @@ class Joining:
     erased_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewCourse:
+    """A referral's review: who decided it is a user, or a key of this name."""
+
+    status: str
+    score: int
+    opened_at: int
+    decided_at: int | None
+    decided_by_user: str | None
+    decided_by_key: str | None
+    reason: str | None
+    suspends: int
+
+
 async def list_clicks_of_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[NamedClick]:
     return await conn.page("list_clicks_of_user", NamedClick, **_page(user_id, before, limit))
 
@@ -117,6 +133,11 @@ async def list_acts_about_user(conn: Connection, user_id: str, before: Place, li
 async def find_joining(conn: Connection, user_id: str) -> Joining | None:
     """None for a user who came by nobody."""
     return await conn.one("find_joining", Joining, user_id=user_id)
+
+
+async def find_review_course(conn: Connection, user_id: str) -> ReviewCourse | None:
+    """None for a referral that was never reviewed."""
+    return await conn.one("find_review_course", ReviewCourse, user_id=user_id)
 
 
 def _page(user_id: str, before: Place, limit: int) -> dict[str, Any]:

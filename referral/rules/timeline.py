@@ -52,6 +52,18 @@ async def _joined(conn: Connection, user_id: str, before: Place, limit: int) -> 
     return [found][:limit] if found is not None and (found.at, found.code) < before else []
 
 
+async def _review_opened(conn: Connection, user_id: str, before: Place, limit: int) -> list[timeline.ReviewCourse]:
+    found = await timeline.find_review_course(conn, user_id)
+    return [found][:limit] if found is not None and (found.opened_at, "") < before else []
+
+
+async def _review_decided(conn: Connection, user_id: str, before: Place, limit: int) -> list[timeline.ReviewCourse]:
+    found = await timeline.find_review_course(conn, user_id)
+    if found is None or found.decided_at is None or (found.decided_at, "") >= before:
+        return []
+    return [found][:limit]
+
+
 async def _signals(conn: Connection, user_id: str, before: Place, limit: int) -> list[reviews.KeptSignal]:
     kept = [signal for signal in await reviews.list_signals(conn, user_id) if (signal.at, _named(signal)) < before]
     return sorted(kept, key=lambda signal: (signal.at, _named(signal)), reverse=True)[:limit]
@@ -78,9 +90,11 @@ SOURCES = (
     Source("brought", partial(referrals.list_referrals, with_email=False), attrgetter("joined_at"), attrgetter("user_id")),
     Source("event", _events, attrgetter("received_at")),
     Source("signal", _signals, id=_named),
+    Source("review-opened", _review_opened, attrgetter("opened_at"), lambda review: ""),
     Source("reward", _rewards, attrgetter("created_at")),
     Source("approval", timeline.list_approvals_of_user),
     Source("fulfilment", timeline.list_deliveries_of_user),
+    Source("review-decided", _review_decided, attrgetter("decided_at"), lambda review: ""),
     Source("taking", timeline.list_takings_of_user),
     Source("spending", timeline.list_spendings_of_user),
     Source("code-ended", _codes_ended, attrgetter("revoked_at"), attrgetter("code")),
