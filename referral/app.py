@@ -71,6 +71,8 @@ from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import overview as admin_overview
 from referral.handlers.admin import second_factor as admin_second_factor
 from referral.handlers.admin import signing_in as admin_signing_in
+from referral.handlers.admin import user_actions as admin_user_actions
+from referral.handlers.admin import users as admin_users
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.links import LINKS, Links
 from referral.log import LOG_REQUEST, open_request_log
@@ -126,6 +128,8 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_overview,
     admin_account,
     admin_second_factor,
+    admin_users,
+    admin_user_actions,
 )
 
 

@@ -6,7 +6,6 @@ zone.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -22,9 +21,9 @@ from referral.config.public_url import PUBLIC_URL
 from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID
 from referral.mail.compose import LANGUAGES
-from referral.rules.units import exponent_of
 from referral.web.admin_sessions import ACCOUNT, FORM_TOKEN, LOGOUT, drop_cookie, form_token_of
 from referral.web.admin_texts import LANGUAGE_COOKIE, SAID, Texts, texts_of
+from referral.web.admin_values import money_of, time_of
 from referral.web.headers import HEADERS
 
 ADMIN = "/admin"
@@ -101,8 +100,7 @@ def _facts(request: web.Request, texts: Texts) -> dict[str, Any]:
         return path(request.rel_url.raw_path) + (f"?{query}" if query else "")
 
     def money(amount: int, unit: str) -> Markup:
-        shown = texts.decimal(amount, exponent_of(unit, config))
-        return Markup('<span class="money">{}\xa0<span class="unit">{}</span></span>').format(shown, unit)
+        return money_of(amount, unit, texts, config)
 
     existing = {resource.canonical for resource in request.app.router.resources()}
     said = SAID.get(request.query.get("said", ""))
@@ -113,7 +111,7 @@ def _facts(request: web.Request, texts: Texts) -> dict[str, Any]:
         "number": texts.number,
         "percent": texts.percent,
         "money": money,
-        "time": _time,
+        "time": time_of,
         "day": _day,
         "path": path,
         "here": here,
@@ -130,14 +128,6 @@ def _facts(request: web.Request, texts: Texts) -> dict[str, Any]:
         "given": {},
         "errors": {},
     }
-
-
-def _time(milliseconds: int | None) -> Markup:
-    """A moment in UTC, which a script shows in the reader's zone; a dash for none."""
-    if milliseconds is None:
-        return Markup("\u2013")
-    shown = datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Markup('<time datetime="{}">{}</time>').format(rfc_3339(milliseconds), shown)
 
 
 def _day(milliseconds: int) -> str:

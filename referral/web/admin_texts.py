@@ -28,6 +28,14 @@ SAID = {
     "sessions-ended": "All other sessions have ended.",
     "second-factor-off": "The second factor is switched off.",
     "second-factor-required": "Admins need a second factor here. Switch one on to go on.",
+    "user-suspended": "The user is suspended.",
+    "user-was-suspended": "The user was suspended already. The first reason stays.",
+    "user-unsuspended": "The suspension has ended.",
+    "user-was-not-suspended": "The user was not suspended any more.",
+    "code-made": "The code is made.",
+    "code-ended": "The code has ended.",
+    "users-sessions-ended": "All sessions of the user have ended.",
+    "user-erased": "The user is erased.",
 }
 
 # Words of the database as people read them: states, roles, kinds.
@@ -46,6 +54,7 @@ WORDS = {
     "enabled": "enabled",
     "ended": "ended",
     "erased": "erased",
+    "exhausted": "used up",
     "expired": "expired",
     "failed": "failed",
     "fulfilled": "fulfilled",

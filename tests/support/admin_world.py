@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import ClientSession
 from playwright.async_api import Browser
@@ -51,4 +52,52 @@ async def fill(address: str) -> dict[str, str]:
             sessions = (await response.json())["items"]
         async with client.post("users/me/second-factor", json={"password": PASSWORD}, headers=headers) as response:
             assert response.status == 201
-    return {"session_id": sessions[0]["id"]}
+        user_id = await _fill_users(client, headers)
+    return {"session_id": sessions[0]["id"], "user_id": user_id}
+
+
+async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
+    """Users with all that may befall them, and the id of the one whom most of it did: he came by a click, brought somebody,
+    bought, and was suspended for a time."""
+
+    async def call(method: str, path: str, body: Any = None) -> Any:
+        async with client.request(method, path, json=body, headers=headers) as response:
+            assert response.status < 300, (path, await response.text())
+            return await response.json()
+
+    give = {"kind": "balance", "percent": "20"}
+    for to, given, hold in (
+        ("referrer", give, 0),
+        ("referrer", give, 14),
+        ("referee", {"kind": "coupon", "label": HOSTILE}, 1),
+    ):
+        rule = {"name": f"{to} {HOSTILE}", "on": "purchase", "to": to, "give": given, "hold_days": hold, "times": None}
+        await call("POST", "rules", rule)
+    # Whoever it is that brings others.
+    await call("PUT", "users/ext:alice", {"name": "Alice Archer", "email": "alice@example.com"})
+    code = (await call("POST", "users/ext:alice/codes", {"ttl_days": 30}))["code"]
+    click = (await call("POST", "clicks", {"code": code}))["click_id"]
+    described = {"name": HOSTILE, "email": "bob@example.com", "metadata": {"plan": HOSTILE, "long": LONG}}
+    event = {"id": "seen bob", "type": "signup", "user": {"external_id": "bob", **described}, "click_id": click}
+    bob = (await call("POST", "events", event))["user_id"]
+    await call("POST", "users/ext:bob/codes", {"ttl_days": 30, "max_uses": 5})
+    code = (await call("GET", "users/ext:bob"))["code"]["code"]
+    carol = {"external_id": LONG, "name": LONG}
+    await call("POST", "events", {"id": f"carol {HOSTILE}", "type": "came", "user": carol, "code": code})
+    for number, (user, amount) in enumerate(((carol, 10_000), (carol, 5_000), ({"external_id": "bob"}, 4_900))):
+        value = {"unit": "USD", "amount": amount}
+        await call(
+            "POST", "events", {"id": f"bought {number}", "type": "purchase", "user": user, "value": value, "code": "NOBODYS"}
+        )
+    spent = {"unit": "USD", "amount": 2_500, "id": "spent", "reference": HOSTILE, "note": LONG}
+    await call("POST", "users/ext:bob/redemptions", spent)
+    await call("POST", "events", {"id": "refund", "type": "refund", "refunds": "bought 0"})
+    rewards = (await call("GET", f"rewards?user={bob}&status=approved"))["items"]
+    await call("POST", f"rewards/{rewards[0]['id']}/reverse", {"id": "back", "amount": 10, "reason": HOSTILE})
+    by_hand = {"id": "hand", "user": {"id": bob}, "kind": "custom", "label": LONG, "reason": HOSTILE}
+    made = await call("POST", "rewards", by_hand)
+    await call("POST", f"rewards/{made['id']}/fulfil", {"reference": HOSTILE})
+    await call("POST", "users/ext:bob/suspend", {"reason": HOSTILE})
+    await call("POST", "users/ext:bob/unsuspend")
+    await call("POST", f"users/ext:{quote(LONG)}/suspend", {"reason": LONG})
+    return str(bob)
