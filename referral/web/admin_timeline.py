@@ -88,10 +88,15 @@ class Teller(RewardTeller):
             if step.kind != "act" and (step.at, step.kind, _reward_id(step)) in acts
         }
         folded = {act.id for act in merged.values()}
+        # That a reward was approved as it was made is said by the reward itself.
+        rewarded = {step.id for step in steps if step.kind == "reward"}
+        at_once = {
+            step.id for step in steps if step.kind == "approval" and step.at == step.about.created_at and step.id in rewarded
+        }
         return [
             self._tell(step, merged.get((step.at, step.kind, _reward_id(step))))
             for step in steps
-            if not (step.kind == "act" and step.about.id in folded)
+            if not (step.kind == "act" and step.about.id in folded) and not (step.kind == "approval" and step.id in at_once)
         ]
 
     def _tell(self, step: Step, act: Event | None) -> Told:
