@@ -69,6 +69,8 @@ from referral.handlers import (
 )
 from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import overview as admin_overview
+from referral.handlers.admin import reward_giving as admin_reward_giving
+from referral.handlers.admin import rewards as admin_rewards
 from referral.handlers.admin import second_factor as admin_second_factor
 from referral.handlers.admin import signing_in as admin_signing_in
 from referral.handlers.admin import user_actions as admin_user_actions
@@ -130,6 +132,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_second_factor,
     admin_users,
     admin_user_actions,
+    # Before the rewards: its path is none of a reward.
+    admin_reward_giving,
+    admin_rewards,
 )
 
 

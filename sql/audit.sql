@@ -53,6 +53,16 @@ WHERE (actor_id = :user_id OR user_id = :user_id) AND at >= :since AND (at, id) 
 ORDER BY at DESC, id DESC
 LIMIT :page_size;
 
+-- name: list_acts_on_reward(user_id, reward_id, page_size)
+-- What was done to one reward by hand. The user's own events are read, no others.
+SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM (
+    SELECT id, at, event, actor_id, user_id, email, address, request_id, detail FROM audit_events
+    WHERE user_id = :user_id AND event LIKE 'reward-%' AND detail LIKE '%"' || cast(:reward_id as text) || '"%'
+    ORDER BY at DESC, id DESC
+    LIMIT :page_size
+) AS found
+ORDER BY at, id;
+
 -- name: count_audit(event, since, sample_size)^
 -- No further than so many.
 SELECT count(*) AS total FROM (

@@ -56,3 +56,9 @@ LIMIT :page_size;
 -- With the user, what may be personal.
 UPDATE redemptions SET reference = NULL, note = NULL, body_hash = NULL
 WHERE user_id = :user_id AND (reference IS NOT NULL OR note IS NOT NULL OR body_hash IS NOT NULL);
+
+-- name: list_transfers_of_reward(reward_id)
+-- A reward has as many as its event has refunds, and some more.
+SELECT kind, reference, user_id, unit, debit, credit, amount, at, line, available_after, reward_id, redemption_id
+FROM transfers WHERE reward_id = :reward_id
+ORDER BY at, line, kind, reference;

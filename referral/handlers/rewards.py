@@ -1,15 +1,13 @@
 """Rewards: listed, made by hand, approved, rejected, fulfilled and reversed."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import orjson
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, Key
+from referral.contract.paging import Key
 from referral.contract.parameters import id_in_path
 from referral.contract.schemas.rewards import (
     RewardApprovalSchema,
@@ -22,18 +20,17 @@ from referral.contract.schemas.rewards import (
     RewardSchema,
     RewardsOfUserQuerySchema,
     reward_view,
-    state_of,
 )
-from referral.database import DATABASE, Connection, ConstraintViolation
+from referral.database import DATABASE, Connection
 from referral.handlers import API, USER_PATH
-from referral.queries import locks, rewards
+from referral.queries import rewards
 from referral.queries.rewards import Reward
-from referral.rules import rewards as steps
+from referral.rules import reward_steps as steps
 from referral.rules.giving import give
-from referral.rules.idempotency import REPLAYED, hash_of, id_mismatch
+from referral.rules.idempotency import REPLAYED
 from referral.rules.named_user import id_of_named, known_user
-from referral.rules.rewards import again, locked, no_such_reward
-from referral.rules.work import Work, work_on
+from referral.rules.reward_lists import find_rewards
+from referral.rules.rewards import no_such_reward
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
 from referral.web.csv_answers import answer_list
@@ -133,37 +130,15 @@ async def list_rewards_of_user(request: web.Request) -> web.StreamResponse:
 
 async def _list(request: web.Request, whose: Callable[[Connection], Awaitable[str | None]]) -> web.StreamResponse:
     async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Reward], int]:
-        return await _find(conn, request[QUERY], await whose(conn), before, limit)
+        return await find_rewards(conn, request[QUERY], await whose(conn), before, limit)
 
     return await answer_list(
         request, "rewards", RewardSchema, read, key=lambda one: (one.created_at, one.id), view=reward_view
     )
 
 
-async def _find(
-    conn: Connection, query: dict[str, Any], user_id: str | None, before: Key, limit: int
-) -> tuple[list[Reward], int]:
-    status, rule_id, event_id = query.get("status"), query.get("rule"), query.get("event")
-    if user_id is not None:
-        found = await rewards.list_rewards_of_user(conn, user_id, rule_id, event_id, status, before, limit)
-        return found, await rewards.count_rewards_of_user(conn, user_id, rule_id, event_id, status, MOST_COUNTED)
-    if event_id is not None:
-        # An event has as many rewards as there are rules.
-        all_found = await rewards.list_rewards_of_event(conn, event_id)
-        kept = [
-            reward
-            for reward in all_found
-            if (rule_id is None or reward.rule_id == rule_id) and (status is None or reward.status == status)
-        ]
-        kept.sort(key=lambda reward: (reward.created_at, reward.id), reverse=True)
-        return [reward for reward in kept if (reward.created_at, reward.id) < before][:limit], len(kept)
-    if rule_id is not None:
-        found = await rewards.list_rewards_of_rule(conn, rule_id, status, before, limit)
-        return found, await rewards.count_rewards_of_rule(conn, rule_id, status, MOST_COUNTED)
-    if status is not None:
-        found = await rewards.list_rewards_in_state(conn, status, before, limit)
-        return found, await rewards.count_rewards_in_state(conn, status, MOST_COUNTED)
-    return await rewards.list_rewards(conn, before[1], limit), await rewards.count_rewards(conn, MOST_COUNTED)
+def _reward_id(request: web.Request) -> str:
+    return id_in_path(request, "reward_id", no_such_reward())
 
 
 @routes.get(REWARD_PATH)
@@ -177,24 +152,11 @@ async def _find(
 )
 @response_schema(RewardSchema, 200, description="The reward")
 async def get_reward(request: web.Request) -> web.Response:
-    reward_id = id_in_path(request, "reward_id", no_such_reward())
     async with request.app[DATABASE].reader() as conn:
-        reward = await rewards.find_reward(conn, reward_id)
+        reward = await rewards.find_reward(conn, _reward_id(request))
     if reward is None:
         raise no_such_reward()
     return answer(reward_view(reward))
-
-
-async def _step(request: web.Request, take: Callable[[Work, Reward], Awaitable[None]]) -> web.Response:
-    """The reward that the path names, after a step that is taken while nobody else changes it."""
-    reward_id = id_in_path(request, "reward_id", no_such_reward())
-    async with work_on(request) as work:
-        await locks.hold_rules(work.conn)
-        await work.hold_caller()
-        reward = await locked(work, reward_id)
-        await take(work, reward)
-        document = reward_view(await again(work, reward), work.moment)
-    return answer(document)
 
 
 @routes.post(f"{REWARD_PATH}/approve")
@@ -210,13 +172,7 @@ async def _step(request: web.Request, take: Callable[[Work, Reward], Awaitable[N
 @json_schema(RewardApprovalSchema, example={"now": True})
 @response_schema(RewardSchema, 200, description="The reward")
 async def approve_reward(request: web.Request) -> web.Response:
-    at_once = request[BODY]["now"]
-
-    async def take(work: Work, reward: Reward) -> None:
-        if await steps.approve(work, reward, at_once=at_once):
-            await work.record("reward-approved", user=reward.user_id, reward_id=reward.id, now=at_once)
-
-    return await _step(request, take)
+    return answer(await steps.approve_reward(request, _reward_id(request), at_once=request[BODY]["now"]))
 
 
 @routes.post(f"{REWARD_PATH}/reject")
@@ -232,13 +188,7 @@ async def approve_reward(request: web.Request) -> web.Response:
 @json_schema(RewardRejectionSchema)
 @response_schema(RewardSchema, 200, description="The reward")
 async def reject_reward(request: web.Request) -> web.Response:
-    reason = request[BODY]["reason"]
-
-    async def take(work: Work, reward: Reward) -> None:
-        if await steps.reject(work, reward, reason):
-            await work.record("reward-rejected", user=reward.user_id, reward_id=reward.id)
-
-    return await _step(request, take)
+    return answer(await steps.reject_reward(request, _reward_id(request), request[BODY]["reason"]))
 
 
 @routes.post(f"{REWARD_PATH}/fulfil")
@@ -253,12 +203,7 @@ async def reject_reward(request: web.Request) -> web.Response:
 @json_schema(RewardFulfilmentSchema)
 @response_schema(RewardSchema, 200, description="The reward")
 async def fulfil_reward(request: web.Request) -> web.Response:
-    reference = request[BODY].get("reference")
-
-    async def take(work: Work, reward: Reward) -> None:
-        await steps.fulfil(work, reward, reference)
-
-    return await _step(request, take)
+    return answer(await steps.fulfil_reward(request, _reward_id(request), request[BODY].get("reference")))
 
 
 @routes.post(f"{REWARD_PATH}/reverse")
@@ -274,32 +219,5 @@ async def fulfil_reward(request: web.Request) -> web.Response:
 @json_schema(RewardReversalSchema, example={"id": "rev-1", "amount": 100, "reason": "Paid twice"})
 @response_schema(RewardSchema, 200, description="The reward after it")
 async def reverse_reward(request: web.Request) -> web.Response:
-    body, reward_id = request[BODY], id_in_path(request, "reward_id", no_such_reward())
-    body_hash, amount = hash_of(await read_json(request)), body.get("amount")
-    try:
-        async with work_on(request) as work:
-            await work.hold_caller()
-            reward = await locked(work, reward_id)
-            known = await rewards.find_reversal(work.conn, body["id"])
-            if known is not None:
-                # Of a user who was erased nothing else is left to compare than the amount.
-                is_alike = amount in (None, known.amount)
-                is_same = known.body_hash == body_hash if known.body_hash is not None else is_alike
-                if known.reward_id != reward.id or not is_same:
-                    raise id_mismatch()
-                first = {**orjson.loads(known.outcome), "reason": body["reason"]}
-                return answer({**reward_view(reward), **first}, headers=REPLAYED)
-            taken = reward.rest or None if amount is None else amount
-            await steps.reverse(work, reward, body["id"], amount, body["reason"])
-            document = reward_view(await again(work, reward), work.moment)
-            outcome = orjson.dumps(state_of(document)).decode()
-            await rewards.insert_reversal(
-                work.conn, body["id"], reward.id, taken, body["reason"], work.moment, outcome, body_hash
-            )
-            await work.record("reward-reversed", user=reward.user_id, reward_id=reward.id, amount=taken)
-    except ConstraintViolation as violation:
-        # Another reward was reversed by this id at the same moment.
-        if violation.constraint in ("reversals_pkey", "transfers_pkey"):
-            raise id_mismatch() from None
-        raise
-    return answer(document)
+    done = await steps.reverse_reward(request, _reward_id(request), request[BODY], await read_json(request))
+    return answer(done.document, headers=REPLAYED if done.is_repeated else {})

@@ -56,6 +56,7 @@ EventName = Literal[
     "reward-made",
     "reward-approved",
     "reward-rejected",
+    "reward-fulfilled",
     "reward-reversed",
     "referral-reported",
     "review-cleared",
@@ -156,6 +157,11 @@ async def list_audit_of_user(
         before_id=before[1],
         page_size=limit,
     )
+
+
+async def list_acts_on_reward(conn: Connection, user_id: str, reward_id: str, limit: int) -> list[Event]:
+    """What somebody did to a reward of a user's, the latest acts, oldest first."""
+    return await conn.page("list_acts_on_reward", Event, user_id=user_id, reward_id=reward_id, page_size=limit)
 
 
 async def count_audit(conn: Connection, event: str | None, since: int, most: int) -> int:

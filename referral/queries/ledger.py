@@ -123,6 +123,11 @@ async def list_statement(conn: Connection, user_id: str, unit: str, before_line:
     return await conn.page("list_statement", Line, user_id=user_id, unit=unit, before_line=before_line, page_size=limit)
 
 
+async def list_transfers_of_reward(conn: Connection, reward_id: str) -> list[Transfer]:
+    """All that moved the money of a reward, in its order."""
+    return await conn.page("list_transfers_of_reward", Transfer, reward_id=reward_id)
+
+
 async def find_line_count(conn: Connection, user_id: str, unit: str) -> int | None:
     """How many lines the statement has; None without an account."""
     return await conn.value("find_line_count", int, user_id=user_id, unit=unit)

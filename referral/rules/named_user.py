@@ -8,7 +8,7 @@ from referral.auth.identity import IDENTITY
 from referral.contract.problems import Problem
 from referral.database import Connection
 from referral.queries import product_users, users
-from referral.texts import EXTERNAL, is_external_id
+from referral.texts import EXTERNAL, email_key, is_external_id
 
 
 def no_such_user() -> Problem:
@@ -40,6 +40,20 @@ async def id_of_named(conn: Connection, text: str) -> str:
         raise Problem(
             "not-found", "There is no such user: an id of the product's own is named by ext: and the id."
         ) from None
+
+
+async def id_of_person(conn: Connection, text: str) -> str:
+    """As `id_of_named`, of a user who is there, whom an e-mail address may name, too. Raises `not-found`."""
+    if "@" in text and not text.startswith(EXTERNAL):
+        try:
+            contact = await users.find_contact_by_email(conn, email_key(text.strip()))
+        except ValueError:
+            contact = None
+    else:
+        contact = await users.find_contact(conn, await id_of_named(conn, text.strip()))
+    if contact is None:
+        raise Problem("not-found", "There is no user with this id or address.")
+    return contact.user_id
 
 
 async def named_user(request: web.Request, conn: Connection) -> str:

@@ -5,6 +5,9 @@ from functools import cache
 from referral.config import Config
 from referral.contract.problems import Problem
 
+# Of an amount that somebody writes.
+MOST_DIGITS = 30
+
 
 def check_unit(unit: str, config: Config) -> None:
     """Raises `unit-unknown`."""
@@ -36,3 +39,15 @@ def _exponents() -> dict[str, int]:
     from iso4217 import Currency
 
     return {currency.code: currency.exponent or 0 for currency in Currency}
+
+
+def amount_in(text: str, exponent: int) -> int | None:
+    """The amount, in the unit's smallest part, of a number such as people write it: 5, 5.00 or 5,00. None for what is none,
+    or is finer than the unit."""
+    whole, point, rest = text.strip().replace(",", ".").partition(".")
+    digits = whole + rest
+    if not whole or not (digits.isascii() and digits.isdigit()) or len(digits) > MOST_DIGITS:
+        return None
+    if len(rest) > exponent or (point and not rest):
+        return None
+    return int(whole + rest.ljust(exponent, "0"))

@@ -9,8 +9,8 @@ import orjson
 from markupsafe import Markup
 
 from referral.clock import SECOND
-from referral.web.admin_pages import time_text
 from referral.web.admin_texts import Texts
+from referral.web.admin_values import time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _members(members: Mapping[str, Any]) -> Markup:
 
 
 def _at(time: str) -> Markup:
-    return time_text(round(datetime.fromisoformat(time).timestamp()) * SECOND)
+    return time_of(round(datetime.fromisoformat(time).timestamp()) * SECOND)
 
 
 def _same_email(_: Texts, known: Mapping[str, Any]) -> Markup:

@@ -36,6 +36,12 @@ SAID = {
     "code-ended": "The code has ended.",
     "users-sessions-ended": "All sessions of the user have ended.",
     "user-erased": "The user is erased.",
+    "reward-approved": "The reward is approved.",
+    "reward-rejected": "The reward is void.",
+    "reward-reversed": "It is taken back.",
+    "reward-fulfilled": "The delivery is noted.",
+    "reward-given": "The reward is given.",
+    "reward-moved-on": "This cannot be done with the reward as it is now: somebody or something was faster.",
 }
 
 # Words of the database as people read them: states, roles, kinds.
@@ -44,9 +50,12 @@ WORDS = {
     "admin": "admin",
     "approved": "approved",
     "available": "available",
+    "balance": "balance",
     "cancelled": "cancelled",
     "cleared": "cleared",
     "converted": "converted",
+    "coupon": "coupon",
+    "custom": "custom",
     "delivered": "delivered",
     "disabled": "disabled",
     "done": "done",

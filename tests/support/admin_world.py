@@ -53,7 +53,8 @@ async def fill(address: str) -> dict[str, str]:
         async with client.post("users/me/second-factor", json={"password": PASSWORD}, headers=headers) as response:
             assert response.status == 201
         user_id = await _fill_users(client, headers)
-    return {"session_id": sessions[0]["id"], "user_id": user_id}
+        rewards = await _rewards(client, headers)
+    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards}
 
 
 async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
@@ -101,3 +102,38 @@ async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
     await call("POST", "users/ext:bob/unsuspend")
     await call("POST", f"users/ext:{quote(LONG)}/suspend", {"reason": LONG})
     return str(bob)
+
+
+async def _send(client: ClientSession, headers: dict[str, str], method: str, path: str, body: Any) -> Any:
+    async with client.request(method, path, json=body, headers=headers) as response:
+        assert response.status in (200, 201), await response.text()
+        return await response.json()
+
+
+async def _rewards(client: ClientSession, headers: dict[str, str]) -> dict[str, str]:
+    """Rewards in each state, of people with all sorts of names."""
+
+    async def send(method: str, path: str, body: Any) -> Any:
+        return await _send(client, headers, method, path, body)
+
+    give = {"kind": "balance", "percent": "20"}
+    coupon = {"kind": "coupon", "label": f"A month of {LONG}"}
+    for rule in (
+        {"name": HOSTILE, "to": "referrer", "give": give, "hold_days": 14},
+        {"name": "Ten dollars for a friend", "to": "referee", "give": {"kind": "balance", "unit": "USD", "fixed": 1000}},
+        {"name": "A coupon", "to": "referrer", "give": coupon, "approval": "manual"},
+    ):
+        await send("POST", "rules", {"on": "purchase", "hold_days": 0, "times": None, **rule})
+    await send("PUT", "users/ext:reward-alice", {"name": f"Alice {HOSTILE}"})
+    await send("PUT", "users/ext:reward-bob", {"name": LONG})
+    code = (await send("POST", "users/ext:reward-alice/codes", {"ttl_days": 30}))["code"]
+    user = {"external_id": "reward-bob"}
+    await send("POST", "events", {"id": "reward-came", "type": "signup", "user": user, "code": code})
+    value = {"unit": "USD", "amount": 4900}
+    bought = await send("POST", "events", {"id": "reward-order", "type": "purchase", "user": user, "value": value})
+    # What was earned can be taken back, so that it has a page for that; another one is void.
+    earned = next(one for one in bought["rewards"] if one["status"] == "approved")
+    await send("POST", f"rewards/{earned['id']}/reverse", {"id": "reward-1", "amount": 250, "reason": HOSTILE})
+    waiting = next(one for one in bought["rewards"] if one["kind"] == "coupon")
+    await send("POST", f"rewards/{waiting['id']}/reject", {"reason": LONG})
+    return {"reward_id": earned["id"]}
