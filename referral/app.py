@@ -68,6 +68,7 @@ from referral.handlers import (
     webhooks,
 )
 from referral.handlers.admin import account as admin_account
+from referral.handlers.admin import deliveries as admin_deliveries
 from referral.handlers.admin import overview as admin_overview
 from referral.handlers.admin import reward_giving as admin_reward_giving
 from referral.handlers.admin import rewards as admin_rewards
@@ -75,6 +76,8 @@ from referral.handlers.admin import second_factor as admin_second_factor
 from referral.handlers.admin import signing_in as admin_signing_in
 from referral.handlers.admin import user_actions as admin_user_actions
 from referral.handlers.admin import users as admin_users
+from referral.handlers.admin import webhook_actions as admin_webhook_actions
+from referral.handlers.admin import webhooks as admin_webhooks
 from referral.limits import LIMITER, PROXIES, RateLimiter
 from referral.links import LINKS, Links
 from referral.log import LOG_REQUEST, open_request_log
@@ -135,6 +138,9 @@ HANDLERS: tuple[ModuleType, ...] = (
     # Before the rewards: its path is none of a reward.
     admin_reward_giving,
     admin_rewards,
+    admin_webhooks,
+    admin_webhook_actions,
+    admin_deliveries,
 )
 
 

@@ -1,7 +1,10 @@
 -- Webhooks: made, changed and ended by admins. A deleted one is seen by nobody but whoever clears up behind it.
 
--- name: insert_webhook(id, url, types, secret, now)!
-INSERT INTO webhooks (id, url, types, status, secret, created_at) VALUES (:id, :url, :types, 'enabled', :secret, :now);
+-- name: insert_webhook(id, url, types, secret, now)^
+-- No row where there is, or was just now, one of this id.
+INSERT INTO webhooks (id, url, types, status, secret, created_at) VALUES (:id, :url, :types, 'enabled', :secret, :now)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
 
 -- name: count_webhooks()^
 SELECT count(*) AS total FROM webhooks WHERE status <> 'deleted';

@@ -3,13 +3,10 @@
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.auth.sealing import SealBroken
-from referral.background.webhooks import WEBHOOKS
-from referral.clock import now, rfc_3339
+from referral.clock import rfc_3339
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
-from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.webhooks import (
     EXAMPLE_URL,
@@ -27,7 +24,6 @@ from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
 from referral.queries import webhooks
-from referral.queries.changes import ToldChange
 from referral.rules.webhooks import (
     change_webhook,
     check_url,
@@ -35,6 +31,7 @@ from referral.rules.webhooks import (
     known_webhook,
     locked_webhook,
     make_webhook,
+    ping,
     replay,
     rotate_secret,
     webhook_id_of,
@@ -65,7 +62,7 @@ async def create_webhook(request: web.Request) -> web.Response:
     body = request[BODY]
     await check_url(request, body["url"])
     async with work_on(request) as work:
-        webhook, secret = await make_webhook(work, body)
+        webhook, secret = await make_webhook(work, new_id(), body)
     location = request.app[PUBLIC_URL].path(f"{API}/webhooks/{webhook.id}")
     return answer({**webhook_view(webhook), "secret": secret}, 201, {"Location": location, **NO_STORE})
 
@@ -174,15 +171,7 @@ async def rotate_webhook(request: web.Request) -> web.Response:
 )
 @response_schema(WebhookTestSchema, 200, description="What the receiver answered")
 async def test_webhook(request: web.Request) -> web.Response:
-    sender, moment = request.app[WEBHOOKS], now()
-    async with request.app[DATABASE].reader() as conn:
-        webhook = await known_webhook(conn, webhook_id_of(request))
-    try:
-        secrets = sender.secrets_of(webhook)
-    except SealBroken:
-        raise Problem("webhook-sealed", "The secret was sealed by a key that is no more: rotate it.") from None
-    ping = ToldChange(new_id(), 0, "ping", moment, webhook.id, 0, f'{{"webhook_id":"{webhook.id}"}}')
-    sent = await sender.post(webhook.url, secrets, ping)
+    sent = await ping(request, webhook_id_of(request))
     return answer({"status": sent.status, "error": sent.error, "milliseconds": sent.milliseconds})
 
 

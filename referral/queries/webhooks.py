@@ -48,8 +48,10 @@ class Replay:
     last_seq: int
 
 
-async def insert_webhook(conn: Connection, webhook_id: str, url: str, types: str, secret: str, now: int) -> None:
-    await conn.run("insert_webhook", id=webhook_id, url=url, types=types, secret=secret, now=now)
+async def insert_webhook(conn: Connection, webhook_id: str, url: str, types: str, secret: str, now: int) -> bool:
+    """False where there is one of this id."""
+    made = await conn.value("insert_webhook", str, id=webhook_id, url=url, types=types, secret=secret, now=now)
+    return made is not None
 
 
 async def count_webhooks(conn: Connection) -> int:

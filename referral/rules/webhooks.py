@@ -6,18 +6,20 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from referral.auth.sealing import SEAL
+from referral.auth.sealing import SEAL, SealBroken
 from referral.background.webhooks import WEBHOOKS
 from referral.changes import disabled_webhook_change
-from referral.clock import DAY
+from referral.clock import DAY, now
 from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem, invalid
-from referral.database import Connection
+from referral.database import DATABASE, Connection
 from referral.ids import new_id
 from referral.queries import changes, locks, webhooks
+from referral.queries.changes import ToldChange
 from referral.queries.webhooks import DELETED, DISABLED, ENABLED, Replay, Webhook
 from referral.rules.work import Work
 from referral.webhooks.guard import GUARD, url_error
+from referral.webhooks.sending import Sent
 from referral.webhooks.signing import new_secret
 
 # Each has a task of its own in every worker.
@@ -61,17 +63,22 @@ async def check_url(request: web.Request, url: str) -> None:
         raise Problem("url-not-allowed", f"{refusal}.")
 
 
-async def make_webhook(work: Work, body: dict[str, Any]) -> tuple[Webhook, str]:
-    """Make the webhook that `body` (WebhookCreationSchema) says, and return it with its secret. Raises
+class MadeBefore(Exception):
+    """There is one of this id: the same form was sent twice."""
+
+
+async def make_webhook(work: Work, webhook_id: str, body: dict[str, Any]) -> tuple[Webhook, str]:
+    """Make the webhook that `body` (WebhookCreationSchema) says, and return it with its secret. Raises MadeBefore, and
     `too-many-webhooks`."""
     await work.hold_caller()
     await locks.lock_webhooks(work.conn)
-    if await webhooks.count_webhooks(work.conn) >= MOST_WEBHOOKS:
-        raise Problem("too-many-webhooks", f"There are {MOST_WEBHOOKS} webhooks: delete one first.")
-    webhook_id, secret = new_id(), new_secret()
+    secret = new_secret()
     sealed = work.request.app[SEAL].seal(secret)
     types = orjson.dumps(body["types"]).decode()
-    await webhooks.insert_webhook(work.conn, webhook_id, body["url"], types, sealed, work.moment)
+    if not await webhooks.insert_webhook(work.conn, webhook_id, body["url"], types, sealed, work.moment):
+        raise MadeBefore
+    if await webhooks.count_webhooks(work.conn) > MOST_WEBHOOKS:
+        raise Problem("too-many-webhooks", f"There are {MOST_WEBHOOKS} webhooks: delete one first.")
     await work.record("webhook-made", webhook_id=webhook_id, url=body["url"])
     work.wakes(work.request.app[WEBHOOKS])
     return await known_webhook(work.conn, webhook_id), secret
@@ -110,6 +117,20 @@ async def rotate_secret(work: Work, webhook: Webhook) -> str:
     await webhooks.update_webhook_secrets(work.conn, webhook.id, sealed, webhook.secret, work.moment + OVERLAP)
     await work.record("webhook-rotated", webhook_id=webhook.id)
     return secret
+
+
+async def ping(request: web.Request, webhook_id: str) -> Sent:
+    """Send a webhook a message of the type `ping`, once, whatever types it wants and whether or not it is enabled, and
+    return what its receiver answered. Raises `not-found`, and `webhook-sealed`."""
+    sender = request.app[WEBHOOKS]
+    async with request.app[DATABASE].reader() as conn:
+        webhook = await known_webhook(conn, webhook_id)
+    try:
+        secrets = sender.secrets_of(webhook)
+    except SealBroken:
+        raise Problem("webhook-sealed", "The secret was sealed by a key that is no more: rotate it.") from None
+    change = ToldChange(new_id(), 0, "ping", now(), webhook.id, 0, f'{{"webhook_id":"{webhook.id}"}}')
+    return await sender.post(webhook.url, secrets, change)
 
 
 async def replay(work: Work, webhook: Webhook, since: int, types: list[str]) -> Replay:

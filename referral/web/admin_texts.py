@@ -13,6 +13,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from referral.mail.compose import LANGUAGES, language_of
+from referral.web.admin_words import CHANGES, REASONS
 
 RUSSIAN = Path(__file__).resolve().parent.parent / "templates" / "admin" / "ru"
 # Keeps the language that somebody chose. It names nobody.
@@ -42,6 +43,14 @@ SAID = {
     "reward-fulfilled": "The delivery is noted.",
     "reward-given": "The reward is given.",
     "reward-moved-on": "This cannot be done with the reward as it is now: somebody or something was faster.",
+    "webhook-changed": "The webhook is changed.",
+    "webhook-enabled": "The webhook is enabled: what happens from now on is sent.",
+    "webhook-disabled": "The webhook is disabled: nothing more is sent.",
+    "webhook-deleted": "The webhook is deleted.",
+    "webhook-replayed": "The replay has begun: what is to be sent again is being queued.",
+    "webhook-made-before": "The webhook was made already, and its secret was shown then. If nobody kept it, rotate it.",
+    "webhook-rotated-before": "The secret was rotated meanwhile, and shown then. Nothing was done now.",
+    "delivery-retried": "The delivery is sent again at once.",
 }
 
 # Words of the database as people read them: states, roles, kinds.
@@ -81,6 +90,8 @@ WORDS = {
     "void": "void",
     "waiting": "waiting",
     "write": "write",
+    **CHANGES,
+    **REASONS,
 }
 
 

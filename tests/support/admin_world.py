@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ async def fill(address: str) -> dict[str, str]:
             assert response.status == 201
         user_id = await _fill_users(client, headers)
         rewards = await _rewards(client, headers)
-    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards}
+        hooks = await fill_hooks(client, headers)
+    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards, **hooks}
 
 
 async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
@@ -137,3 +139,27 @@ async def _rewards(client: ClientSession, headers: dict[str, str]) -> dict[str, 
     waiting = next(one for one in bought["rewards"] if one["kind"] == "coupon")
     await send("POST", f"rewards/{waiting['id']}/reject", {"reason": LONG})
     return {"reward_id": earned["id"]}
+
+
+async def fill_hooks(client: ClientSession, headers: dict[str, str]) -> dict[str, str]:
+    """A webhook whose receiver has no address, with a delivery that has failed, and a disabled one."""
+    for url in ("https://shop.invalid/disabled", f"https://shop.invalid/hooks?key={LONG}&next={HOSTILE.replace(' ', '')}"):
+        async with client.post("webhooks", json={"url": url, "types": ["reward.*", "user.*"]}, headers=headers) as response:
+            assert response.status == 201, await response.text()
+            webhook_id = (await response.json())["id"]
+        if url.endswith("disabled"):
+            await client.patch(f"webhooks/{webhook_id}", json={"status": "disabled"}, headers=headers)
+    async with client.post("keys", json={"name": HOSTILE, "scope": "write"}, headers=headers) as response:
+        key = await response.json()
+    as_key = {"Authorization": f"Bearer {key['key']}"}
+    async with client.put(
+        "users/ext:hooks", json={"name": HOSTILE, "metadata": {"note": f"\u202e{LONG}"}}, headers=as_key
+    ) as response:
+        assert response.status == 201, await response.text()
+    async with asyncio.timeout(30):
+        while True:
+            async with client.get(f"webhooks/{webhook_id}/deliveries", headers=headers) as response:
+                failed = [one for one in (await response.json())["items"] if one["last_error"]]
+            if failed:
+                return {"webhook_id": webhook_id, "change_id": failed[0]["change_id"], "key_id": key["id"]}
+            await asyncio.sleep(0.1)
