@@ -69,6 +69,7 @@ from referral.handlers import (
 )
 from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import deliveries as admin_deliveries
+from referral.handlers.admin import keys as admin_keys
 from referral.handlers.admin import overview as admin_overview
 from referral.handlers.admin import reward_giving as admin_reward_giving
 from referral.handlers.admin import rewards as admin_rewards
@@ -141,6 +142,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_webhooks,
     admin_webhook_actions,
     admin_deliveries,
+    admin_keys,
 )
 
 

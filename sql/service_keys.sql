@@ -1,5 +1,8 @@
--- name: insert_service_key(id, name, scope, key_hash, now)!
-INSERT INTO service_keys (id, name, scope, key_hash, created_at) VALUES (:id, :name, :scope, :key_hash, :now);
+-- name: insert_service_key(id, name, scope, key_hash, now)^
+-- No row where there is one of this id.
+INSERT INTO service_keys (id, name, scope, key_hash, created_at) VALUES (:id, :name, :scope, :key_hash, :now)
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
 
 -- name: find_live_key(key_hash)^
 -- On each request with a key.
@@ -8,6 +11,9 @@ SELECT id, name, scope, key_hash, last_used_at FROM service_keys WHERE key_hash 
 -- name: find_held_key(id)^
 -- At the end of the transaction of a change: whether the key is still there.
 SELECT id FROM service_keys WHERE id = :id;
+
+-- name: find_service_key(id)^
+SELECT id, name, scope, created_at, last_used_at FROM service_keys WHERE id = :id;
 
 -- name: list_service_keys(before_time, before_id, page_size)
 SELECT id, name, scope, created_at, last_used_at FROM service_keys

@@ -3,18 +3,15 @@
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
-from referral.auth.service_keys import new_key
-from referral.auth.tokens import hash_token
 from referral.contract.access import Access, allow
 from referral.contract.paging import page, read_cursor
-from referral.contract.parameters import id_in_path
-from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.service_keys import KeyCreationSchema, KeyPageSchema, ShownKeySchema, key_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.ids import new_id
 from referral.queries import service_keys
+from referral.rules.service_keys import key_id_of, make_key, revoke_key
 from referral.rules.work import work_on
 from referral.web.answers import NO_STORE, answer
 from referral.web.bodies import BODY, QUERY
@@ -33,12 +30,9 @@ routes = web.RouteTableDef()
 @json_schema(KeyCreationSchema, example={"name": "shop", "scope": "write"})
 @response_schema(ShownKeySchema, 201, description="The key")
 async def create_key(request: web.Request) -> web.Response:
-    body, text = request[BODY], new_key()
+    body = request[BODY]
     async with work_on(request) as work:
-        await work.hold_caller()
-        key = service_keys.ServiceKey(new_id(), body["name"], body["scope"], work.moment, None)
-        await service_keys.insert_service_key(work.conn, key.id, key.name, body["scope"], hash_token(text), key.created_at)
-        await work.record("key-made", key_id=key.id, name=key.name, scope=key.scope)
+        key, text = await make_key(work, new_id(), body["name"], body["scope"])
     return answer({**key_view(key), "key": text}, 201, NO_STORE)
 
 
@@ -73,14 +67,7 @@ async def list_keys(request: web.Request) -> web.Response:
     problems=("not-found",),
 )
 async def delete_key(request: web.Request) -> web.Response:
-    gone = Problem("not-found", "There is no such key.")
-    key_id = id_in_path(request, "key_id", gone)
+    key_id = key_id_of(request)
     async with work_on(request) as work:
-        await work.hold_caller()
-        key = await service_keys.delete_service_key(work.conn, key_id)
-        if key is None:
-            raise gone
-        work.ends_key(key.id)
-        work.ends_sessions(key.key_hash)
-        await work.record("key-revoked", key_id=key.id, name=key.name)
+        await revoke_key(work, key_id)
     return web.Response(status=204)

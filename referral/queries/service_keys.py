@@ -46,8 +46,14 @@ class DeletedKey(ServiceKey):
     key_hash: str
 
 
-async def insert_service_key(conn: Connection, key_id: str, name: str, scope: Scope, key_hash: str, now: int) -> None:
-    await conn.run("insert_service_key", id=key_id, name=name, scope=scope, key_hash=key_hash, now=now)
+async def insert_service_key(conn: Connection, key_id: str, name: str, scope: Scope, key_hash: str, now: int) -> bool:
+    """False where there is one of this id."""
+    made = await conn.value("insert_service_key", str, id=key_id, name=name, scope=scope, key_hash=key_hash, now=now)
+    return made is not None
+
+
+async def find_service_key(conn: Connection, key_id: str) -> ServiceKey | None:
+    return await conn.one("find_service_key", ServiceKey, id=key_id)
 
 
 async def find_live_key(conn: Connection, key_hash: str) -> LiveKey | None:

@@ -1,6 +1,5 @@
 """Lists of rewards: each filter is read by the index that it has."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from referral.contract.paging import MOST_COUNTED, Key
@@ -10,7 +9,7 @@ from referral.queries.rewards import Reward
 
 
 async def find_rewards(
-    conn: Connection, query: Mapping[str, Any], user_id: str | None, before: Key, limit: int
+    conn: Connection, query: dict[str, Any], user_id: str | None, before: Key, limit: int
 ) -> tuple[list[Reward], int]:
     """Rewards made before the key, newest first, and how many there are in all, counted up to MOST_COUNTED: those of a user,
     if one is given, and of the `status`, `rule` and `event` that the query asks for."""

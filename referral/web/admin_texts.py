@@ -13,7 +13,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from referral.mail.compose import LANGUAGES, language_of
-from referral.web.admin_words import CHANGES, REASONS
+from referral.web.admin_words import CHANGES, REASONS, SCOPES
 
 RUSSIAN = Path(__file__).resolve().parent.parent / "templates" / "admin" / "ru"
 # Keeps the language that somebody chose. It names nobody.
@@ -50,6 +50,8 @@ SAID = {
     "webhook-replayed": "The replay has begun: what is to be sent again is being queued.",
     "webhook-made-before": "The webhook was made already, and its secret was shown then. If nobody kept it, rotate it.",
     "webhook-rotated-before": "The secret was rotated meanwhile, and shown then. Nothing was done now.",
+    "key-made-before": "The key was made already, and shown then. If nobody kept it, revoke it and make another one.",
+    "key-revoked": "The key is revoked: calls by it are refused.",
     "delivery-retried": "The delivery is sent again at once.",
 }
 
@@ -92,6 +94,7 @@ WORDS = {
     "write": "write",
     **CHANGES,
     **REASONS,
+    **SCOPES,
 }
 
 

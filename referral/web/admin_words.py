@@ -38,6 +38,13 @@ CHANGES = {
     "ping": "a test",
 }
 
+# What a key of each scope may.
+SCOPES = {
+    "may-read": "reads users, referrals, rewards and numbers",
+    "may-write": "reads, and reports users and events, delivers rewards and redeems",
+    "may-admin": "may everything, also rules, webhooks and other keys",
+}
+
 # Why a webhook is disabled, as its row says.
 REASONS = {
     reason: reason
