@@ -68,6 +68,7 @@ from referral.handlers import (
     webhooks,
 )
 from referral.handlers.admin import account as admin_account
+from referral.handlers.admin import audit as admin_audit
 from referral.handlers.admin import deliveries as admin_deliveries
 from referral.handlers.admin import keys as admin_keys
 from referral.handlers.admin import overview as admin_overview
@@ -143,6 +144,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_webhook_actions,
     admin_deliveries,
     admin_keys,
+    admin_audit,
 )
 
 

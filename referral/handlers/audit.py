@@ -11,6 +11,7 @@ from referral.contract.schemas.audit import AuditPageSchema, AuditQuerySchema, a
 from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.queries import audit
+from referral.rules.audit import newest_events
 from referral.rules.named_user import id_of_named
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
@@ -41,9 +42,8 @@ async def list_audit_events(request: web.Request) -> web.Response:
 
 async def _find(conn: Connection, query: dict[str, Any], limit: int) -> tuple[list[audit.Event], int]:
     event, since, before = query.get("event"), query.get("since", 0), read_cursor(query)
+    found = await newest_events(conn, query.get("user"), event, since, before, limit)
     if "user" in query:
         user_id = await id_of_named(conn, query["user"])
-        found = await audit.list_audit_of_user(conn, user_id, event, since, before, limit)
         return found, await audit.count_audit_of_user(conn, user_id, event, since, MOST_COUNTED)
-    found = await audit.list_audit(conn, event, since, before, limit)
     return found, await audit.count_audit(conn, event, since, MOST_COUNTED)

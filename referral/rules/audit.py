@@ -8,8 +8,21 @@ from typing import Any
 
 from aiohttp import web
 
-from referral.queries.audit import EventName
+from referral.database import Connection
+from referral.queries import audit
+from referral.queries.audit import Event, EventName
+from referral.rules.named_user import id_of_named
 from referral.rules.work import work_on
+
+
+async def newest_events(
+    conn: Connection, user: str | None, event: EventName | None, since: int, before: tuple[int, str], limit: int
+) -> list[Event]:
+    """So many events since a time (ms) and before a cursor (time in ms, id), of one kind or of all, newest first. `user` is
+    named as paths name one: of what they did, and what befell their account. Raises `not-found`."""
+    if user is None:
+        return await audit.list_audit(conn, event, since, before, limit)
+    return await audit.list_audit_of_user(conn, await id_of_named(conn, user), event, since, before, limit)
 
 
 async def record_refusal(

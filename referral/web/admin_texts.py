@@ -13,7 +13,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from referral.mail.compose import LANGUAGES, language_of
-from referral.web.admin_words import CHANGES, REASONS, SCOPES
+from referral.web.admin_words import CHANGES, DETAILS, EVENTS, REASONS, SCOPES
 
 RUSSIAN = Path(__file__).resolve().parent.parent / "templates" / "admin" / "ru"
 # Keeps the language that somebody chose. It names nobody.
@@ -93,6 +93,8 @@ WORDS = {
     "waiting": "waiting",
     "write": "write",
     **CHANGES,
+    **DETAILS,
+    **EVENTS,
     **REASONS,
     **SCOPES,
 }

@@ -1,0 +1,84 @@
+"""The audit in the back office: who did what to whom, when and from where."""
+
+import re
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from referral.clock import now
+from referral.contract.access import Access, allow
+from referral.contract.openapi import undocumented
+from referral.contract.problems import Problem
+from referral.contract.schemas.audit import AuditQuerySchema
+from referral.database import DATABASE, Connection
+from referral.queries import users
+from referral.queries.audit import Event
+from referral.rules.audit import newest_events
+from referral.web.admin_lists import ROWS, cursor_in, part_of, utc_text
+from referral.web.admin_pages import admin_page, refused_form
+from referral.web.admin_texts import texts_of
+from referral.web.admin_words import DETAILS, EVENTS
+from referral.web.bodies import load
+
+routes = web.RouteTableDef()
+
+PAGE = "a page of the back office"
+AUDIT_PAGE = "audit.html"
+# Where what an event names is looked at.
+PLACES = {
+    "referrer_id": "/admin/users/{}",
+    "reward_id": "/admin/rewards/{}",
+    "rule_id": "/admin/rules/{}",
+    "webhook_id": "/admin/webhooks/{}",
+}
+
+
+@routes.get("/admin/audit")
+@allow(Access.ADMIN_PAGE)
+@undocumented(PAGE)
+async def get_audit(request: web.Request) -> web.Response:
+    """Newest first: of everybody or of a user, of all kinds or of one, since a day."""
+    _ = texts_of(request)
+    given = {name: request.query[name].strip() for name in ("event", "user", "since") if request.query.get(name, "").strip()}
+    shown: dict[str, Any] = {
+        "kinds": sorted(((name, _.word(name)) for name in EVENTS), key=lambda kind: kind[1]),
+        "is_filtered": bool(given),
+        "events": [],
+        "names": {},
+        "details": {},
+        "next_cursor": None,
+    }
+    before = cursor_in(request)
+    try:
+        query = load(AuditQuerySchema(), {**given, **({"since": utc_text(given["since"])} if "since" in given else {})})
+        async with request.app[DATABASE].replica() as conn:
+            found = await newest_events(conn, query.get("user"), query.get("event"), query.get("since", 0), before, ROWS + 1)
+            events, next_cursor = part_of(found, lambda event: (event.at, event.id))
+            names = await _names(conn, {user for event in events for user in (event.actor_id, event.user_id) if user})
+    except Problem as problem:
+        return refused_form(request, AUDIT_PAGE, problem, given, **shown)
+    details = {event.id: _details(request, event) for event in events}
+    shown |= {"events": events, "names": names, "details": details, "next_cursor": next_cursor, "given": given}
+    return admin_page(request, AUDIT_PAGE, **shown)
+
+
+async def _names(conn: Connection, user_ids: set[str]) -> dict[str, str]:
+    """What these users are called. Who is erased is not there."""
+    found = await users.find_accounts(conn, sorted(user_ids), now())
+    names = {one.id: one.username or one.name or one.email or one.external_id for one in found}
+    return {user_id: name for user_id, name in names.items() if name}
+
+
+def _details(request: web.Request, event: Event) -> list[tuple[str, str, str | None]]:
+    """What else is known of an event: what it is called, what it is, and the page of it, if there is one."""
+    _ = texts_of(request)
+    existing = {re.sub(r"\{\w+\}", "{}", resource.canonical) for resource in request.app.router.resources()}
+    pairs = []
+    for name, value in orjson.loads(event.detail).items():
+        place = PLACES.get(name)
+        target = place.format(value) if place in existing and isinstance(value, str) else None
+        label = _.word(f"detail-{name}") if f"detail-{name}" in DETAILS else name
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        pairs.append((label, text, target))
+    return pairs
