@@ -71,6 +71,7 @@ from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import audit as admin_audit
 from referral.handlers.admin import deliveries as admin_deliveries
 from referral.handlers.admin import keys as admin_keys
+from referral.handlers.admin import outbox as admin_outbox
 from referral.handlers.admin import overview as admin_overview
 from referral.handlers.admin import reward_giving as admin_reward_giving
 from referral.handlers.admin import rewards as admin_rewards
@@ -145,6 +146,7 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_deliveries,
     admin_keys,
     admin_audit,
+    admin_outbox,
 )
 
 

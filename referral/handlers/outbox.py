@@ -3,15 +3,13 @@
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
-from referral.background.mailer import MAILER
 from referral.contract.access import Access, allow
 from referral.contract.paging import MOST_COUNTED, page, read_cursor
-from referral.contract.parameters import id_in_path
-from referral.contract.problems import Problem
 from referral.contract.schemas.outbox import OutboxPageSchema, OutboxQuerySchema, QueuedMailSchema, queued_mail_view
 from referral.database import DATABASE
 from referral.handlers import API
 from referral.queries import outbox
+from referral.rules.outbox import mail_id_of, retry_mail
 from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
@@ -59,15 +57,8 @@ async def list_mail(request: web.Request) -> web.Response:
     problems=("not-found",),
 )
 @response_schema(QueuedMailSchema, 200, description="The mail, which waits")
-async def retry_mail(request: web.Request) -> web.Response:
-    gone = Problem("not-found", "There is no such mail: it may have been sent.")
-    mail_id = id_in_path(request, "mail_id", gone)
+async def send_mail_again(request: web.Request) -> web.Response:
+    mail_id = mail_id_of(request)
     async with work_on(request) as work:
-        await work.hold_caller()
-        if not await outbox.retry_mail(work.conn, mail_id, work.moment):
-            raise gone
-        await work.record("mail-retried", mail_id=mail_id)
-        mail = await outbox.find_queued_mail(work.conn, mail_id)
-        assert mail is not None
-        work.wakes(request.app[MAILER])
+        mail = await retry_mail(work, mail_id)
     return answer(queued_mail_view(mail))

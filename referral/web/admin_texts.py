@@ -13,7 +13,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from referral.mail.compose import LANGUAGES, language_of
-from referral.web.admin_words import CHANGES, DETAILS, EVENTS, REASONS, SCOPES
+from referral.web.admin_words import CHANGES, DETAILS, EVENTS, MAILS, REASONS, SCOPES
 
 RUSSIAN = Path(__file__).resolve().parent.parent / "templates" / "admin" / "ru"
 # Keeps the language that somebody chose. It names nobody.
@@ -52,6 +52,7 @@ SAID = {
     "webhook-rotated-before": "The secret was rotated meanwhile, and shown then. Nothing was done now.",
     "key-made-before": "The key was made already, and shown then. If nobody kept it, revoke it and make another one.",
     "key-revoked": "The key is revoked: calls by it are refused.",
+    "mail-retried": "The mail is sent now.",
     "delivery-retried": "The delivery is sent again at once.",
 }
 
@@ -95,6 +96,7 @@ WORDS = {
     **CHANGES,
     **DETAILS,
     **EVENTS,
+    **MAILS,
     **REASONS,
     **SCOPES,
 }

@@ -141,3 +141,13 @@ DETAILS = {
     "detail-referrer_id": "referred by",
     "detail-replaced": "instead of",
 }
+
+# Kinds of mail.
+MAILS = {
+    "mail-verify-email": "verify an e-mail address",
+    "mail-change-email": "verify a new e-mail address",
+    "mail-email-changed": "an e-mail address was changed",
+    "mail-reset-password": "set a new password",
+    "mail-code": "a code for its owner",
+    "mail-webhook-disabled": "a webhook was disabled",
+}

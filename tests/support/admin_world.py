@@ -149,6 +149,10 @@ async def fill_hooks(client: ClientSession, headers: dict[str, str]) -> dict[str
             webhook_id = (await response.json())["id"]
         if url.endswith("disabled"):
             await client.patch(f"webhooks/{webhook_id}", json={"status": "disabled"}, headers=headers)
+    # A mail for the outbox.
+    newcomer = {"email": "newcomer@example.com", "password": PASSWORD}
+    async with client.post("auth/register", json=newcomer) as response:
+        assert response.status in (201, 202), await response.text()
     async with client.post("keys", json={"name": HOSTILE, "scope": "write"}, headers=headers) as response:
         key = await response.json()
     as_key = {"Authorization": f"Bearer {key['key']}"}

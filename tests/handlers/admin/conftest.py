@@ -23,7 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """A service with an admin and nothing else."""
-    with serving(folder) as address:
+    # Nobody takes mail there, so that some waits.
+    with serving(folder, REFERRAL_MAIL_URL="smtp://127.0.0.1:9") as address:
         make_boss(folder)
         yield address
 
