@@ -1,5 +1,6 @@
 -- depends: 0047.clicks-networks
 -- transactional: false
+
 -- Which other referrals of a referrer have the same context.
 CREATE INDEX CONCURRENTLY event_contexts_of_referrals ON event_contexts (hash, referrer_id, at);
 
