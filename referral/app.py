@@ -69,10 +69,12 @@ from referral.handlers import (
 )
 from referral.handlers.admin import account as admin_account
 from referral.handlers.admin import audit as admin_audit
+from referral.handlers.admin import blocks as admin_blocks
 from referral.handlers.admin import deliveries as admin_deliveries
 from referral.handlers.admin import keys as admin_keys
 from referral.handlers.admin import outbox as admin_outbox
 from referral.handlers.admin import overview as admin_overview
+from referral.handlers.admin import reviews as admin_reviews
 from referral.handlers.admin import reward_giving as admin_reward_giving
 from referral.handlers.admin import rewards as admin_rewards
 from referral.handlers.admin import second_factor as admin_second_factor
@@ -147,6 +149,8 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_keys,
     admin_audit,
     admin_outbox,
+    admin_reviews,
+    admin_blocks,
 )
 
 

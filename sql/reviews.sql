@@ -101,3 +101,21 @@ UPDATE signals SET evidence = NULL WHERE user_id = :user_id AND evidence IS NOT 
 
 -- name: forget_reason_of_review(user_id)!
 UPDATE reviews SET reason = NULL WHERE user_id = :user_id AND reason IS NOT NULL;
+
+-- name: list_longest_waiting(status, after_time, after_id, page_size)
+-- The oldest first, from the cursor on.
+SELECT v.user_id, u.username, u.name, u.external_id, f.referrer_id, w.username AS referrer_username, w.name AS referrer_name,
+       v.status, v.score, v.opened_at, v.reminded_at, v.decided_at, v.decided_by_user, d.username AS decider_username,
+       d.name AS decider_name, v.decided_by_key, v.reason, v.suspends
+FROM reviews v JOIN referrals f ON f.user_id = v.user_id JOIN users u ON u.id = v.user_id JOIN users w ON w.id = f.referrer_id
+LEFT JOIN users d ON d.id = v.decided_by_user
+WHERE v.status = :status AND (v.opened_at, v.user_id) > (:after_time, :after_id)
+ORDER BY v.opened_at, v.user_id
+LIMIT :page_size;
+
+-- name: list_undone(user_id, at)
+-- A reward has one transfer by a rejection at most.
+SELECT t.reward_id, t.user_id, t.unit, t.debit, t.amount, t.available_after
+FROM rewards w JOIN transfers t ON t.reward_id = w.id
+WHERE w.referral_user_id = :user_id AND t.at = :at AND t.kind IN ('void', 'retraction')
+ORDER BY t.reward_id;

@@ -10,3 +10,10 @@ ON CONFLICT (user_id, kind, reference) DO NOTHING;
 -- name: list_kinds_of_signals(user_ids)
 SELECT s.user_id, s.kind FROM signals s WHERE s.user_id IN (SELECT value FROM json_each(:user_ids))
 GROUP BY s.user_id, s.kind ORDER BY s.user_id, s.kind;
+
+-- name: list_money_of_referrals(user_ids)
+-- What is left of the rewards that referrals brought.
+SELECT w.referral_user_id AS user_id, w.unit, w.status, count(*) AS number, sum(coalesce(w.value, 0) - w.reversed) AS amount
+FROM rewards w WHERE w.referral_user_id IN (SELECT value FROM json_each(:user_ids)) AND w.status IN ('pending', 'approved', 'fulfilled')
+GROUP BY w.referral_user_id, w.unit, w.status
+ORDER BY w.referral_user_id, w.unit, w.status;

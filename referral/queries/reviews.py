@@ -173,3 +173,43 @@ async def forget_signals_of_user(conn: Connection, user_id: str) -> None:
 
 async def forget_reason_of_review(conn: Connection, user_id: str) -> None:
     await conn.run("forget_reason_of_review", user_id=user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyOfReferral:
+    """What rewards of a user's referral come to that are in a state; without a unit, the product delivers them."""
+
+    user_id: str
+    unit: str | None
+    status: str
+    number: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What a rejection did to the money of a reward; `available_after` is what its user had then."""
+
+    reward_id: str
+    user_id: str
+    unit: str
+    debit: str
+    amount: int
+    available_after: int | None
+
+
+async def list_longest_waiting(conn: Connection, status: str, after: tuple[int, str], limit: int) -> list[Review]:
+    """Reviews in a state that were opened after the cursor (time in ms, user id), the oldest first."""
+    return await conn.page(
+        "list_longest_waiting", Review, status=status, after_time=after[0], after_id=after[1], page_size=limit
+    )
+
+
+async def list_money_of_referrals(conn: Connection, user_ids: list[str]) -> list[MoneyOfReferral]:
+    """What the rewards of these users' referrals come to, by unit and state."""
+    return await conn.page("list_money_of_referrals", MoneyOfReferral, user_ids=orjson.dumps(user_ids).decode())
+
+
+async def list_undone(conn: Connection, user_id: str, at: int) -> list[Undone]:
+    """What the rejection of that time (ms) did to the rewards of a user's referral."""
+    return await conn.page("list_undone", Undone, user_id=user_id, at=at)

@@ -56,7 +56,8 @@ async def fill(address: str) -> dict[str, str]:
         user_id = await _fill_users(client, headers)
         rewards = await _rewards(client, headers)
         hooks = await fill_hooks(client, headers)
-    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards, **hooks}
+        reviews = await _reviews(client, headers)
+    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards, **hooks, **reviews}
 
 
 async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
@@ -167,3 +168,29 @@ async def fill_hooks(client: ClientSession, headers: dict[str, str]) -> dict[str
             if failed:
                 return {"webhook_id": webhook_id, "change_id": failed[0]["change_id"], "key_id": key["id"]}
             await asyncio.sleep(0.1)
+
+
+async def _reviews(client: ClientSession, headers: dict[str, str]) -> dict[str, str]:
+    """A referral under review, of which the referrer has spent what it brought; and blocks."""
+
+    async def send(method: str, path: str, body: Any) -> Any:
+        return await _send(client, headers, method, path, body)
+
+    await send("PUT", "users/ext:review-mallory", {"name": "Mallory", "email": "mallory@example.com"})
+    code = (await send("POST", "users/ext:review-mallory/codes", {"ttl_days": 30}))["code"]
+    rule = {"name": "Five dollars", "on": "renewal", "to": "referrer", "hold_days": 0}
+    await send("POST", "rules", {**rule, "give": {"kind": "balance", "unit": "USD", "fixed": 500}})
+    user = {"external_id": "review-malory", "name": f"Malory {HOSTILE}", "email": "other@inbox.example"}
+    await send("POST", "events", {"id": "review-came", "type": "signup", "user": user, "code": code})
+    value = {"unit": "USD", "amount": 4900}
+    bought = {"user": {"external_id": "review-malory"}, "value": value}
+    await send("POST", "events", {"id": "review-renewal", "type": "renewal", **bought})
+    await send("POST", "events", {"id": "review-order", "type": "purchase", **bought})
+    spent = {"id": "review-spent", "unit": "USD", "amount": 400}
+    await send("POST", "users/ext:review-mallory/redemptions", spent)
+    for note in (HOSTILE, LONG):
+        await send("POST", "referrals/ext:review-malory/signals", {"weight": 60, "note": note})
+    for kind, blocked in (("email-domain", "mail.example"), ("email", "mallory@example.com"), ("external-id", LONG)):
+        await send("PUT", f"blocks/{kind}/{blocked}", {"note": HOSTILE})
+    malory = await _send(client, headers, "GET", "users/ext:review-malory", None)
+    return {"referee_id": malory["id"]}
