@@ -77,6 +77,8 @@ from referral.handlers.admin import overview as admin_overview
 from referral.handlers.admin import reviews as admin_reviews
 from referral.handlers.admin import reward_giving as admin_reward_giving
 from referral.handlers.admin import rewards as admin_rewards
+from referral.handlers.admin import rule_forms as admin_rule_forms
+from referral.handlers.admin import rules as admin_rules
 from referral.handlers.admin import second_factor as admin_second_factor
 from referral.handlers.admin import signing_in as admin_signing_in
 from referral.handlers.admin import user_actions as admin_user_actions
@@ -151,6 +153,8 @@ HANDLERS: tuple[ModuleType, ...] = (
     admin_outbox,
     admin_reviews,
     admin_blocks,
+    admin_rule_forms,
+    admin_rules,
 )
 
 

@@ -31,6 +31,24 @@ WHERE v.rule_id = :rule_id AND v.version < :before_version
 ORDER BY v.version DESC
 LIMIT :page_size;
 
+-- name: list_rule_changes(rule_id, before_version, page_size)
+-- As above, with who made each version, as the record of security events knows it, which is found by its time.
+SELECT v.version, v.definition, v.created_at AS changed_at, a.actor_id, coalesce(w.username, w.email) AS actor_name, a.detail
+FROM rule_versions v
+LEFT JOIN audit_events a ON a.at = v.created_at
+    AND a.event = CASE WHEN v.version = 1 THEN 'rule-made' ELSE 'rule-changed' END
+    AND a.detail LIKE '%"rule_id":"' || v.rule_id || '"%'
+    AND (v.version = 1 OR a.detail LIKE '%"version":' || cast(v.version as text) || ',%')
+LEFT JOIN users w ON w.id = a.actor_id
+WHERE v.rule_id = :rule_id AND v.version < :before_version
+ORDER BY v.version DESC
+LIMIT :page_size;
+
+-- name: find_budget_used(rule_id, now)^
+-- In the period that now is in.
+SELECT used FROM rule_usage
+WHERE rule_id = :rule_id AND subject = 'budget' AND starts_at <= :now AND ends_at > :now;
+
 -- name: count_given(rule_id, referee_id, side)^
 -- The rewards of a rule for a user's referral that are not void; no further than to more than any rule may give.
 SELECT count(*) AS given FROM (

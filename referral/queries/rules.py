@@ -38,6 +38,19 @@ class KeptRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleChange:
+    """A version of a rule (its time in ms, its definition as JSON text) and who made it: None, and no `detail` of the
+    security event, where it is not recorded any more."""
+
+    version: int
+    definition: str
+    changed_at: int
+    actor_id: str | None
+    actor_name: str | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MetRule:
     """A rule that an event meets: since when it says so (ms), how many rewards it gave for this referral, and the last of
     their ordinals."""
@@ -114,6 +127,16 @@ async def count_rules(conn: Connection) -> int:
 async def list_rule_versions(conn: Connection, rule_id: str, before: int, limit: int) -> list[KeptRule]:
     """The rule's versions before this one, newest first."""
     return await conn.page("list_rule_versions", KeptRule, rule_id=rule_id, before_version=before, page_size=limit)
+
+
+async def list_rule_changes(conn: Connection, rule_id: str, before: int, limit: int) -> list[RuleChange]:
+    """As `list_rule_versions`, with who made them."""
+    return await conn.page("list_rule_changes", RuleChange, rule_id=rule_id, before_version=before, page_size=limit)
+
+
+async def find_budget_used(conn: Connection, rule_id: str, now: int) -> int:
+    """What is used up of the rule's budget in the period that a time (ms) lies in."""
+    return await conn.value("find_budget_used", int, rule_id=rule_id, now=now) or 0
 
 
 async def hold_rules_met(conn: Connection, event_type: str, referee_id: str) -> list[MetRule]:

@@ -44,10 +44,20 @@ def new_definition(body: dict[str, Any], config: Config, pointer: str = "") -> d
     return said
 
 
-async def make_rule(work: Work, body: dict[str, Any]) -> KeptRule:
-    """Make a rule. Raises as `new_definition`."""
+def changed_definition(former: Mapping[str, Any], body: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The whole definition of a rule whose members are changed as the body (RuleChangeSchema) says. Raises
+    `validation-error` and `unit-unknown`; what a rule said before is never refused."""
+    said = {**former, **definition_of(body)}
+    if said != former:
+        check(said, config, known=units_of(former))
+    return said
+
+
+async def make_rule(work: Work, body: dict[str, Any], rule_id: str | None = None) -> KeptRule:
+    """Make a rule, of this id or a new one. Raises as `new_definition`, and ConstraintViolation `rules_pkey` for an id that
+    a rule has."""
     said = new_definition(body, work.request.app[CONFIG])
-    rule_id, definition = new_id(), orjson.dumps(said).decode()
+    rule_id, definition = rule_id or new_id(), orjson.dumps(said).decode()
     await rules.insert_rule(work.conn, rule_id, said["on"], said["to"], work.moment)
     await rules.insert_rule_version(work.conn, rule_id, 1, work.moment, definition)
     await work.record("rule-made", rule_id=rule_id, name=said["name"])
@@ -61,10 +71,9 @@ async def change_rule(work: Work, rule_id: str, body: dict[str, Any]) -> KeptRul
     if found is None:
         return None
     former = orjson.loads(found.definition)
-    said = {**former, **definition_of(body)}
+    said = changed_definition(former, body, work.request.app[CONFIG])
     if said == former:
         return found
-    check(said, work.request.app[CONFIG], known=_units(former))
     version, definition = found.version + 1, orjson.dumps(said).decode()
     await rules.insert_rule_version(work.conn, rule_id, version, work.moment, definition)
     await rules.update_rule(work.conn, rule_id, version, said["on"], said["to"])
@@ -105,11 +114,11 @@ def check(said: Mapping[str, Any], config: Config, pointer: str = "", known: fro
     objections = [*_of_give(said), *_of_tiers(said), *_of_limits(said), *_of_times(said)]
     if objections:
         raise invalid_members([(f"{pointer}{place}", detail) for place, detail in objections])
-    for unit in sorted(_units(said) - known):
+    for unit in sorted(units_of(said) - known):
         check_unit(unit, config)
 
 
-def _units(said: Mapping[str, Any]) -> frozenset[str]:
+def units_of(said: Mapping[str, Any]) -> frozenset[str]:
     """The units that a rule names."""
     limits, conditions = said["limits"] or {}, said["if"] or {}
     parts = (said["give"], limits.get("budget"), conditions.get("min_amount"))

@@ -60,6 +60,11 @@ SAID = {
     "key-revoked": "The key is revoked: calls by it are refused.",
     "mail-retried": "The mail is sent now.",
     "delivery-retried": "The delivery is sent again at once.",
+    "rule-made": "The rule is made.",
+    "rule-changed": "The rule is changed.",
+    "rule-unchanged": "The rule was like that already: nothing has changed.",
+    "rule-enabled": "The rule is enabled.",
+    "rule-disabled": "The rule is disabled.",
 }
 
 # Words of the database as people read them: states, roles, kinds.
@@ -89,6 +94,7 @@ WORDS = {
     "failed": "failed",
     "fulfilled": "fulfilled",
     "joined": "joined",
+    "not-yet": "not yet",
     "open": "open",
     "pending": "pending",
     "read": "read",
@@ -118,7 +124,7 @@ class Texts:
         self.language = language
         self._known = _russian() if language == "ru" else {}
         # Between groups of three digits; neither breaks a line.
-        self._separator, self._point = (NO_BREAK, ",") if language == "ru" else (",", ".")
+        self._separator, self.point = (NO_BREAK, ",") if language == "ru" else (",", ".")
 
     def __call__(self, text: str, **values: Any) -> Markup:
         """The sentence with `%(name)s` replaced by the values, if there are any; a literal percent sign is doubled then."""
@@ -156,7 +162,7 @@ class Texts:
     def decimal(self, amount: int, exponent: int) -> str:
         """The amount with so many digits behind the point."""
         whole, rest = divmod(abs(amount), 10**exponent)
-        behind = f"{self._point}{rest:0{exponent}}" if exponent else ""
+        behind = f"{self.point}{rest:0{exponent}}" if exponent else ""
         return f"{MINUS if amount < 0 else ''}{self.number(whole)}{behind}"
 
 

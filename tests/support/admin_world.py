@@ -57,7 +57,8 @@ async def fill(address: str) -> dict[str, str]:
         rewards = await _rewards(client, headers)
         hooks = await fill_hooks(client, headers)
         reviews = await _reviews(client, headers)
-    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards, **hooks, **reviews}
+        rule_id = await make_rules(client, headers)
+    return {"session_id": sessions[0]["id"], "user_id": user_id, **rewards, **hooks, **reviews, "rule_id": rule_id}
 
 
 async def _fill_users(client: ClientSession, headers: dict[str, str]) -> str:
@@ -194,3 +195,44 @@ async def _reviews(client: ClientSession, headers: dict[str, str]) -> dict[str, 
         await send("PUT", f"blocks/{kind}/{blocked}", {"note": HOSTILE})
     malory = await _send(client, headers, "GET", "users/ext:review-malory", None)
     return {"referee_id": malory["id"]}
+
+
+async def make_rules(client: ClientSession, headers: dict[str, str]) -> str:
+    """Make rules in several states, of which one has many versions and all that a rule may say; return its id."""
+    share = {"kind": "balance", "percent": "20", "max": 2500}
+    fixed = {"kind": "balance", "unit": "USD", "fixed": 500}
+    whole = {
+        "name": f"{HOSTILE} {LONG}",
+        "on": "purchase",
+        "to": "referrer",
+        "give": share,
+        "tiers": [{"from": 5, "percent": "22.5"}, {"from": 10, "percent": "25"}],
+        "if": {"min_amount": {"unit": "USD", "amount": 2000}, "within_days": 90, "metadata": {LONG[:40]: HOSTILE, "n": 5}},
+        "hold_days": 14,
+        "limits": {
+            "per_referrer": {"count": 10, "period": "month"},
+            "budget": {"unit": "USD", "amount": 1_000_000, "period": "month"},
+        },
+        "ends_at": "2038-01-01T00:00:00Z",
+    }
+    others = (
+        {"name": "Welcome", "on": "signup", "to": "referee", "give": fixed, "hold_days": 0},
+        {"name": "Off", "on": "trial-started", "to": "referrer", "give": fixed, "enabled": False, "times": 3},
+        {"name": "Past", "on": "purchase", "to": "referee", "give": fixed, "ends_at": "2020-01-01T00:00:00Z", "times": None},
+        {
+            "name": "Month",
+            "on": "purchase",
+            "to": "referee",
+            "give": {"kind": "coupon", "label": HOSTILE},
+            "approval": "manual",
+        },
+    )
+    made = []
+    for body in (whole, *others):
+        async with client.post("rules", json=body, headers=headers) as response:
+            assert response.status == 201, await response.text()
+            made.append((await response.json())["id"])
+    for change in ({"enabled": False}, {"enabled": True, "hold_days": 30}, {"name": f"Give 20 % {HOSTILE}"}):
+        async with client.patch(f"rules/{made[0]}", json=change, headers=headers) as response:
+            assert response.status == 200, await response.text()
+    return str(made[0])
