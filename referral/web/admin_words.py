@@ -115,7 +115,6 @@ EVENTS: dict[EventName, str] = {
 
 # What else is known of an event: members of its detail.
 DETAILS = {
-    "detail-key": "by the key",
     "detail-name": "name",
     "detail-scope": "scope",
     "detail-status": "status",

@@ -47,6 +47,7 @@ async def get_audit(request: web.Request) -> web.Response:
         "events": [],
         "names": {},
         "details": {},
+        "keys": {},
         "next_cursor": None,
     }
     before = cursor_in(request)
@@ -58,8 +59,10 @@ async def get_audit(request: web.Request) -> web.Response:
             names = await _names(conn, {user for event in events for user in (event.actor_id, event.user_id) if user})
     except Problem as problem:
         return refused_form(request, AUDIT_PAGE, problem, given, **shown)
+    # Of what a key did, the actor is the key, which may be revoked by now; the event has its name.
+    keys = {event.id: orjson.loads(event.detail).get("key") for event in events}
     details = {event.id: _details(request, event) for event in events}
-    shown |= {"events": events, "names": names, "details": details, "next_cursor": next_cursor, "given": given}
+    shown |= {"events": events, "names": names, "details": details, "keys": keys, "next_cursor": next_cursor, "given": given}
     return admin_page(request, AUDIT_PAGE, **shown)
 
 
@@ -76,6 +79,8 @@ def _details(request: web.Request, event: Event) -> list[tuple[str, str, str | N
     existing = {re.sub(r"\{\w+\}", "{}", resource.canonical) for resource in request.app.router.resources()}
     pairs = []
     for name, value in orjson.loads(event.detail).items():
+        if name == "key":
+            continue
         place = PLACES.get(name)
         target = place.format(value) if place in existing and isinstance(value, str) else None
         label = _.word(f"detail-{name}") if f"detail-{name}" in DETAILS else name

@@ -41,6 +41,15 @@ async def test_it_says_who_did_what_to_whom(client: Client, database_url: str) -
     assert "Пользователя приостановили" in (await browser.get("/admin/audit")).words
 
 
+async def test_what_a_key_did_is_said_of_the_key_and_of_no_user(client: Client, database_url: str) -> None:
+    browser, _ = await signed_in(client, database_url)
+    user = await (await Product.with_key(client, "admin")).user("42")
+    page = await browser.get("/admin/audit?user=ext:42")
+    assert "Key a admin key" in page.words
+    body = page.text.partition("<tbody>")[2]
+    assert set(re.findall(r"/admin/users/([0-9a-f-]+)", body)) == {user["id"]}
+
+
 async def test_it_is_filtered_and_paged(client: Client, database_url: str) -> None:
     browser, _ = await signed_in(client, database_url)
     await (await Product.with_key(client)).user("42")
