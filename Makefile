@@ -6,13 +6,16 @@ BIN := $(VENV)/bin/python
 CLIENTS := tests/clients/node_modules
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint bench scale profile openapi clean
+.PHONY: help run demo test soak lint bench scale profile openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## set up, migrate and serve on http://127.0.0.1:8000
 	@exec $(BIN) run.py
+
+demo: $(VENV)/run.stamp ## fill an empty database with a programme to look at, for `make run`
+	@$(BIN) run.py demo
 
 test: $(VENV)/dev.stamp $(CLIENTS)/.package-lock.json ## set up and run every test, real servers and a real browser included
 	@tests/install-servers

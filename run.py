@@ -296,6 +296,11 @@ def parser() -> argparse.ArgumentParser:
         "health", in_module("health.check_health"), "ask the service of these settings whether it is ready; if not, fail"
     )
     command("openapi", in_module("openapi.print_openapi"), "print the OpenAPI document")
+    command(
+        "demo",
+        in_module("demo.make_demo"),
+        "fill an empty database with a believable programme to look at, and print how to sign in to it",
+    )
     return top
 
 

@@ -137,6 +137,9 @@ UPDATE users SET erased_at = :now, email = NULL, email_key = NULL, email_verifie
 WHERE id = :user_id AND (cast(:old_hash as text) IS NULL OR password_hash = cast(:old_hash as text)) AND erased_at IS NULL
 RETURNING id;
 
+-- name: find_any_user()^
+SELECT id FROM users LIMIT 1;
+
 -- name: list_admins()
 -- For the operator.
 SELECT id, email, username, created_at, suspended_at FROM users WHERE role = 'admin' AND erased_at IS NULL

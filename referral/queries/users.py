@@ -239,6 +239,11 @@ async def erase_user(conn: Connection, user_id: str, old_hash: str | None, now: 
     return await conn.value("erase_user", str, user_id=user_id, old_hash=old_hash, now=now) is not None
 
 
+async def find_any_user(conn: Connection) -> str | None:
+    """The id of somebody; None if there is nobody, nor ever was."""
+    return await conn.value("find_any_user", str)
+
+
 async def list_admins(conn: Connection) -> list[Admin]:
     """All admins, the oldest account first."""
     return await conn.all("list_admins", Admin)
