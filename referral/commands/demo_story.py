@@ -104,7 +104,8 @@ class Story:
         return self._dice.choices([one[0] for one in REFERRERS], [one[2] for one in REFERRERS])[0]
 
     def _address(self) -> str:
-        return f"198.51.100.{self._dice.randrange(1, 255)}"
+        # Networks that are set aside for examples.
+        return f"{self._dice.choice(('192.0.2', '198.51.100', '203.0.113'))}.{self._dice.randrange(1, 255)}"
 
     async def _make_rules(self) -> None:
         post = partial(self._calls.call, "POST", "/rules")
@@ -244,6 +245,8 @@ class Story:
             domain = "mailinator.com" if number in (6, 11) else "mail.example"
             moment = 14 * HOUR + number * 2 * MINUTE
             self._plan_sign_up(3, moment, str(1500 + number), name, "1050", f"deal{number}@{domain}")
+            if domain == "mailinator.com":
+                self._at(2, moment, self._buy, f"order_44{number:02}", str(1500 + number), 2400)
 
     def _plan_family(self) -> None:
         """Two sisters with one tablet: cleared."""
