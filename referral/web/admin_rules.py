@@ -91,7 +91,7 @@ def members_of(said: Said, _: Texts, config: Config) -> list[Member]:
     give, limits = said["give"], said["limits"] or {}
     budget, per_referrer = limits.get("budget"), limits.get("per_referrer")
     found = [
-        (_("Name"), theirs(said["name"])),
+        (_("Name of the rule"), theirs(said["name"])),
         (_("Enabled"), _("yes") if said["enabled"] else _("no")),
         (_("Event"), Markup("<code>{}</code>").format(said["on"])),
         (_("Who gets it"), side_word(said["to"], _)),
