@@ -17,8 +17,9 @@ from referral.queries.timeline import Joining, NamedClick, ReviewCourse
 from referral.rules.timeline import Step
 from referral.web.admin_acts import act_reason, act_text, actor_text, detail_of
 from referral.web.admin_people import theirs
-from referral.web.admin_reasons import attribution_reason, signal_evidence, signal_name, skip_reason
+from referral.web.admin_reasons import attribution_reason, skip_reason
 from referral.web.admin_rewards_told import RewardTeller, Sentences
+from referral.web.admin_signals import signal_text
 from referral.web.admin_values import time_of
 
 # What happened so long (ms) before it was reported is told with its own time.
@@ -224,9 +225,10 @@ class Teller(RewardTeller):
 
     def _signal(self, signal: KeptSignal) -> Sentences:
         _ = self.texts
-        facts = {"kind": signal_name(signal.kind, self.texts), "weight": _.number(signal.weight)}
-        text = _("Suspicious: %(kind)s (weight %(weight)s).", **facts)
-        return text, [signal_evidence(signal.kind, signal.evidence, self.who, self.texts)], "warn"
+        told = signal_text(_, signal.kind, signal.evidence)
+        text = _("Suspicious: %(kind)s (weight %(weight)s).", kind=told.title, weight=_.number(signal.weight))
+        named = [Markup(", ").join(map(self.who, told.users))] if told.users else []
+        return text, [told.sentence, *named], "warn"
 
     def _review_opened(self, review: ReviewCourse) -> Sentences:
         _ = self.texts
