@@ -100,7 +100,7 @@ TOLD: list[tuple[str, Any, list[str]]] = [
     ("event", replace(EVENT, click_id="1", reason="click-expired"), ["The click that was named", "too long ago"]),
     ("event", replace(EVENT, received_at=900_000), ["It happened at 1970-01-01 00:00 UTC, and was reported later"]),
     ("event", replace(EVENT, type="trial", unit=None, amount=None), ["The product reported “trial” (e1)"]),
-    ("signal", KeptSignal("same-device", "", 60, '{"users": ["a"]}', 1), ["The same device (weight 60)", "the same device as", "Alice"]),
+    ("signal", KeptSignal("same-device", "", 60, '{"users": ["a"]}', 1), ["The same device (weight 60)", "Alice"]),
     ("signal", KeptSignal("same-email", "", 100, '{"differs_by": "plus part"}', 1), ["reaches the referrer", "plus part"]),
     ("signal", KeptSignal("same-email", "", 100, "{}", 1), ["The same mailbox (weight 100)"]),
     ("signal", KeptSignal("too-fast", "", 20, '{"seconds": 1}', 1), ["Joined 1 second after the click"]),
