@@ -112,7 +112,7 @@ def test_migrations_are_numbered_without_gaps_and_depend_on_earlier_ones() -> No
 
 def test_each_table_and_index_says_before_it_what_it_is_for() -> None:
     for file in MIGRATIONS.glob("*.sql"):
-        marks = r"\A(-- (depends|transactional|contracts): .*\n)*"
+        marks = r"\A(-- (depends|transactional|contracts): .*\n)*\n*"
         paragraphs = re.sub(marks, "", file.read_text()).split("\n\n")
         for paragraph in paragraphs:
             if re.search(r"CREATE (UNIQUE )?INDEX", paragraph):
