@@ -7,6 +7,7 @@ from typing import Any
 import yoyo
 
 from referral.database import DatabaseUnavailable, is_postgres, sqlite_path
+from referral.database.index_builds import build_on_sqlite, index_builds
 from referral.database.migrate import LOCK_WAIT, MigrationError, as_told, connect, locked, read_migrations
 
 COLUMNS = {
@@ -65,9 +66,13 @@ def losses(url: str, names: list[str]) -> list[str]:
                     backend.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT}")
                 for migration in _those(names):
                     migration.load()
-                    # What runs in no transaction builds indexes, which hold nothing of their own.
                     if migration.use_transactions:
                         migration.process_steps(backend, "rollback")
+                    elif not is_postgres(url):
+                        # SQLite drops no column that has an index. On PostgreSQL, where they are built outside of a
+                        # transaction, indexes go with their columns.
+                        for build in index_builds(migration, "rollback"):
+                            build_on_sqlite(backend, build)
                 after = _columns(backend, columns)
         except backend.DatabaseError as error:
             raise as_told(error, "taken back") from error
