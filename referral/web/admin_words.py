@@ -111,6 +111,17 @@ EVENTS: dict[EventName, str] = {
     "webhook-deleted": "A webhook was deleted",
     "mail-retried": "A mail was sent again",
     "events-left-out": "More of the same was left out",
+    "reward-fulfilled": "The delivery of a reward was noted",
+    "referral-reported": "A referral was reported",
+    "review-cleared": "A review was cleared",
+    "review-rejected": "A referral was rejected",
+    "block-made": "Something was blocked",
+    "block-deleted": "A block was taken away",
+    "second-factor-on": "A second factor was switched on",
+    "second-factor-off": "A second factor was switched off",
+    "second-factor-refused": "A code of a second factor was refused",
+    "second-factor-reset": "A lost second factor was switched off",
+    "recovery-code-used": "A recovery code was used",
 }
 
 # What else is known of an event: members of its detail.
