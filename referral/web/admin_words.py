@@ -160,4 +160,5 @@ MAILS = {
     "mail-reset-password": "set a new password",
     "mail-code": "a code for its owner",
     "mail-webhook-disabled": "a webhook was disabled",
+    "mail-reviews-overdue": "reviews wait for a decision",
 }
