@@ -24,13 +24,15 @@ CREATE TABLE stat_deltas (
 )
 """
 
-# The sums, but for what is still in `stat_deltas`: both together equal the rows at every moment.
+# The sums, but for what is still in `stat_deltas`: both together equal the rows at every moment. A sum of amounts may pass
+# what the type holds: it is a thousand million times `billions`, and `amount`.
 DAYS = """
 CREATE TABLE stat_days (
     day BIGINT NOT NULL,
     what TEXT NOT NULL,
     unit TEXT NOT NULL,
     count BIGINT NOT NULL,
+    billions BIGINT NOT NULL,
     amount BIGINT NOT NULL,
     CONSTRAINT stat_days_pkey PRIMARY KEY (day, what, unit),
     CONSTRAINT stat_days_day CHECK (day % 86400000 = 0)

@@ -2,11 +2,12 @@
 
 -- name: sum_stats(first, last)
 -- Both in one statement: what is moved from one to the other meanwhile is seen in exactly one of them.
-SELECT s.day, s.what, s.unit, cast(sum(s.count) as bigint) AS count, cast(sum(s.amount) as bigint) AS amount
+SELECT s.day, s.what, s.unit, cast(sum(s.count) as bigint) AS count, cast(sum(s.billions) as bigint) AS billions,
+       cast(sum(s.amount) as bigint) AS amount
 FROM (
-    SELECT d.day, d.what, d.unit, d.count, d.amount FROM stat_days d WHERE d.day BETWEEN :first AND :last
+    SELECT d.day, d.what, d.unit, d.count, d.billions, d.amount FROM stat_days d WHERE d.day BETWEEN :first AND :last
     UNION ALL
-    SELECT w.day, w.what, w.unit, w.count, w.amount FROM stat_deltas w WHERE w.day BETWEEN :first AND :last
+    SELECT w.day, w.what, w.unit, w.count, w.amount / 1000000000, w.amount % 1000000000 FROM stat_deltas w WHERE w.day BETWEEN :first AND :last
 ) AS s
 GROUP BY s.day, s.what, s.unit
 ORDER BY s.day, s.what, s.unit;
@@ -29,7 +30,7 @@ RETURNING id;
 WITH p AS (
     SELECT r.user_id, r.joined_at, r.converted_at FROM referrals r WHERE r.user_id > :after ORDER BY r.user_id LIMIT :page_size
 )
-SELECT s.day, s.what, '' AS unit, count(*) AS count, 0 AS amount, (SELECT max(p.user_id) FROM p) AS last
+SELECT s.day, s.what, '' AS unit, count(*) AS count, 0 AS billions, 0 AS amount, (SELECT max(p.user_id) FROM p) AS last
 FROM (
     SELECT p.joined_at - p.joined_at % 86400000 AS day, 'referral' AS what FROM p
     UNION ALL
@@ -44,7 +45,8 @@ WITH p AS (
            coalesce(e.unit, '') AS unit, coalesce(e.amount, 0) AS amount
     FROM events e WHERE e.id > :after ORDER BY e.id LIMIT :page_size
 )
-SELECT p.day, p.what, p.unit, count(*) AS count, cast(sum(p.amount) as bigint) AS amount, (SELECT max(p.id) FROM p) AS last
+SELECT p.day, p.what, p.unit, count(*) AS count, cast(sum(p.amount / 1000000000) as bigint) AS billions,
+       cast(sum(p.amount % 1000000000) as bigint) AS amount, (SELECT max(p.id) FROM p) AS last
 FROM p
 GROUP BY p.day, p.what, p.unit;
 
@@ -54,7 +56,8 @@ WITH p AS (
            coalesce(w.unit, '') AS unit, coalesce(w.value, 0) - w.reversed AS amount
     FROM rewards w WHERE w.id > :after ORDER BY w.id LIMIT :page_size
 )
-SELECT p.day, p.what, p.unit, count(*) AS count, cast(sum(p.amount) as bigint) AS amount, (SELECT max(p.id) FROM p) AS last
+SELECT p.day, p.what, p.unit, count(*) AS count, cast(sum(p.amount / 1000000000) as bigint) AS billions,
+       cast(sum(p.amount % 1000000000) as bigint) AS amount, (SELECT max(p.id) FROM p) AS last
 FROM p
 GROUP BY p.day, p.what, p.unit;
 
@@ -65,7 +68,8 @@ WITH u AS (
 ), p AS (
     SELECT a.unit, a.pending, a.available FROM accounts a JOIN u ON u.user_id = a.user_id
 )
-SELECT 0 AS day, s.what, s.unit, 0 AS count, cast(sum(s.amount) as bigint) AS amount, (SELECT max(u.user_id) FROM u) AS last
+SELECT 0 AS day, s.what, s.unit, 0 AS count, cast(sum(s.amount / 1000000000) as bigint) AS billions,
+       cast(sum(s.amount % 1000000000) as bigint) AS amount, (SELECT max(u.user_id) FROM u) AS last
 FROM (
     SELECT 'pending' AS what, p.unit, p.pending AS amount FROM p
     UNION ALL
@@ -80,7 +84,7 @@ WITH c AS (
 ), p AS (
     SELECT d.day, d.clicks, d.visitors, d.robots FROM click_days d JOIN c ON c.code = d.code
 )
-SELECT s.day, s.what, '' AS unit, cast(sum(s.count) as bigint) AS count, 0 AS amount, (SELECT max(c.code) FROM c) AS last
+SELECT s.day, s.what, '' AS unit, cast(sum(s.count) as bigint) AS count, 0 AS billions, 0 AS amount, (SELECT max(c.code) FROM c) AS last
 FROM (
     SELECT p.day, 'click' AS what, p.clicks AS count FROM p
     UNION ALL

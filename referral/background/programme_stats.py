@@ -12,7 +12,7 @@ from itertools import islice
 from referral.background.loop import work_for_ever
 from referral.database import Connection, Database, committed
 from referral.queries import programme_stats
-from referral.queries.programme_stats import EARLIEST, LATEST, RowSum, Sum
+from referral.queries.programme_stats import BILLION, EARLIEST, LATEST, RowSum, Sum
 
 # Seconds between two looks for what is to be added.
 INTERVAL = 2.0
@@ -105,7 +105,7 @@ def added(several: Iterable[Sum | RowSum], sums: dict[Key, Amounts] | None = Non
     for one in several:
         key = one.day, one.what, one.unit
         count, amount = total.get(key, (0, 0))
-        total[key] = count + one.count, amount + one.amount
+        total[key] = count + one.count, amount + one.whole
     return total
 
 
@@ -120,4 +120,4 @@ def differences(sums: dict[Key, Amounts], others: dict[Key, Amounts]) -> dict[Ke
 
 
 def _sums(sums: dict[Key, Amounts]) -> list[Sum]:
-    return [Sum(*key, *amounts) for key, amounts in sorted(sums.items())]
+    return [Sum(*key, count, *divmod(amount, BILLION)) for key, (count, amount) in sorted(sums.items())]

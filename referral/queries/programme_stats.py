@@ -16,15 +16,24 @@ NO_DAY = 0
 EARLIEST, LATEST = -(2**62), 2**62
 
 
+# A sum of amounts, which may be larger than what the databases hold, comes in parts of so much, and what is left.
+BILLION = 10**9
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """How many there are, or how much, of something on a day; the unit is empty where it has none."""
+    """How many there are, or how much, of something on a day; the unit is empty where it has none. How much is `whole`."""
 
     day: int
     what: str
     unit: str
     count: int
+    billions: int
     amount: int
+
+    @property
+    def whole(self) -> int:
+        return self.billions * BILLION + self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,13 @@ class RowSum:
     what: str
     unit: str
     count: int
+    billions: int
     amount: int
     last: str
+
+    @property
+    def whole(self) -> int:
+        return self.billions * BILLION + self.amount
 
 
 async def sum_stats(conn: Connection, first: int, last: int) -> list[Sum]:

@@ -12,6 +12,9 @@ from referral.rules.stats import Interval, milliseconds, series
 # Seconds until the sums may be complete.
 RETRY_AFTER = "10"
 
+# What JSON of this service holds, and the most that is told of a sum.
+MOST = 2**63 - 1
+
 # The names of what is counted, by what the sums call it.
 COUNTED = {
     "click": "clicks",
@@ -59,7 +62,7 @@ def _counts(found: Sum) -> dict[str, int]:
     """What a sum adds to the row of its day."""
     counts = {COUNTED[found.what]: found.count}
     if found.unit and found.what in VALUED:
-        counts[f"{VALUED[found.what]} {found.unit}"] = found.amount
+        counts[f"{VALUED[found.what]} {found.unit}"] = found.whole
     return counts
 
 
@@ -68,7 +71,7 @@ def _with_money(row: dict[str, Any], units: list[str]) -> dict[str, Any]:
     kept = {name: row[name] for name in ("at", *COUNTED.values()) if name in row}
     for name in VALUED.values():
         amounts = ((unit, row[f"{name} {unit}"]) for unit in units)
-        kept[name] = [{"unit": unit, "amount": amount} for unit, amount in amounts if amount]
+        kept[name] = [{"unit": unit, "amount": min(amount, MOST)} for unit, amount in amounts if amount]
     return kept
 
 
@@ -77,5 +80,5 @@ def _liability(found: list[Sum]) -> list[dict[str, Any]]:
     owed: dict[str, dict[str, int]] = {}
     for one in found:
         if one.what in ("pending", "available"):
-            owed.setdefault(one.unit, {"pending": 0, "available": 0})[one.what] = one.amount
+            owed.setdefault(one.unit, {"pending": 0, "available": 0})[one.what] = min(one.whole, MOST)
     return [{"unit": unit, **amounts} for unit, amounts in sorted(owed.items()) if any(amounts.values())]

@@ -102,7 +102,7 @@ async def populate(client: Client, person: MakePerson, url: str) -> tuple[Person
         source.execute("INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at) VALUES (1, 'hook', 'waiting', 0)")
         source.execute("INSERT INTO delivery_failures VALUES ('f', 1, 'hook', 1, NULL, 'x', 5)")
         source.execute("INSERT INTO replays VALUES ('hook', 1, '[]', 0, 1)")
-        source.execute("INSERT INTO stat_days VALUES (0, 'converted', '', 0, 0) ON CONFLICT DO NOTHING")
+        source.execute("INSERT INTO stat_days VALUES (0, 'converted', '', 0, 0, 0) ON CONFLICT DO NOTHING")
         source.execute("INSERT INTO session_cookies SELECT 'cookie', id, 1 FROM sessions LIMIT 1")
         source.execute("INSERT INTO second_factors VALUES (?, 'sealed', 1, 2, 3)", (bob.id,))
         source.execute("INSERT INTO recovery_codes VALUES (?, 'hash', NULL)", (bob.id,))

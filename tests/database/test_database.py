@@ -171,7 +171,7 @@ CHANGE = "INSERT INTO changes (seq, id, type, at, subject_id, version, data) VAL
 WEBHOOK = "INSERT INTO webhooks (id, url, types, status, secret, created_at, disabled_at, disabled_reason) VALUES "
 DELIVERY = "INSERT INTO deliveries (seq, webhook_id, status, next_attempt_at, delivered_at) VALUES "
 FAILURE = "INSERT INTO delivery_failures (id, seq, webhook_id, at, error, milliseconds) VALUES "
-STAT = "INSERT INTO stat_days (day, what, unit, count, amount) VALUES "
+STAT = "INSERT INTO stat_days (day, what, unit, count, billions, amount) VALUES "
 REPLAY = "INSERT INTO replays (webhook_id, since, types, next_seq, last_seq) VALUES "
 SIGNAL = "INSERT INTO signals (user_id, kind, reference, weight, at) VALUES "
 REVIEW = "INSERT INTO reviews (user_id, status, opened_at, score, decided_at, decided_by_user, reason) VALUES "
@@ -389,8 +389,8 @@ RULES: list[tuple[str, str | None]] = [
     ("INSERT INTO blocks (kind, value, created_at) VALUES ('email', 'x@example.com', 1)", "blocks_pkey"),
     ("INSERT INTO blocks (kind, value, created_at) VALUES ('E mail', 'x', 1)", "blocks_kind"),
     ("INSERT INTO stat_deltas (number, day, what, unit, count, amount) VALUES (0, 0, '', '', 0, 0)", "stat_deltas_pkey"),
-    (f"{STAT}(0, 'x', '', 1, 1)", "stat_days_pkey"),
-    (f"{STAT}(1, 'x', '', 1, 1)", "stat_days_day"),
+    (f"{STAT}(0, 'x', '', 1, 0, 1)", "stat_days_pkey"),
+    (f"{STAT}(1, 'x', '', 1, 0, 1)", "stat_days_day"),
     ("INSERT INTO stat_state (id, filled) VALUES (1, 1)", "stat_state_pkey"),
     ("INSERT INTO stat_state (id, filled) VALUES (2, 1)", "stat_state_one_row"),
     ("UPDATE stat_state SET filled = 2", "stat_state_filled"),
@@ -446,7 +446,7 @@ WORLD = [
     f"{SIGNAL}('bob', 'burst', '', 40, 1)",
     f"{REVIEW}('bob', 'cleared', 1, 40, 2, 'carol', 'A family')",
     "INSERT INTO blocks (kind, value, created_at) VALUES ('email', 'x@example.com', 1)",
-    f"{STAT}(0, 'x', '', 1, 1)",
+    f"{STAT}(0, 'x', '', 1, 0, 1)",
     "INSERT INTO stat_deltas (number, day, what, unit, count, amount) VALUES (0, 0, '', '', 0, 0)",
     *LEDGER_WORLD,
 ]
