@@ -337,8 +337,10 @@ def test_events_are_only_ever_added() -> None:
 def test_something_records_each_event() -> None:
     listed = get_args(EventName)
     assert len(set(listed)) == len(listed) > 15
+    files = (MIGRATIONS.parent / "referral").rglob("*.py")
+    # Those apart that name them all.
     sources = "\n".join(
-        file.read_text() for file in (MIGRATIONS.parent / "referral").rglob("*.py") if file.parent.name != "queries"
+        file.read_text() for file in files if file.parent.name != "queries" and file.name != "admin_words.py"
     )
     # What was left out is recorded by a statement that names it.
     assert [name for name in listed if f'"{name}"' not in sources] == ["events-left-out"]
