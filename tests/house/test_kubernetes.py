@@ -123,7 +123,7 @@ BROKEN: dict[str, tuple[str, str, Any, str]] = {
     "too many workers": ("ConfigMap", "data/REFERRAL_SERVER_WORKERS", "2", "147 connections to PostgreSQL"),
     "an Ingress to nobody": (
         "Ingress",
-        "spec/rules/0/http/paths/3/backend/service/name",
+        "spec/rules/0/http/paths/4/backend/service/name",
         "other",
         "/r leads to no service",
     ),
