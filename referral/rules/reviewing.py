@@ -63,12 +63,19 @@ async def note_signals(work: Work, user_id: str, signals: Sequence[Signal], revi
     return OPEN
 
 
-async def report(work: Work, user_id: str, weight: int, note: str) -> KeptSignal | None:
-    """Keep what somebody reports of the referral by which a user came, who is locked. None for one who came by nobody."""
+async def report(work: Work, user_id: str, weight: int, note: str, report_id: str | None = None) -> KeptSignal | None:
+    """Keep what somebody reports of the referral by which a user came, who is locked. None for one who came by nobody.
+
+    Where a report of the same id was kept before, it is returned as it is, and nothing is done.
+    """
     standing = await referrals.find_standing(work.conn, user_id)
     if standing is None:
         return None
-    signal = Signal(REPORTED, weight, {"note": note}, new_id())
+    if report_id is not None:
+        for known in await reviews.list_signals(work.conn, user_id):
+            if (known.kind, known.reference) == (REPORTED, report_id):
+                return known
+    signal = Signal(REPORTED, weight, {"note": note}, report_id or new_id())
     await note_signals(work, user_id, [signal], standing.review)
     await work.record("referral-reported", user=user_id, weight=weight)
     return KeptSignal(signal.kind, signal.reference, weight, orjson.dumps(signal.evidence).decode(), work.moment)

@@ -1,5 +1,6 @@
 """Reviews: the queue of suspicious referrals, the evidence of one, and the two decisions."""
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from referral.contract.problems import Problem
 from referral.contract.schemas.pages import PageQuerySchema
 from referral.contract.schemas.reviews import ReviewClearingSchema, ReviewRejectionSchema, SignalCreationSchema
 from referral.database import DATABASE, Connection
+from referral.ids import new_id
 from referral.queries import events, locks, people, referrals, reviews, rewards
 from referral.queries.events import ReportedEvent
 from referral.queries.people import Person
@@ -293,15 +295,19 @@ async def _refused(request: web.Request, decision: str, problem: Problem) -> web
 @undocumented(PAGE)
 async def new_report(request: web.Request) -> web.Response:
     """The form by which somebody reports a referral."""
-    return admin_page(request, "review_report.html", **await _reported(request))
+    return admin_page(request, "review_report.html", report_id=new_id(), **await _reported(request))
 
 
 @routes.post(f"{REVIEW}/report")
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
 async def report_referral(request: web.Request) -> web.Response:
-    """The button of that page."""
+    """The button of that page. The form brings the report's id along, so that a second press counts for nothing."""
     user_id, form = _referee(request), request[FORM]
+    try:
+        report_id = str(uuid.UUID(form.get("report_id", "")))
+    except ValueError:
+        raise Problem("bad-request", "The form is not whole. Nothing was done.") from None
     weight = form.get("weight", "").strip()
     asked = {
         "weight": int(weight) if weight.isascii() and weight.isdigit() and len(weight) < 10 else -1,
@@ -310,11 +316,12 @@ async def report_referral(request: web.Request) -> web.Response:
     try:
         body = load(SignalCreationSchema(), asked)
     except Problem as problem:
-        return refused_form(request, "review_report.html", problem, form, **await _reported(request))
+        facts = {"report_id": report_id, **await _reported(request)}
+        return refused_form(request, "review_report.html", problem, form, **facts)
     async with work_on(request) as work:
         await work.hold_caller()
         user = await lock_known(work, user_id)
-        if await report(work, user.id, body["weight"], body["note"]) is None:
+        if await report(work, user.id, body["weight"], body["note"], report_id) is None:
             raise _came_by_nobody()
     async with request.app[DATABASE].reader() as conn:
         is_reviewed = await reviews.find_review(conn, user_id) is not None

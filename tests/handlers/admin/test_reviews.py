@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 import pytest_asyncio
 
+from referral.ids import new_id
 from tests.conftest import Client
 from tests.support.admin import AdminBrowser, Page, signed_in
 from tests.support.admin_world import HOSTILE, LONG
@@ -184,16 +185,33 @@ async def test_a_report_counts_and_leads_to_the_review(browser: AdminBrowser, pr
     user_id = (await programme.admin.get("/users/ext:bob")).body["id"]
     path = f"/admin/reviews/{user_id}/report"
     assert "bob came by alice" in (await browser.get(path)).words
-    first = await browser.post(path, {"weight": "20", "note": LONG})
+    first = await browser.post(path, {"weight": "20", "note": LONG, "report_id": new_id()})
     assert first.location == f"/admin/users/{user_id}?said=referral-reported"
-    second = await browser.post(path, {"weight": "30", "note": HOSTILE})
+    second = await browser.post(path, {"weight": "30", "note": HOSTILE, "report_id": new_id()})
     assert second.location == f"/admin/reviews/{user_id}?said=referral-reported"
     for wrong in ({"weight": "0"}, {"weight": "1001"}, {"weight": "x"}, {"weight": "٣"}, {"note": ""}, {"note": "\0"}):
-        page = await browser.post(path, {"weight": "1", "note": "x", **wrong})
+        page = await browser.post(path, {"weight": "1", "note": "x", "report_id": new_id(), **wrong})
         assert page.status == 422
         assert f'id="{next(iter(wrong))}-error"' in page.text
     alice = (await programme.admin.get("/users/ext:alice")).body["id"]
     assert (await browser.get(f"/admin/reviews/{alice}/report")).status == 404
+
+
+async def test_a_report_that_is_sent_many_times_counts_once(
+    browser: AdminBrowser, programme: Programme, database_url: str
+) -> None:
+    await programme.come()
+    user_id = (await programme.admin.get("/users/ext:bob")).body["id"]
+    path = f"/admin/reviews/{user_id}/report"
+    [report_id] = re.findall(r'name="report_id" value="([^"]+)"', (await browser.get(path)).text)
+    form = {"weight": "20", "note": "Seen twice", "report_id": report_id}
+    sent = await asyncio.gather(*(browser.post(path, form) for _ in range(32)))
+    # Three of them would open a review.
+    assert {page.location for page in sent} == {f"/admin/users/{user_id}?said=referral-reported"}
+    assert await count(database_url, "signals", "kind = 'reported'") == 1
+    assert await count(database_url, "audit_events", "event = 'referral-reported'") == 1
+    for wrong in ("", "x", "\0"):
+        assert (await browser.post(path, {**form, "report_id": wrong})).status == 400
 
 
 async def test_blocks_are_made_listed_and_deleted(browser: AdminBrowser, programme: Programme, database_url: str) -> None:
