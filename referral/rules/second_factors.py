@@ -117,17 +117,16 @@ async def switch_off(request: web.Request, password: str, code: str) -> None:
     switched on."""
     user_id = request[IDENTITY].user_id
     await check_own_password(request, password, "second-factor-refused")
-    found = await own_second_factor(request)
-    if found is None:
-        raise _none()
     async with _guessing(request, user_id), work_on(request) as work:
         await work.hold_caller()
-        if found.is_on:
-            await _use(found, code, work)
-        if await second_factors.delete_second_factor(work.conn, user_id) is None and found.is_on:
+        # Read behind the lock: one that is confirmed meanwhile must not go with any code.
+        found = await second_factors.find_second_factor(work.conn, user_id)
+        if found is None:
             raise _none()
         if found.is_on:
+            await _use(found, code, work)
             await work.record("second-factor-off")
+        await second_factors.delete_second_factor(work.conn, user_id)
 
 
 def _none() -> Problem:

@@ -106,6 +106,23 @@ async def test_one_that_was_only_begun_goes_with_any_code(client: Client, databa
     assert await count(database_url, "second_factors") == 0
 
 
+async def test_one_that_is_confirmed_meanwhile_does_not_go_with_any_code(client: Client) -> None:
+    alice = await Person.register(client, "alice")
+    app = App((await alice.post(PATH, {"password": PASSWORD})).body["secret"], [])
+
+    async def confirm() -> int:
+        # While the passwords of the others are being checked, and at most one of them is through.
+        await asyncio.sleep(0.01)
+        return (await alice.post(f"{PATH}/confirm", {"code": app.code()})).status
+
+    async def switch_off() -> int:
+        return (await alice.delete(PATH, {"password": PASSWORD, "code": "000000"})).status
+
+    confirmed, *ended = await asyncio.gather(confirm(), *(switch_off() for _ in range(31)))
+    status = (await alice.get(PATH)).body["status"]
+    assert (confirmed, 204 in ended, status) in ((200, False, "on"), (409, True, "off"))
+
+
 async def test_a_reset_of_the_password_does_not_switch_it_off(client: Client, mailed: object) -> None:
     alice = await Person.register(client, "alice")
     app = await switch_on(alice)
