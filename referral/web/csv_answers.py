@@ -180,7 +180,8 @@ def cell(value: Any) -> str:
     if isinstance(value, list):
         value = " ".join(map(str, value))
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return f"'{text}" if text.startswith(FORMULA) else text
+    # Some spreadsheets look for it behind blanks, too.
+    return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
 def _lines(rows: Any) -> str:

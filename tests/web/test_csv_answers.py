@@ -87,6 +87,9 @@ async def whole(reader: Person, path: str) -> list[dict[str, Any]]:
         ("\rx", "'\rx"),
         ("\n=x", "'\n=x"),
         ("\uff1dx", "'\uff1dx"),
+        ("  =1+1", "'  =1+1"),
+        ("\xa0@x", "'\xa0@x"),
+        ("  Alice", "  Alice"),
         ("a=b", "a=b"),
         (["hold", "review"], "hold review"),
         ([], ""),
@@ -101,8 +104,10 @@ def test_what_stands_in_a_cell(value: Any, text: str) -> None:
 def test_every_text_is_one_cell_and_no_formula(texts: list[str]) -> None:
     line = csv_answers._lines([["x", *map(cell, texts)]])
     [row] = csv.reader(io.StringIO(line, newline=""), strict=True)
-    assert row[1:] == [f"'{text}" if text.startswith(FORMULA) else text for text in texts]
-    assert not any(found.startswith(FORMULA) for found in row)
+    for found, text in zip(row[1:], texts, strict=True):
+        assert found in (text, f"'{text}")
+        assert not found.lstrip().startswith(FORMULA)
+        assert not found.startswith(FORMULA)
 
 
 @pytest.mark.parametrize(
