@@ -101,9 +101,12 @@ async def _check_user(request: web.Request, access: Access, identity: sessions.L
 
 
 async def _concerns_oneself(request: web.Request, access: Access, user_id: str) -> bool:
-    """Whether everybody may make this call, for themself."""
+    """Whether everybody may make this call, for themself, and an admin may no more by it than others."""
     if access in (Access.USER, Access.PUBLIC_LOOKUP):
         return True
+    # An admin spends where the product alone does, and reserves.
+    if access is Access.SELF_OR_WRITE:
+        return False
     return access.admits_users and "user" in request.match_info and await _names(request, user_id)
 
 

@@ -204,8 +204,12 @@ async def test_where_admins_need_one_an_admin_without_calls_for_themself_alone(
         assert (await alice.get(path)).status == (200 if alice.id in path else 403)
     for path in ("/users/me", "/users/me/rewards", f"/users/{boss.id}", PATH):
         assert (await boss.get(path)).status == 200, path
+    spending = {"id": "order-1", "unit": "USD", "amount": 1}
+    for path in ("/users/me/redemptions", f"/users/{boss.id}/redemptions"):
+        assert (await boss.post(path, spending)).problem == "second-factor-required", path
     product = await Product.with_key(client, "admin")
     assert (await product.get("/users")).status == 200
     await switch_on(boss)
+    assert (await boss.post("/users/me/redemptions", spending)).problem == "insufficient-balance"
     for path in ("/rewards", "/users", f"/users/{alice.id}", "/keys"):
         assert (await boss.get(path)).status == 200, path
