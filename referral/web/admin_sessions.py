@@ -81,7 +81,8 @@ async def _identify(request: web.Request, limits: tuple[str, str] | None) -> Non
     app, moment = request.app, now()
     text = request.cookies.get(COOKIE)
     session = None
-    if text:
+    # Bytes that are no UTF-8 come as halves of characters, which have no hash.
+    if text and text.isascii():
         async with app[DATABASE].reader() as conn:
             session = await session_cookies.find_session_of_cookie(conn, hash_token(text), moment)
     if session is None:

@@ -83,6 +83,18 @@ async def test_nobody_else_signs_in_and_all_are_told_the_same(client: Client, da
     assert refused == 6
 
 
+@pytest.mark.parametrize("cookie", [b"\xff", b"\xed\xa0\x80", "жук".encode(), b"x" * 4000, b'"\\377\\000"'])
+async def test_what_is_no_cookie_of_the_service_leads_to_the_sign_in(client: Client, cookie: bytes) -> None:
+    # By hand: the client of the tests sends no bytes that are no UTF-8.
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    head = b"GET /admin/users HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: "
+    writer.write(head + COOKIE.encode() + b"=" + cookie + b"\r\n\r\n")
+    answered = await reader.read()
+    writer.close()
+    assert answered.startswith(b"HTTP/1.1 303 ")
+    assert b"Location: /admin/login?next=%2Fadmin%2Fusers\r\n" in answered
+
+
 async def test_a_cookie_opens_no_call_and_a_token_no_page(client: Client, database_url: str) -> None:
     browser, boss = await signed_in(client, database_url)
     me = await Person(client, "").get("/users/me", headers={"Cookie": f"{COOKIE}={browser.cookies[COOKIE]}"})
