@@ -32,6 +32,7 @@ from referral.rules import suspension
 from referral.rules.codes import check_new_code, make_code
 from referral.rules.erasure import erase, leave_nothing
 from referral.rules.named_user import external_id_in, named_user, no_such_user
+from referral.rules.product_tokens import end_all_sessions
 from referral.rules.product_users import (
     check_not_admins,
     check_role,
@@ -246,6 +247,25 @@ async def _locked(request: web.Request, work: Work) -> tuple[users.Contact, str 
     await work.hold_caller()
     user = await lock_known(work, await named_user(request, work.conn))
     return contact_of(user), user.external_id
+
+
+@routes.delete(f"{USER_PATH}/sessions")
+@allow(Access.ADMIN)
+@docs(
+    tags=["Users"],
+    operationId="deleteSessionsOfUser",
+    summary="End all sessions of a user",
+    description="Their tokens stop working at once, those for browsers, too. The user can sign in again: to keep them out, "
+    "suspend them. The same call again changes nothing.",
+    responses={204: {"description": "The user is signed in nowhere"}},
+    problems=("not-found",),
+)
+async def delete_sessions_of_user(request: web.Request) -> web.Response:
+    async with work_on(request) as work:
+        contact, external_id = await _locked(request, work)
+        await check_role(work, contact.user_id)
+        await end_all_sessions(work, contact.user_id, external_id)
+    return web.Response(status=204)
 
 
 @routes.post(f"{USER_PATH}/token")

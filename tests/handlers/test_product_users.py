@@ -16,7 +16,7 @@ import pytest
 from referral.clock import DAY, now, rfc_3339
 from tests.conftest import Client, Command, Mailed, MakeClient
 from tests.support.people import UNKNOWN, Person, Product, read_mails, works
-from tests.support.rows import count, everything, outbox_is_empty, sql
+from tests.support.rows import count, everything, make_admin, outbox_is_empty, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
 
@@ -424,6 +424,28 @@ async def test_a_suspended_user_can_nothing_and_afterwards_everything_but_by_for
     assert not await works(alice)
     assert not await works(browser)
     assert (await alice.sign_in()).status == 200
+
+
+async def test_all_sessions_of_a_user_end_at_once_and_they_can_sign_in_again(
+    operator: Product, product: Product, person: MakePerson, client: Client, database_url: str
+) -> None:
+    alice, boss = await person("alice"), await person("boss")
+    await make_admin(database_url, boss.id)
+    other = Person(client, alice.email)
+    await other.sign_in()
+    browser = Person(client, alice.email, tokens=(await operator.post(f"/users/{alice.id}/token", {})).body)
+    path = f"/users/{alice.id}/sessions"
+    assert (await product.delete(path)).problem == "forbidden"
+    assert [await works(one) for one in (alice, other, browser)] == [True] * 3
+    found = await asyncio.gather(*(operator.delete(path) for _ in range(32)))
+    assert {answer.status for answer in found} == {204}
+    assert [await works(one) for one in (alice, other, browser)] == [False] * 3
+    [(user_id, detail)] = await sql(database_url, "SELECT user_id, detail FROM audit_events WHERE event = 'sessions-ended'")
+    assert (str(user_id), json.loads(detail)["sessions"]) == (alice.id, 3)
+    assert (await alice.sign_in()).status == 200
+    assert await works(boss)
+    assert (await boss.delete("/users/me/sessions")).body["detail"].startswith("This is your own account")
+    assert (await operator.delete("/users/ext:nobody/sessions")).problem == "not-found"
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])

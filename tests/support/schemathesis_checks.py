@@ -117,9 +117,9 @@ REFUSALS = {
 ALWAYS = ("/cursor",)
 
 
-# What ends an account, or may give it another address: carol, an admin, would put out herself or dave, and never get in
-# again.
-ENDING = ("suspendUser", "deleteUser", "putUser")
+# What ends an account or its sessions, or may give it another address: carol, an admin, would put out herself or dave, and
+# never get in again.
+ENDING = ("suspendUser", "deleteUser", "putUser", "deleteSessionsOfUser")
 
 
 @schemathesis.hook

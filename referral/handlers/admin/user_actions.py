@@ -19,7 +19,7 @@ from referral.rules import suspension
 from referral.rules.codes import check_new_code, end_code, make_code_of
 from referral.rules.erasure import erase, leave_nothing
 from referral.rules.named_user import id_of_named, no_such_user
-from referral.rules.product_tokens import end_product_tokens
+from referral.rules.product_tokens import end_all_sessions
 from referral.rules.product_users import check_role, contact_of, lock_known
 from referral.rules.user_export import begin_export
 from referral.rules.work import Work, work_on
@@ -272,15 +272,11 @@ async def confirm_sessions_end(request: web.Request) -> web.Response:
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
 async def end_sessions_of_user(request: web.Request) -> web.Response:
-    """End each session of somebody else's account."""
+    """As `DELETE /users/{user}/sessions`."""
     async with work_on(request) as work:
         user = await lock_known(work, await _locked(request, work))
         await check_role(work, user.id)
-        ended = await sessions.delete_sessions_of_user(work.conn, user.id)
-        work.ends_sessions(*ended)
-        await end_product_tokens(work, user.id, user.external_id)
-        if ended:
-            await work.record("sessions-ended", user=user.id, sessions=len(ended))
+        await end_all_sessions(work, user.id, user.external_id)
     return see_other(request, f"{USERS}/{user.id}", "users-sessions-ended")
 
 
