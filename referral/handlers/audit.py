@@ -1,20 +1,19 @@
 """The record of security events: who did what to whose account, when and from where."""
 
-from typing import Any
-
 from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
-from referral.contract.schemas.audit import AuditPageSchema, AuditQuerySchema, audit_event_view
-from referral.database import DATABASE, Connection
+from referral.contract.paging import MOST_COUNTED, Key
+from referral.contract.schemas.audit import AuditEventSchema, AuditPageSchema, AuditQuerySchema, audit_event_view
+from referral.database import Connection
 from referral.handlers import API
 from referral.queries import audit
+from referral.queries.audit import Event
 from referral.rules.audit import newest_events
 from referral.rules.named_user import id_of_named
-from referral.web.answers import answer
 from referral.web.bodies import QUERY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -31,19 +30,17 @@ routes = web.RouteTableDef()
 )
 @querystring_schema(AuditQuerySchema)
 @response_schema(AuditPageSchema, 200, description="A page of events")
-async def list_audit_events(request: web.Request) -> web.Response:
+async def list_audit_events(request: web.Request) -> web.StreamResponse:
     query = request[QUERY]
-    limit = query["limit"]
-    async with request.app[DATABASE].replica() as conn:
-        found, total = await _find(conn, query, limit + 1)
-    document, headers = page(request, found, limit, total, key=lambda event: (event.at, event.id), view=audit_event_view)
-    return answer(document, headers=headers)
+    event, since = query.get("event"), query.get("since", 0)
 
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Event], int]:
+        found = await newest_events(conn, query.get("user"), event, since, before, limit)
+        if "user" in query:
+            user_id = await id_of_named(conn, query["user"])
+            return found, await audit.count_audit_of_user(conn, user_id, event, since, MOST_COUNTED)
+        return found, await audit.count_audit(conn, event, since, MOST_COUNTED)
 
-async def _find(conn: Connection, query: dict[str, Any], limit: int) -> tuple[list[audit.Event], int]:
-    event, since, before = query.get("event"), query.get("since", 0), read_cursor(query)
-    found = await newest_events(conn, query.get("user"), event, since, before, limit)
-    if "user" in query:
-        user_id = await id_of_named(conn, query["user"])
-        return found, await audit.count_audit_of_user(conn, user_id, event, since, MOST_COUNTED)
-    return found, await audit.count_audit(conn, event, since, MOST_COUNTED)
+    return await answer_list(
+        request, "audit", AuditEventSchema, read, key=lambda one: (one.at, one.id), view=audit_event_view
+    )

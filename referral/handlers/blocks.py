@@ -5,7 +5,7 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key
 from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.blocks import (
     BlockPageSchema,
@@ -15,13 +15,15 @@ from referral.contract.schemas.blocks import (
     block_view,
     blocked_value,
 )
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.queries import blocks
+from referral.queries.blocks import Block
 from referral.rules.blocking import block, unblock
 from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -50,21 +52,21 @@ def _kind(request: web.Request) -> str:
 )
 @querystring_schema(BlockQuerySchema)
 @response_schema(BlockPageSchema, 200, description="A page of blocks")
-async def list_blocks(request: web.Request) -> web.Response:
-    query = request[QUERY]
-    (time, place), limit, kind = read_cursor(query), query["limit"], query.get("kind")
-    before_kind, _, before_value = place.partition(" ")
-    async with request.app[DATABASE].replica() as conn:
+async def list_blocks(request: web.Request) -> web.StreamResponse:
+    kind = request[QUERY].get("kind")
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Block], int]:
+        time, place = before
+        before_kind, _, before_value = place.partition(" ")
         if kind is None:
             total = await blocks.count_blocks(conn, MOST_COUNTED)
-            found = await blocks.list_blocks(conn, (time, before_kind, before_value), limit + 1)
-        else:
-            total = await blocks.count_blocks_of_kind(conn, kind, MOST_COUNTED)
-            found = await blocks.list_blocks_of_kind(conn, kind, (time, before_value), limit + 1)
-    document, headers = page(
-        request, found, limit, total, key=lambda one: (one.created_at, f"{one.kind} {one.value}"), view=block_view
+            return await blocks.list_blocks(conn, (time, before_kind, before_value), limit), total
+        total = await blocks.count_blocks_of_kind(conn, kind, MOST_COUNTED)
+        return await blocks.list_blocks_of_kind(conn, kind, (time, before_value), limit), total
+
+    return await answer_list(
+        request, "blocks", BlockSchema, read, key=lambda one: (one.created_at, f"{one.kind} {one.value}"), view=block_view
     )
-    return answer(document, headers=headers)
 
 
 @routes.get(BLOCK_PATH)

@@ -1,5 +1,6 @@
 """Codes: made, listed, edited, ended and mailed. `code_lookups.py` has how they are looked up."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from referral.clock import now, rfc_3339
 from referral.config import CONFIG, Config
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import Key
 from referral.contract.problems import Problem, invalid, translated
 from referral.contract.schemas.codes import (
     CodeChangeSchema,
@@ -21,19 +22,20 @@ from referral.contract.schemas.codes import (
     CodeSchema,
     code_view,
 )
-from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.pages import ListQuerySchema, PageQuerySchema
 from referral.database import DATABASE, Connection
 from referral.handlers import API, CODE_PATH, USER_PATH
 from referral.limits import LIMITER
-from referral.queries import codes, outbox, users
+from referral.queries import codes, outbox
 from referral.rules.accounts import own_contact
 from referral.rules.codes import check_new_code, end_code, expiry_of, facts_of, lock_owner, make_code, make_code_of
-from referral.rules.named_user import named_user, no_such_user
+from referral.rules.named_user import known_user, named_user
 from referral.rules.product_users import check_not_admins
 from referral.rules.work import work_on
 from referral.texts import code_in, email_key
 from referral.web.answers import answer
-from referral.web.bodies import BODY, QUERY
+from referral.web.bodies import BODY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -118,9 +120,11 @@ async def create_code_of_user(request: web.Request) -> web.Response:
 )
 @querystring_schema(PageQuerySchema)
 @response_schema(CodePageSchema, 200, description="A page of codes")
-async def list_codes(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].replica() as conn:
-        return await _codes_of(request, conn, request[IDENTITY].user_id)
+async def list_codes(request: web.Request) -> web.StreamResponse:
+    async def me(conn: Connection) -> str:
+        return request[IDENTITY].user_id
+
+    return await _codes_of(request, me)
 
 
 @routes.get(f"{USER_PATH}/codes")
@@ -133,30 +137,28 @@ async def list_codes(request: web.Request) -> web.Response:
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(CodePageSchema, 200, description="A page of codes")
-async def list_codes_of_user(request: web.Request) -> web.Response:
-    async with request.app[DATABASE].replica() as conn:
-        user_id = await named_user(request, conn)
-        if await users.find_contact(conn, user_id) is None:
-            raise no_such_user()
-        return await _codes_of(request, conn, user_id)
+async def list_codes_of_user(request: web.Request) -> web.StreamResponse:
+    return await _codes_of(request, lambda conn: known_user(request, conn))
 
 
-async def _codes_of(request: web.Request, conn: Connection, user_id: str) -> web.Response:
-    query, moment = request[QUERY], now()
-    before, limit = read_cursor(query), query["limit"]
-    total = await codes.find_code_count(conn, user_id)
-    found = await codes.list_codes(conn, user_id, before, limit + 1)
-    document, headers = page(
+async def _codes_of(request: web.Request, whose: Callable[[Connection], Awaitable[str]]) -> web.StreamResponse:
+    moment = now()
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[codes.Code], int]:
+        user_id = await whose(conn)
+        total = await codes.find_code_count(conn, user_id)
+        return await codes.list_codes(conn, user_id, before, limit), total
+
+    return await answer_list(
         request,
-        found,
-        limit,
-        total,
+        "codes",
+        CodeSchema,
+        read,
         key=lambda code: (code.created_at, code.code),
         view=lambda code: code_view(code, moment),
     )
-    return answer(document, headers=headers)
 
 
 @routes.get(f"{API}/codes/current")

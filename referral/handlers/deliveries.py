@@ -5,7 +5,7 @@ from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.clock import now
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key
 from referral.contract.schemas.webhooks import (
     DeliveryPageSchema,
     DeliveryQuerySchema,
@@ -14,14 +14,15 @@ from referral.contract.schemas.webhooks import (
     delivery_view,
     failure_view,
 )
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.queries import deliveries
-from referral.queries.deliveries import STATUSES
+from referral.queries.deliveries import STATUSES, Delivery
 from referral.rules.deliveries import change_id_of, known_delivery, newest_deliveries, retry
 from referral.rules.webhooks import known_webhook, webhook_id_of
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -41,24 +42,25 @@ DELIVERY_PATH = f"{DELIVERIES_PATH}/{{change_id}}"
 )
 @querystring_schema(DeliveryQuerySchema)
 @response_schema(DeliveryPageSchema, 200, description="A page of deliveries")
-async def list_deliveries(request: web.Request) -> web.Response:
+async def list_deliveries(request: web.Request) -> web.StreamResponse:
     query, moment = request[QUERY], now()
-    (before, _), limit = read_cursor(query), query["limit"]
     statuses = (query["status"],) if "status" in query else STATUSES
-    # Of one moment: what goes from one status to another meanwhile is there once.
-    async with request.app[DATABASE].replica(snapshot=True) as conn:
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Delivery], int]:
         webhook = await known_webhook(conn, webhook_id_of(request))
-        found = await newest_deliveries(conn, webhook.id, statuses, before, limit + 1)
         counts = [await deliveries.count_deliveries(conn, webhook.id, status, MOST_COUNTED) for status in statuses]
-    document, headers = page(
+        return await newest_deliveries(conn, webhook.id, statuses, before[0], limit), sum(counts)
+
+    return await answer_list(
         request,
-        found,
-        limit,
-        sum(counts),
+        "deliveries",
+        DeliverySchema,
+        read,
         key=lambda delivery: (delivery.seq, ""),
         view=lambda delivery: delivery_view(delivery, moment),
+        # What goes from one status to another meanwhile is there once.
+        snapshot=True,
     )
-    return answer(document, headers=headers)
 
 
 @routes.get(DELIVERY_PATH)

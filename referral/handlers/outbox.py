@@ -4,15 +4,17 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.paging import MOST_COUNTED, Key
 from referral.contract.schemas.outbox import OutboxPageSchema, OutboxQuerySchema, QueuedMailSchema, queued_mail_view
-from referral.database import DATABASE
+from referral.database import Connection
 from referral.handlers import API
 from referral.queries import outbox
+from referral.queries.outbox import QueuedMail
 from referral.rules.outbox import mail_id_of, retry_mail
 from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -30,21 +32,20 @@ OUTBOX_PATH = f"{API}/outbox"
 )
 @querystring_schema(OutboxQuerySchema)
 @response_schema(OutboxPageSchema, 200, description="A page of mail")
-async def list_mail(request: web.Request) -> web.Response:
-    query = request[QUERY]
-    limit, before, status = query["limit"], read_cursor(query), query.get("status")
-    async with request.app[DATABASE].replica() as conn:
+async def list_mail(request: web.Request) -> web.StreamResponse:
+    status = request[QUERY].get("status")
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[QueuedMail], int]:
         count = await outbox.count_outbox(conn, MOST_COUNTED)
         if status == "failed":
-            found, total = await outbox.list_failed_mail(conn, before, limit + 1), count.failed
-        elif status == "waiting":
-            found, total = await outbox.list_waiting_mail(conn, before, limit + 1), count.waiting
-        else:
-            found, total = await outbox.list_outbox(conn, before, limit + 1), count.waiting + count.failed
-    document, headers = page(
-        request, found, limit, total, key=lambda mail: (mail.created_at, mail.id), view=queued_mail_view
+            return await outbox.list_failed_mail(conn, before, limit), count.failed
+        if status == "waiting":
+            return await outbox.list_waiting_mail(conn, before, limit), count.waiting
+        return await outbox.list_outbox(conn, before, limit), count.waiting + count.failed
+
+    return await answer_list(
+        request, "outbox", QueuedMailSchema, read, key=lambda mail: (mail.created_at, mail.id), view=queued_mail_view
     )
-    return answer(document, headers=headers)
 
 
 @routes.post(f"{OUTBOX_PATH}/{{mail_id}}/retry")

@@ -6,10 +6,11 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, page, read_cursor
+from referral.contract.paging import Key
 from referral.contract.problems import Problem
 from referral.contract.schemas.reviews import (
     ReviewClearingSchema,
+    ReviewItemSchema,
     ReviewPageSchema,
     ReviewPreviewSchema,
     ReviewQuerySchema,
@@ -31,10 +32,12 @@ from referral.queries.rewards import VOID
 from referral.rules import deciding
 from referral.rules.named_user import named_user
 from referral.rules.product_users import lock_known
+from referral.rules.review_lists import newest_reviews
 from referral.rules.reviewing import report
 from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -52,28 +55,20 @@ REVIEW_PATH = f"{API}/reviews/{{user:[^/]+}}"
 )
 @querystring_schema(ReviewQuerySchema)
 @response_schema(ReviewPageSchema, 200, description="A page of reviews")
-async def list_reviews(request: web.Request) -> web.Response:
-    query = request[QUERY]
-    before, limit, status = read_cursor(query), query["limit"], query.get("status")
-    async with request.app[DATABASE].replica() as conn:
-        if status is None:
-            total = await reviews.count_reviews(conn, MOST_COUNTED)
-            found = await reviews.list_reviews(conn, before, limit + 1)
-        else:
-            total = await reviews.count_reviews_in_state(conn, status, MOST_COUNTED)
-            found = await reviews.list_reviews_in_state(conn, status, before, limit + 1)
-        kinds: dict[str, list[str]] = {review.user_id: [] for review in found}
-        for signal in await reviews.list_kinds_of_signals(conn, list(kinds)):
-            kinds[signal.user_id].append(signal.kind)
-    document, headers = page(
+async def list_reviews(request: web.Request) -> web.StreamResponse:
+    status = request[QUERY].get("status")
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[tuple[Review, list[str]]], int]:
+        return await newest_reviews(conn, status, before, limit)
+
+    return await answer_list(
         request,
-        found,
-        limit,
-        total,
-        key=lambda review: (review.opened_at, review.user_id),
-        view=lambda review: review_view(review, kinds[review.user_id]),
+        "reviews",
+        ReviewItemSchema,
+        read,
+        key=lambda pair: (pair[0].opened_at, pair[0].user_id),
+        view=lambda pair: review_view(*pair),
     )
-    return answer(document, headers=headers)
 
 
 async def _document(conn: Connection, review: Review, moment: int | None = None) -> dict[str, Any]:

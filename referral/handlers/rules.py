@@ -8,9 +8,9 @@ from referral.clock import NEVER
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
+from referral.contract.paging import Key
 from referral.contract.parameters import id_in_path
-from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.pages import ListQuerySchema
 from referral.contract.schemas.rules import (
     PreviewRequestSchema,
     PreviewSchema,
@@ -19,19 +19,22 @@ from referral.contract.schemas.rules import (
     RulePageSchema,
     RuleSchema,
     RuleVersionPageSchema,
+    RuleVersionSchema,
     rule_view,
     version_view,
 )
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.ids import new_id
 from referral.queries import locks, rules
+from referral.queries.rules import KeptRule, Spent
 from referral.rules.previewing import preview
 from referral.rules.programme import rule_of
 from referral.rules.rule_changes import change_rule, make_rule, new_definition, no_such_rule
 from referral.rules.work import work_on
 from referral.web.answers import answer
-from referral.web.bodies import BODY, QUERY
+from referral.web.bodies import BODY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -105,23 +108,21 @@ async def patch_rule(request: web.Request) -> web.Response:
     description="Newest first; disabled ones, too.",
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(RulePageSchema, 200, description="A page of rules")
-async def list_rules(request: web.Request) -> web.Response:
-    before, limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
-    async with request.app[DATABASE].reader() as conn:
-        total = await rules.count_rules(conn)
-        found = await rules.list_rules(conn, before, limit + 1)
-        pairs = [(rule, await rules.list_spent(conn, rule.id)) for rule in found]
-    document, headers = page(
+async def list_rules(request: web.Request) -> web.StreamResponse:
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[tuple[KeptRule, list[Spent]]], int]:
+        found = await rules.list_rules(conn, before, limit)
+        return [(rule, await rules.list_spent(conn, rule.id)) for rule in found], await rules.count_rules(conn)
+
+    return await answer_list(
         request,
-        pairs,
-        limit,
-        total,
+        "rules",
+        RuleSchema,
+        read,
         key=lambda pair: (pair[0].created_at, pair[0].id),
         view=lambda pair: rule_view(*pair),
     )
-    return answer(document, headers=headers)
 
 
 @routes.get(RULE_PATH)
@@ -153,25 +154,20 @@ async def get_rule(request: web.Request) -> web.Response:
     problems=("not-found",),
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(RuleVersionPageSchema, 200, description="A page of versions")
-async def list_rule_versions(request: web.Request) -> web.Response:
+async def list_rule_versions(request: web.Request) -> web.StreamResponse:
     rule_id = id_in_path(request, "rule_id", no_such_rule())
-    (before, _), limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
-    async with request.app[DATABASE].reader() as conn:
+
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[KeptRule], int]:
         rule = await rules.find_rule(conn, rule_id)
         if rule is None:
             raise no_such_rule()
-        found = await rules.list_rule_versions(conn, rule_id, min(before, NEVER), limit + 1)
-    document, headers = page(
-        request,
-        found,
-        limit,
-        rule.version,
-        key=lambda version: (version.version, ""),
-        view=version_view,
+        return await rules.list_rule_versions(conn, rule_id, min(before[0], NEVER), limit), rule.version
+
+    return await answer_list(
+        request, "rule-versions", RuleVersionSchema, read, key=lambda version: (version.version, ""), view=version_view
     )
-    return answer(document, headers=headers)
 
 
 @routes.post(f"{API}/rules/preview")

@@ -4,17 +4,19 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
-from referral.contract.schemas.pages import PageQuerySchema
-from referral.contract.schemas.service_keys import KeyCreationSchema, KeyPageSchema, ShownKeySchema, key_view
-from referral.database import DATABASE
+from referral.contract.paging import Key
+from referral.contract.schemas.pages import ListQuerySchema
+from referral.contract.schemas.service_keys import KeyCreationSchema, KeyPageSchema, KeySchema, ShownKeySchema, key_view
+from referral.database import Connection
 from referral.handlers import API
 from referral.ids import new_id
 from referral.queries import service_keys
+from referral.queries.service_keys import ServiceKey
 from referral.rules.service_keys import key_id_of, make_key, revoke_key
 from referral.rules.work import work_on
 from referral.web.answers import NO_STORE, answer
-from referral.web.bodies import BODY, QUERY
+from referral.web.bodies import BODY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -45,15 +47,14 @@ async def create_key(request: web.Request) -> web.Response:
     description="Those that are not revoked, newest first.",
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(KeyPageSchema, 200, description="A page of keys, without the keys themselves")
-async def list_keys(request: web.Request) -> web.Response:
-    before, limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
-    async with request.app[DATABASE].reader() as conn:
+async def list_keys(request: web.Request) -> web.StreamResponse:
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[ServiceKey], int]:
         total = await service_keys.count_service_keys(conn)
-        found = await service_keys.list_service_keys(conn, before, limit + 1)
-    document, headers = page(request, found, limit, total, key=lambda key: (key.created_at, key.id), view=key_view)
-    return answer(document, headers=headers)
+        return await service_keys.list_service_keys(conn, before, limit), total
+
+    return await answer_list(request, "keys", KeySchema, read, key=lambda key: (key.created_at, key.id), view=key_view)
 
 
 @routes.delete(f"{API}/keys/{{key_id}}")

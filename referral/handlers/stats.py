@@ -8,7 +8,7 @@ from aiohttp_apispec import docs, querystring_schema, response_schema
 from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.problems import Problem
-from referral.contract.schemas.stats import COUNTS, StatsQuerySchema, UserStatsSchema
+from referral.contract.schemas.stats import COUNTS, LinkRowSchema, StatsQuerySchema, UserStatsSchema
 from referral.database import DATABASE, Connection
 from referral.handlers import USER_PATH
 from referral.queries import codes, stats
@@ -16,6 +16,7 @@ from referral.rules.named_user import known_user
 from referral.rules.stats import asked_range, day_of, milliseconds, series
 from referral.web.answers import answer
 from referral.web.bodies import QUERY
+from referral.web.csv_answers import answer_rows, is_csv, one_page
 
 routes = web.RouteTableDef()
 
@@ -32,7 +33,7 @@ routes = web.RouteTableDef()
 )
 @querystring_schema(StatsQuerySchema)
 @response_schema(UserStatsSchema, 200, description="The series, its sums, and how many of those who came went how far")
-async def get_user_stats(request: web.Request) -> web.Response:
+async def get_user_stats(request: web.Request) -> web.StreamResponse:
     query = request[QUERY]
     first, end = asked_range(query, day_of(now()))
     interval = query["interval"]
@@ -51,6 +52,8 @@ async def get_user_stats(request: web.Request) -> web.Response:
         ):
             counted += [(found.day, {name: found.count}) for found in await count(conn, user_id, code, *days)]
     items = series(first, end, interval, COUNTS, counted)
+    if is_csv(request):
+        return await answer_rows(request, "stats", LinkRowSchema, one_page(items))
     totals = {name: sum(row[name] for row in items) for name in COUNTS}
     return answer(
         {

@@ -6,8 +6,8 @@ from aiohttp_apispec import docs, json_schema, querystring_schema, response_sche
 from referral.clock import rfc_3339
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import page, read_cursor
-from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.paging import Key
+from referral.contract.schemas.pages import ListQuerySchema
 from referral.contract.schemas.webhooks import (
     EXAMPLE_URL,
     ReplayRequestSchema,
@@ -20,10 +20,11 @@ from referral.contract.schemas.webhooks import (
     WebhookTestSchema,
     webhook_view,
 )
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection
 from referral.handlers import API
 from referral.ids import new_id
 from referral.queries import webhooks
+from referral.queries.webhooks import Webhook
 from referral.rules.webhooks import (
     change_webhook,
     check_url,
@@ -38,7 +39,8 @@ from referral.rules.webhooks import (
 )
 from referral.rules.work import work_on
 from referral.web.answers import NO_STORE, answer
-from referral.web.bodies import BODY, QUERY
+from referral.web.bodies import BODY
+from referral.web.csv_answers import answer_list
 
 routes = web.RouteTableDef()
 
@@ -76,15 +78,15 @@ async def create_webhook(request: web.Request) -> web.Response:
     description="Newest first; disabled ones, too.",
     response_headers={200: {"Link": 'The next page, rel="next"'}},
 )
-@querystring_schema(PageQuerySchema)
+@querystring_schema(ListQuerySchema)
 @response_schema(WebhookPageSchema, 200, description="A page of webhooks")
-async def list_webhooks(request: web.Request) -> web.Response:
-    before, limit = read_cursor(request[QUERY]), request[QUERY]["limit"]
-    async with request.app[DATABASE].reader() as conn:
-        total = await webhooks.count_webhooks(conn)
-        found = await webhooks.list_webhooks(conn, before, limit + 1)
-    document, headers = page(request, found, limit, total, key=lambda one: (one.created_at, one.id), view=webhook_view)
-    return answer(document, headers=headers)
+async def list_webhooks(request: web.Request) -> web.StreamResponse:
+    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Webhook], int]:
+        return await webhooks.list_webhooks(conn, before, limit), await webhooks.count_webhooks(conn)
+
+    return await answer_list(
+        request, "webhooks", WebhookSchema, read, key=lambda one: (one.created_at, one.id), view=webhook_view
+    )
 
 
 @routes.get(WEBHOOK_PATH)

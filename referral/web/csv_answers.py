@@ -33,6 +33,8 @@ Decimals = Callable[[int, str], Decimal | None]
 ROWS = 250
 # Without it, spreadsheets take the text for that of an older encoding.
 BOM = "\ufeff"
+# What is a number beside a unit, and no amount of it.
+COUNT = "count"
 # What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -50,18 +52,19 @@ async def answer_list(
     *,
     key: Callable[[T], Key],
     view: Callable[[T], dict[str, Any]],
+    snapshot: bool = False,
 ) -> web.StreamResponse:
     """The page of a list that the query asks for or, with `format=csv`, all from its cursor on.
 
     `name` is that of the file, and `schema` of an item's view. Whatever `read` raises for the first page is an answer's
-    problem.
+    problem. A list of which a page takes several statements of one moment needs a `snapshot`.
     """
     query, database = request[QUERY], request.app[DATABASE]
     before = read_cursor(query)
     if is_csv(request):
         return await answer_rows(request, name, schema, _pages(database, read, before, key, view))
     limit = query["limit"]
-    async with database.replica() as conn:
+    async with database.replica(snapshot=snapshot) as conn:
         found, total = await read(conn, before, limit + 1)
     document, headers = page(request, found, limit, total, key=key, view=view)
     return answer(document, headers=headers)
@@ -151,7 +154,9 @@ def cells(
         column = f"{prefix}{name}"
         if isinstance(field, fields.Nested):
             yield from cells(field.schema, value or {}, decimal, units, f"{column}_")
-        elif isinstance(field, fields.List) and isinstance(field.inner, fields.Nested):
+        elif (
+            isinstance(field, fields.List) and isinstance(field.inner, fields.Nested) and "unit" in field.inner.schema.fields
+        ):
             amounts = {one["unit"]: one["amount"] for one in value or ()}
             for unit in units:
                 amount = amounts.get(unit, 0)
@@ -159,8 +164,14 @@ def cells(
                 yield f"{column}_{unit}_decimal", decimal(amount, unit)
         else:
             yield column, value
-            if "unit" in schema.fields and isinstance(field, fields.Integer):
-                yield f"{column}_decimal", None if value is None else decimal(value, view["unit"])
+            if "unit" in schema.fields and isinstance(field, fields.Integer) and name != COUNT:
+                # A percentage has a greatest amount, and no unit of its own.
+                own_unit = view.get("unit")
+                yield f"{column}_decimal", None if value is None or own_unit is None else decimal(value, own_unit)
+
+
+def _are_amounts(inner: fields.Field[Any]) -> bool:
+    return isinstance(inner, fields.Nested) and "unit" in inner.schema.fields
 
 
 def _row(schema: Schema, view: dict[str, Any], decimal: Decimals, units: Sequence[str]) -> list[str]:
@@ -177,7 +188,7 @@ def cell(value: Any) -> str:
         return str(value)
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, list):
+    if isinstance(value, list) and not any(isinstance(one, dict) for one in value):
         value = " ".join(map(str, value))
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     # Some spreadsheets look for it behind blanks, too.

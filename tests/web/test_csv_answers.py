@@ -17,7 +17,9 @@ from referral.contract.schemas.balances import BalanceSchema, LineSchema
 from referral.contract.schemas.events import EventSchema
 from referral.contract.schemas.leaderboard import PlaceSchema
 from referral.contract.schemas.referrals import ReferralSchema
+from referral.contract.schemas.reviews import ReviewItemSchema
 from referral.contract.schemas.rewards import RewardSchema
+from referral.contract.schemas.rules import RuleSchema
 from referral.contract.schemas.users import UserSchema
 from referral.database import DatabaseUnavailable
 from referral.queries import events
@@ -25,10 +27,17 @@ from referral.rules.units import exponent_of, known_exponent_of
 from referral.web import csv_answers
 from referral.web.csv_answers import FORMULA, cell, cells
 from tests.conftest import Client, MakeClient, MakeConfig
-from tests.support.people import Person, Product
+from tests.support.endpoints import operations
+from tests.support.people import API, Person, Product
 from tests.support.programme import Programme
+from tests.support.rows import sql
 
 Rows = list[dict[str, str]]
+
+# What an operator's key reads and no spreadsheet does.
+NO_CSV = {f"{API}/changes": "a feed, which has a place of its own to go on from, and waits"}
+# What a list wants to be asked for.
+ASKED = {f"{API}/users/{{user}}/statement": "unit=USD"}
 
 
 @pytest.fixture
@@ -94,6 +103,7 @@ async def whole(reader: Person, path: str) -> list[dict[str, Any]]:
         (["hold", "review"], "hold review"),
         ([], ""),
         ({"plan": "pro"}, '{"plan":"pro"}'),
+        ([{"from": 5, "percent": "22.5"}], '[{"from":5,"percent":"22.5"}]'),
     ],
 )
 def test_what_stands_in_a_cell(value: Any, text: str) -> None:
@@ -111,7 +121,11 @@ def test_every_text_is_one_cell_and_no_formula(texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "schema", [UserSchema, ReferralSchema, RewardSchema, EventSchema, LineSchema, BalanceSchema, PlaceSchema]
+    "schema",
+    [
+        *(UserSchema, ReferralSchema, RewardSchema, EventSchema, LineSchema, BalanceSchema, PlaceSchema),
+        *(RuleSchema, ReviewItemSchema),
+    ],
 )
 def test_no_two_columns_have_a_name(schema: type[Any]) -> None:
     names = [name for name, _ in cells(schema(), {}, lambda amount, unit: None, ())]
@@ -155,6 +169,82 @@ async def test_lists_are_whole_in_the_order_of_their_pages(small_pages: None, pr
     first = (await admin.get("/events?limit=5")).body
     _, rows = await fetch(reader, "/events", limit="1", cursor=first["next_cursor"])
     assert [row["id"] for row in rows] == [item["id"] for item in (await whole(reader, "/events"))[5:]]
+
+
+def lists_of_operators(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The operations by which a service key reads lists and series, by their paths."""
+    schemas, found = document["components"]["schemas"], {}
+    for method, path, operation in operations(document):
+        media = operation["responses"].get("200", {}).get("content", {}).get("application/json")
+        if method != "GET" or media is None or {"ServiceKey": []} not in operation["security"]:
+            continue
+        items = schemas[media["schema"]["$ref"].rpartition("/")[2]]["properties"].get("items", {})
+        if items.get("type") == "array":
+            found[path] = operation
+    return found
+
+
+async def test_every_list_of_operators_comes_as_csv_with_what_its_pages_have(
+    small_pages: None, programme: Programme, database_url: str
+) -> None:
+    admin = programme.admin
+    limits = {"per_referrer": {"count": 9, "period": "day"}, "budget": {"unit": "USD", "amount": 90_000, "period": "ever"}}
+    rule = await programme.rule(
+        give={"kind": "balance", "percent": "20", "max": 2500}, tiers=[{"from": 5, "percent": "22.5"}], limits=limits
+    )
+    await programme.change(rule, name="=1+1")
+    await programme.come()
+    await programme.buy(4900)
+    assert (await admin.post("/referrals/ext:bob/signals", {"weight": 100, "note": "odd"})).status == 201
+    for number in range(4):
+        assert (await admin.put(f"/blocks/email/{number}@example.com", {"note": "=a note"})).status == 201
+    hook = (await admin.post("/webhooks", {"url": "https://shop.invalid/hook", "types": ["*"]})).body
+    await sql(
+        database_url,
+        "INSERT INTO outbox (id, kind, recipient, language, params, created_at, next_attempt_at, attempts, last_error, "
+        "failed_at) VALUES ('01a1fc33-b15e-7485-b662-a53a843b9176', 'reset-password', 'x@example.com', 'en', '{}', 1, 1, 5, "
+        "'=no', 2)",
+    )
+    await admin.user("carol")
+    names = {"{user}": "ext:alice", "{rule_id}": rule["id"], "{webhook_id}": hook["id"]}
+    async with admin.client.get("/openapi.json") as response:
+        lists = lists_of_operators(await response.json())
+    assert NO_CSV.keys() < lists.keys(), "an exemption of what is no list"
+    assert len(lists) > 15
+    for template, operation in lists.items():
+        parameters = {parameter["name"] for parameter in operation["parameters"]}
+        takes_csv = "format" in parameters
+        assert takes_csv == ("text/csv" in operation["responses"]["200"]["content"]), template
+        assert takes_csv == (template not in NO_CSV), f"{template}: it gives no CSV, or is exempt for no reason"
+        if not takes_csv:
+            continue
+        path = template.removeprefix(API)
+        for name, example in names.items():
+            path = path.replace(name, example)
+        query = dict([ASKED[template].split("=")] if template in ASKED else [])
+        _, rows = await fetch(admin, path, **query)
+        if "limit" in parameters:
+            query["limit"] = "100"
+        items = (await admin.get(path, params=query)).body["items"]
+        assert items, f"{template}: there is nothing to compare"
+        assert len(rows) == len(items), template
+        for row, item in zip(rows, items, strict=True):
+            plain = {name: value for name, value in item.items() if not isinstance(value, dict | list | None)}
+            assert plain, template
+            assert {name: row[name] for name in plain} == {name: cell(value) for name, value in plain.items()}, template
+
+
+async def test_what_a_rule_says_has_a_column_each(programme: Programme) -> None:
+    limits = {"per_referrer": {"count": 9, "period": "day"}, "budget": {"unit": "USD", "amount": 90_000, "period": "ever"}}
+    tiers = [{"from": 5, "percent": "22.5"}]
+    await programme.rule(give={"kind": "balance", "percent": "20", "max": 2500}, tiers=tiers, limits=limits)
+    await programme.come()
+    await programme.buy(4900)
+    _, [row] = await fetch(programme.admin, "/rules")
+    assert (row["give_percent"], row["give_max"], row["give_max_decimal"]) == ("20", "2500", "")
+    assert (row["tiers"], row["limits_budget_amount_decimal"]) == ('[{"from":5,"fixed":null,"percent":"22.5"}]', "900.00")
+    assert (row["spent_amount_decimal"], row["spent_count"]) == ("9.80", "1")
+    assert "spent_count_decimal" not in row
 
 
 async def test_what_is_nested_and_money_has_columns_of_its_own(programme: Programme) -> None:

@@ -7,7 +7,7 @@ from marshmallow import Schema, fields
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.fields import EXAMPLE_ID, Timestamp, Words, about, identifier, line, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.queries.audit import Event, EventName
 from referral.texts import LONGEST_EXTERNAL_ID
 
@@ -30,7 +30,7 @@ class AuditPageSchema(PageSchema):
     items = fields.List(fields.Nested(AuditEventSchema))
 
 
-class AuditQuerySchema(PageQuerySchema):
+class AuditQuerySchema(ListQuerySchema):
     user = line(
         "What this user did, and what befell their account: our id, or `ext:` and the product's own",
         "ext:42",

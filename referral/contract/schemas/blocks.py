@@ -6,7 +6,7 @@ from marshmallow import Schema, ValidationError, fields
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.fields import LONGEST_EMAIL, Email, InputSchema, Words, about, line, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema, cursor_field
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema, cursor_field
 from referral.queries import blocks
 from referral.queries.blocks import Block
 from referral.texts import email_key, is_external_id
@@ -21,7 +21,7 @@ def _kind(**kwargs: Any) -> Words:
     return Words("BlockKind", words, metadata=about("What is blocked", "email-domain"), **kwargs)
 
 
-class BlockQuerySchema(PageQuerySchema):
+class BlockQuerySchema(ListQuerySchema):
     kind = _kind()
     cursor = cursor_field(LONGEST_PLACE)
 

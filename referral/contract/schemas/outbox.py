@@ -6,7 +6,7 @@ from marshmallow import Schema, fields
 
 from referral.clock import rfc_3339
 from referral.contract.schemas.fields import Words, about, identifier, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.queries.outbox import QueuedMail
 from referral.texts import mask
 
@@ -29,7 +29,7 @@ class OutboxPageSchema(PageSchema):
     items = fields.List(fields.Nested(QueuedMailSchema))
 
 
-class OutboxQuerySchema(PageQuerySchema):
+class OutboxQuerySchema(ListQuerySchema):
     status = Words("MailStatus", STATUSES, metadata=about("Only those", "failed"))
 
 

@@ -10,7 +10,7 @@ from referral.config.weights import DEFAULT_WEIGHTS, MOST_WEIGHT
 from referral.contract.schemas.balances import BalanceSchema, balance_view
 from referral.contract.schemas.events import EventValueSchema
 from referral.contract.schemas.fields import Boolean, InputSchema, Words, about, identifier, integer, line, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.contract.schemas.people import PersonSchema, person
 from referral.contract.schemas.rewards import LONGEST_REASON, RewardSchema
 from referral.queries import reviews
@@ -31,7 +31,7 @@ def _reason() -> fields.Field[str]:
     return line("Why, for other reviewers", "The same family, two phones", LONGEST_REASON, required=True)
 
 
-class ReviewQuerySchema(PageQuerySchema):
+class ReviewQuerySchema(ListQuerySchema):
     status = _status()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from referral.contract.schemas.fields import InputSchema, Words, about, code_text
+from referral.contract.schemas.pages import FormatQuerySchema
 
 INTERVALS = ("day", "week", "month")
 # RFC 3339 section 5.6.
@@ -45,7 +46,7 @@ class RangeQuerySchema(InputSchema):
             raise ValidationError("Must be later than `from`.", "to")
 
 
-class StatsQuerySchema(RangeQuerySchema):
+class StatsQuerySchema(RangeQuerySchema, FormatQuerySchema):
     code = code_text()
 
 

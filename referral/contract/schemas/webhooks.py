@@ -7,7 +7,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from referral.clock import rfc_3339
 from referral.contract.schemas.changes import PATTERNS, change_type
 from referral.contract.schemas.fields import InputSchema, Line, Words, about, identifier, time
-from referral.contract.schemas.pages import PageQuerySchema, PageSchema
+from referral.contract.schemas.pages import ListQuerySchema, PageSchema
 from referral.queries.deliveries import STATUSES, WAITING, Delivery, DeliveryFailure
 from referral.queries.webhooks import DISABLED, ENABLED, Webhook
 
@@ -141,7 +141,7 @@ class DeliveryPageSchema(PageSchema):
     items = fields.List(fields.Nested(DeliverySchema))
 
 
-class DeliveryQuerySchema(PageQuerySchema):
+class DeliveryQuerySchema(ListQuerySchema):
     status = _delivery_status("Only those", "failed")
 
 
