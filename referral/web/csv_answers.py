@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any, TypeVar
 
 import orjson
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from marshmallow import Schema, fields
 
 from referral.config import CONFIG
@@ -126,21 +126,24 @@ async def answer_rows(
     disposition = f'attachment; filename="{name}.csv"'
     headers = {**HEADERS, "Content-Type": "text/csv; charset=utf-8", "Content-Disposition": disposition}
     response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
     try:
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         header = [column for column, _ in cells(shape, {}, decimal, units)]
         await response.write((BOM + _lines([header])).encode())
         await response.write(_lines(_row(shape, view, decimal, units) for view in first).encode())
         async for views in pages:
             await response.write(_lines(_row(shape, view, decimal, units) for view in views).encode())
+        await response.write_eof()
+    except ClientConnectionResetError:
+        # The client has hung up: the service is not to blame, and logs no fault.
+        return response
     except Exception:
         # What has begun as an answer cannot end as a problem.
         if request.transport is not None:
             request.transport.abort()
         raise
-    await response.write_eof()
     return response
 
 
