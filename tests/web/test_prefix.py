@@ -177,9 +177,11 @@ def test_no_page_and_no_script_names_a_path_without_the_prefix() -> None:
         if source.name == "widget.js":
             # It puts the service's whole address before its paths, which test_widget.py holds of one with a path.
             continue
-        assert not re.search(
-            r"""(href|src|action)=["']/|["'`(]/[a-z]""", re.sub(r"path\('/", "path('", source.read_text())
-        ), source
+        # Pages of the back office give paths to macros, which put the prefix before them.
+        wrong = (
+            r"""(href|src|action)=["']/""" if source.parent.name == "admin" else r"""(href|src|action)=["']/|["'`(]/[a-z]"""
+        )
+        assert not re.search(wrong, re.sub(r"path\('/", "path('", source.read_text())), source
 
 
 async def test_forms_post_to_the_path_and_links_of_mails_lead_there(client: Client) -> None:
