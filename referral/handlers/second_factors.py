@@ -38,7 +38,7 @@ async def get_second_factor(request: web.Request) -> web.Response:
     operationId="beginSecondFactor",
     summary="Begin a second factor",
     description="The answer is for an authenticator app (TOTP, RFC 6238): six digits, every 30 seconds. Nothing changes "
-    "until a code of the app has confirmed it; one that was begun before is replaced.",
+    "until a code of the app has confirmed it, within ten minutes; one that was begun before is replaced.",
     problems=("wrong-password", "second-factor-state", "overloaded"),
 )
 @json_schema(SecondFactorBeginningSchema)

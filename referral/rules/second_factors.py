@@ -14,6 +14,7 @@ from aiohttp import web
 from referral.auth.identity import IDENTITY
 from referral.auth.sealing import SEAL, SealBroken
 from referral.auth.totp import new_recovery_codes, new_secret, recovery_hash, step_of, uri_of
+from referral.clock import SECOND, now
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.problems import Problem
 from referral.database import DATABASE
@@ -26,6 +27,8 @@ from referral.rules.audit import record_refusal
 from referral.rules.work import Work, work_on
 
 UseCode = Callable[[Work], Awaitable[None]]
+# How long what was begun can be confirmed (ms): who finds the session open later learns no secret that may come to count.
+BEGUN_FOR = 600 * SECOND
 
 
 class SecondFactorNeeded(Exception):
@@ -44,9 +47,15 @@ class Begun(NamedTuple):
 
 
 async def own_second_factor(request: web.Request) -> SecondFactor | None:
-    """The second factor of whoever is signed in, switched on or only begun."""
+    """The second factor of whoever is signed in, switched on or only begun, a short time ago."""
     async with request.app[DATABASE].reader() as conn:
-        return await second_factors.find_second_factor(conn, request[IDENTITY].user_id)
+        found = await second_factors.find_second_factor(conn, request[IDENTITY].user_id)
+    return None if found is None or _is_over(found, now()) else found
+
+
+def _is_over(found: SecondFactor, moment: int) -> bool:
+    """Whether it was begun too long before this moment (ms) to be confirmed."""
+    return not found.is_on and moment - found.created_at > BEGUN_FOR
 
 
 async def begin(request: web.Request, password: str) -> Begun:
@@ -94,7 +103,7 @@ async def confirm(request: web.Request, code: str) -> list[str]:
     async with _guessing(request, user_id), work_on(request) as work:
         await work.hold_caller()
         found = await second_factors.find_second_factor(work.conn, user_id)
-        if found is None or found.is_on:
+        if found is None or found.is_on or _is_over(found, work.moment):
             raise _not_begun()
         step = step_of(_opened(request, found), code, work.moment)
         if step is None:

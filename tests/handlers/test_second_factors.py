@@ -106,6 +106,20 @@ async def test_one_that_was_only_begun_goes_with_any_code(client: Client, databa
     assert await count(database_url, "second_factors") == 0
 
 
+async def test_what_was_begun_can_be_confirmed_for_ten_minutes(client: Client, database_url: str) -> None:
+    """Whoever finds the session open later must not make it theirs."""
+    alice = await Person.register(client, "alice")
+    app = App((await alice.post(PATH, {"password": PASSWORD})).body["secret"], [])
+    await sql(database_url, "UPDATE second_factors SET created_at = created_at - 590000")
+    assert (await alice.get(PATH)).body["status"] == "begun"
+    await sql(database_url, "UPDATE second_factors SET created_at = created_at - 11000")
+    assert (await alice.get(PATH)).body["status"] == "off"
+    answer = await alice.post(f"{PATH}/confirm", {"code": app.code()})
+    assert (answer.status, answer.problem) == (409, "second-factor-state")
+    assert (await grant(alice)).status == 200
+    await switch_on(alice)
+
+
 async def test_one_that_is_confirmed_meanwhile_does_not_go_with_any_code(client: Client) -> None:
     alice = await Person.register(client, "alice")
     app = App((await alice.post(PATH, {"password": PASSWORD})).body["secret"], [])
