@@ -157,7 +157,8 @@ async def test_redoc_shows_and_searches_the_document(visit: Visit, address: str)
 async def search_in_redoc(visit: Visit, address: str) -> None:
     page = visit.page
     await page.goto(f"{address}/redoc")
-    await expect(page.get_by_role("heading", name="Sign in, or refresh")).to_be_attached()
+    # It draws all operations, which takes a busy machine its time.
+    await expect(page.get_by_role("heading", name="Sign in, or refresh")).to_be_attached(timeout=60_000)
     await visit.keep("redoc")
     await page.get_by_placeholder("Search").press_sequentially("after registration")
     await expect(page.get_by_role("search").get_by_text("Use a code after registration").first).to_be_visible()
