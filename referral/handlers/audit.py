@@ -4,16 +4,9 @@ from aiohttp import web
 from aiohttp_apispec import docs, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import MOST_COUNTED, Key
-from referral.contract.schemas.audit import AuditEventSchema, AuditPageSchema, AuditQuerySchema, audit_event_view
-from referral.database import Connection
+from referral.contract.schemas.audit import AuditPageSchema, AuditQuerySchema
 from referral.handlers import API
-from referral.queries import audit
-from referral.queries.audit import Event
-from referral.rules.audit import newest_events
-from referral.rules.named_user import id_of_named
-from referral.web.bodies import QUERY
-from referral.web.csv_answers import answer_list
+from referral.web.lists import answer_audit
 
 routes = web.RouteTableDef()
 
@@ -31,16 +24,4 @@ routes = web.RouteTableDef()
 @querystring_schema(AuditQuerySchema)
 @response_schema(AuditPageSchema, 200, description="A page of events")
 async def list_audit_events(request: web.Request) -> web.StreamResponse:
-    query = request[QUERY]
-    event, since = query.get("event"), query.get("since", 0)
-
-    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Event], int]:
-        found = await newest_events(conn, query.get("user"), event, since, before, limit)
-        if "user" in query:
-            user_id = await id_of_named(conn, query["user"])
-            return found, await audit.count_audit_of_user(conn, user_id, event, since, MOST_COUNTED)
-        return found, await audit.count_audit(conn, event, since, MOST_COUNTED)
-
-    return await answer_list(
-        request, "audit", AuditEventSchema, read, key=lambda one: (one.at, one.id), view=audit_event_view
-    )
+    return await answer_audit(request)

@@ -11,25 +11,22 @@ from referral.auth.identity import IDENTITY, is_operator
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import Key
 from referral.contract.problems import Problem
 from referral.contract.schemas.balances import (
     BalanceSchema,
     BalancesSchema,
-    LineSchema,
     RedemptionCreationSchema,
     RedemptionSchema,
     StatementPageSchema,
     StatementQuerySchema,
     balance_view,
-    line_view,
     redemption_view,
 )
 from referral.contract.schemas.pages import FormatQuerySchema
-from referral.database import DATABASE, Connection
+from referral.database import DATABASE
 from referral.handlers import API, USER_PATH
 from referral.queries import ledger
-from referral.queries.ledger import Line, Redemption
+from referral.queries.ledger import Redemption
 from referral.rules import redeeming
 from referral.rules.idempotency import REPLAYED
 from referral.rules.named_user import known_user, named_user
@@ -38,7 +35,8 @@ from referral.rules.work import Work, work_on
 from referral.texts import is_external_id
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
-from referral.web.csv_answers import answer_all, answer_list
+from referral.web.csv_answers import answer_all
+from referral.web.lists import answer_statement
 
 routes = web.RouteTableDef()
 
@@ -76,14 +74,7 @@ async def list_balances(request: web.Request) -> web.StreamResponse:
 @querystring_schema(StatementQuerySchema)
 @response_schema(StatementPageSchema, 200, description="A page of lines")
 async def list_statement(request: web.Request) -> web.StreamResponse:
-    unit = request[QUERY]["unit"]
-
-    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Line], int]:
-        user_id = await known_user(request, conn)
-        total = await ledger.find_line_count(conn, user_id, unit) or 0
-        return await ledger.list_statement(conn, user_id, unit, before[0], limit), total
-
-    return await answer_list(request, "statement", LineSchema, read, key=lambda one: (one.line, ""), view=line_view)
+    return await answer_statement(request, lambda conn: known_user(request, conn), request[QUERY]["unit"])
 
 
 @routes.post(f"{USER_PATH}/redemptions")

@@ -10,7 +10,6 @@ from referral.clock import SECOND, now, rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import BEGINNING, Key
 from referral.contract.problems import invalid
 from referral.contract.schemas.product_users import (
     SuspensionSchema,
@@ -43,12 +42,11 @@ from referral.rules.product_users import (
     naming_holders,
 )
 from referral.rules.user_export import begin_export
-from referral.rules.user_search import Place, find_users
 from referral.rules.work import Work, work_on
 from referral.web.answers import NO_STORE, answer
-from referral.web.bodies import BODY, QUERY
-from referral.web.csv_answers import answer_list
+from referral.web.bodies import BODY
 from referral.web.exports import send_export
+from referral.web.lists import answer_users
 
 routes = web.RouteTableDef()
 
@@ -161,23 +159,7 @@ async def export(request: web.Request) -> web.StreamResponse:
 @querystring_schema(UserQuerySchema)
 @response_schema(UserPageSchema, 200, description="A page of users")
 async def list_users(request: web.Request) -> web.StreamResponse:
-    query, moment = request[QUERY], now()
-
-    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[tuple[Place, users.Account]], int]:
-        places, total = await find_users(conn, query, None if before == BEGINNING else before, limit)
-        accounts = await users.find_accounts(conn, [place.user_id for place in places], moment)
-        by_id = {account.id: account for account in accounts}
-        # Whoever was erased since the look at the list is left out.
-        return [(place, by_id[place.user_id]) for place in places if place.user_id in by_id], total
-
-    return await answer_list(
-        request,
-        "users",
-        UserSchema,
-        read,
-        key=lambda pair: pair[0].key,
-        view=lambda pair: user_view(pair[1], moment, request.app[LINKS]),
-    )
+    return await answer_users(request)
 
 
 @routes.delete(OTHER_PATH)

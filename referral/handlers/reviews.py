@@ -6,11 +6,9 @@ from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.contract.access import Access, allow
-from referral.contract.paging import Key
 from referral.contract.problems import Problem
 from referral.contract.schemas.reviews import (
     ReviewClearingSchema,
-    ReviewItemSchema,
     ReviewPageSchema,
     ReviewPreviewSchema,
     ReviewQuerySchema,
@@ -32,12 +30,11 @@ from referral.queries.rewards import VOID
 from referral.rules import deciding
 from referral.rules.named_user import named_user
 from referral.rules.product_users import lock_known
-from referral.rules.review_lists import newest_reviews
 from referral.rules.reviewing import report
 from referral.rules.work import work_on
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY
-from referral.web.csv_answers import answer_list
+from referral.web.lists import answer_reviews
 
 routes = web.RouteTableDef()
 
@@ -56,19 +53,7 @@ REVIEW_PATH = f"{API}/reviews/{{user:[^/]+}}"
 @querystring_schema(ReviewQuerySchema)
 @response_schema(ReviewPageSchema, 200, description="A page of reviews")
 async def list_reviews(request: web.Request) -> web.StreamResponse:
-    status = request[QUERY].get("status")
-
-    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[tuple[Review, list[str]]], int]:
-        return await newest_reviews(conn, status, before, limit)
-
-    return await answer_list(
-        request,
-        "reviews",
-        ReviewItemSchema,
-        read,
-        key=lambda pair: (pair[0].opened_at, pair[0].user_id),
-        view=lambda pair: review_view(*pair),
-    )
+    return await answer_reviews(request, request[QUERY].get("status"))
 
 
 async def _document(conn: Connection, review: Review, moment: int | None = None) -> dict[str, Any]:

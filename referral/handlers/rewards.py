@@ -1,13 +1,10 @@
 """Rewards: listed, made by hand, approved, rejected, fulfilled and reversed."""
 
-from collections.abc import Awaitable, Callable
-
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema, querystring_schema, response_schema
 
 from referral.config.public_url import PUBLIC_URL
 from referral.contract.access import Access, allow
-from referral.contract.paging import Key
 from referral.contract.parameters import id_in_path
 from referral.contract.schemas.rewards import (
     RewardApprovalSchema,
@@ -24,16 +21,14 @@ from referral.contract.schemas.rewards import (
 from referral.database import DATABASE, Connection
 from referral.handlers import API, USER_PATH
 from referral.queries import rewards
-from referral.queries.rewards import Reward
 from referral.rules import reward_steps as steps
 from referral.rules.giving import give
 from referral.rules.idempotency import REPLAYED
 from referral.rules.named_user import id_of_named, known_user
-from referral.rules.reward_lists import find_rewards
 from referral.rules.rewards import no_such_reward
 from referral.web.answers import answer
 from referral.web.bodies import BODY, QUERY, read_json
-from referral.web.csv_answers import answer_list
+from referral.web.lists import answer_rewards
 
 routes = web.RouteTableDef()
 
@@ -109,7 +104,7 @@ async def list_rewards(request: web.Request) -> web.StreamResponse:
     async def whose(conn: Connection) -> str | None:
         return None if named is None else await id_of_named(conn, named)
 
-    return await _list(request, whose)
+    return await answer_rewards(request, whose)
 
 
 @routes.get(f"{USER_PATH}/rewards")
@@ -125,16 +120,7 @@ async def list_rewards(request: web.Request) -> web.StreamResponse:
 @querystring_schema(RewardsOfUserQuerySchema)
 @response_schema(RewardPageSchema, 200, description="A page of rewards")
 async def list_rewards_of_user(request: web.Request) -> web.StreamResponse:
-    return await _list(request, lambda conn: known_user(request, conn))
-
-
-async def _list(request: web.Request, whose: Callable[[Connection], Awaitable[str | None]]) -> web.StreamResponse:
-    async def read(conn: Connection, before: Key, limit: int) -> tuple[list[Reward], int]:
-        return await find_rewards(conn, request[QUERY], await whose(conn), before, limit)
-
-    return await answer_list(
-        request, "rewards", RewardSchema, read, key=lambda one: (one.created_at, one.id), view=reward_view
-    )
+    return await answer_rewards(request, lambda conn: known_user(request, conn))
 
 
 def _reward_id(request: web.Request) -> str:

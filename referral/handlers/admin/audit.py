@@ -19,7 +19,9 @@ from referral.web.admin_lists import ROWS, cursor_in, part_of, utc_text
 from referral.web.admin_pages import admin_page, refused_form
 from referral.web.admin_texts import texts_of
 from referral.web.admin_words import DETAILS, EVENTS
-from referral.web.bodies import load
+from referral.web.bodies import QUERY, load
+from referral.web.csv_answers import is_csv
+from referral.web.lists import answer_audit
 
 routes = web.RouteTableDef()
 
@@ -37,13 +39,14 @@ PLACES = {
 @routes.get("/admin/audit")
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
-async def get_audit(request: web.Request) -> web.Response:
+async def get_audit(request: web.Request) -> web.StreamResponse:
     """Newest first: of everybody or of a user, of all kinds or of one, since a day."""
     _ = texts_of(request)
-    given = {name: request.query[name].strip() for name in ("event", "user", "since") if request.query.get(name, "").strip()}
+    asked = ("event", "user", "since", "format")
+    given = {name: request.query[name].strip() for name in asked if request.query.get(name, "").strip()}
     shown: dict[str, Any] = {
         "kinds": sorted(((name, _.word(name)) for name in EVENTS), key=lambda kind: kind[1]),
-        "is_filtered": bool(given),
+        "is_filtered": bool(given.keys() - {"format"}),
         "events": [],
         "names": {},
         "details": {},
@@ -52,7 +55,10 @@ async def get_audit(request: web.Request) -> web.Response:
     }
     before = cursor_in(request)
     try:
-        query = load(AuditQuerySchema(), {**given, **({"since": utc_text(given["since"])} if "since" in given else {})})
+        since = {"since": utc_text(given["since"])} if "since" in given else {}
+        request[QUERY] = query = load(AuditQuerySchema(), {**given, **since})
+        if is_csv(request):
+            return await answer_audit(request)
         async with request.app[DATABASE].replica() as conn:
             found = await newest_events(conn, query.get("user"), query.get("event"), query.get("since", 0), before, ROWS + 1)
             events, next_cursor = part_of(found, lambda event: (event.at, event.id))

@@ -14,7 +14,7 @@ from referral.contract.openapi import undocumented
 from referral.contract.paging import MOST_COUNTED, encode_cursor, read_cursor
 from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem
-from referral.contract.schemas.pages import PageQuerySchema
+from referral.contract.schemas.pages import ListQuerySchema
 from referral.contract.schemas.reviews import ReviewClearingSchema, ReviewRejectionSchema, SignalCreationSchema
 from referral.database import DATABASE, Connection
 from referral.ids import new_id
@@ -34,7 +34,9 @@ from referral.web.admin_reviews import Place
 from referral.web.admin_sessions import FORM
 from referral.web.admin_signals import signal_title
 from referral.web.admin_texts import texts_of
-from referral.web.bodies import load
+from referral.web.bodies import QUERY, load
+from referral.web.csv_answers import is_csv
+from referral.web.lists import answer_reviews
 
 routes = web.RouteTableDef()
 
@@ -52,14 +54,17 @@ _OLDEST = (-1, "")
 @routes.get(REVIEWS)
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
-async def list_reviews(request: web.Request) -> web.Response:
+async def list_reviews(request: web.Request) -> web.StreamResponse:
     """The queue: of those that are open, who has waited longest comes first; of the others, who was decided last."""
     _, config, moment = texts_of(request), request.app[CONFIG], now()
     status = request.query.get("status", OPEN)
     if status not in (*reviews.STATUSES, ALL):
         raise Problem("not-found", f"There are no such reviews: they are {', '.join(reviews.STATUSES)}, or {ALL}.")
     cursor = request.query.get("cursor")
-    query = load(PageQuerySchema(), {"cursor": cursor} if cursor is not None else {})
+    asked = {name: request.query[name] for name in ("cursor", "format") if name in request.query}
+    request[QUERY] = query = load(ListQuerySchema(), asked)
+    if is_csv(request):
+        return await answer_reviews(request, None if status == ALL else status)
     before = read_cursor(query)
     async with request.app[DATABASE].replica() as conn:
         counts = {one: await reviews.count_reviews_in_state(conn, one, MOST_COUNTED) for one in reviews.STATUSES}

@@ -21,7 +21,7 @@ from referral.contract.schemas.rewards import (
     RewardRejectionSchema,
     RewardReversalSchema,
 )
-from referral.database import DATABASE
+from referral.database import DATABASE, Connection
 from referral.ids import new_id
 from referral.queries import audit, events, ledger, rewards, rules
 from referral.queries.audit import Event
@@ -39,7 +39,9 @@ from referral.web.admin_pages import admin_page, confirm_page, refused_form, see
 from referral.web.admin_rewards import APPROVE, FULFIL, REJECT, REVERSE
 from referral.web.admin_sessions import FORM
 from referral.web.admin_texts import texts_of
-from referral.web.bodies import load
+from referral.web.bodies import QUERY, load
+from referral.web.csv_answers import is_csv
+from referral.web.lists import answer_rewards
 
 routes = web.RouteTableDef()
 
@@ -51,13 +53,13 @@ PAGE_SIZE = 50
 MOST_RULES = 100
 # Acts that a reward's page shows.
 MOST_ACTS = 100
-FILTERS = ("status", "user", "rule", "event", "cursor")
+FILTERS = ("status", "user", "rule", "event", "cursor", "format")
 
 
 @routes.get(REWARDS)
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
-async def list_rewards(request: web.Request) -> web.Response:
+async def list_rewards(request: web.Request) -> web.StreamResponse:
     """All rewards, or those that are looked for."""
     asked = {name: text for name in FILTERS if (text := request.query.get(name, "").strip())}
     refused, user_id = None, None
@@ -65,7 +67,7 @@ async def list_rewards(request: web.Request) -> web.Response:
     total = 0
     async with request.app[DATABASE].replica() as conn:
         try:
-            query = load(RewardQuerySchema(), asked)
+            request[QUERY] = query = load(RewardQuerySchema(), asked)
             if "user" in query:
                 user_id = await id_of_person(conn, query["user"])
             found, total = await find_rewards(conn, query, user_id, read_cursor(query), PAGE_SIZE + 1)
@@ -77,6 +79,12 @@ async def list_rewards(request: web.Request) -> web.Response:
         names = await words.names_of(
             conn, {user_id, *(one.user_id for one in shown), *(one.referral_user_id for one in shown)}
         )
+    if refused is None and is_csv(request):
+
+        async def whose(conn: Connection) -> str | None:
+            return user_id
+
+        return await answer_rewards(request, whose)
     path, _, moment = request.app[PUBLIC_URL].path, texts_of(request), now()
     facts: dict[str, Any] = {
         "statuses": [("", _("any")), *((status, _.word(status)) for status in STATUSES)],
@@ -94,7 +102,7 @@ async def list_rewards(request: web.Request) -> web.Response:
         "who": words.link_by(names, path, _),
         "total": total,
         "most_counted": MOST_COUNTED,
-        "is_filtered": bool(asked.keys() - {"cursor"}),
+        "is_filtered": bool(asked.keys() - {"cursor", "format"}),
         "next_cursor": encode_cursor((shown[-1].created_at, shown[-1].id)) if len(found) > PAGE_SIZE else None,
     }
     if refused is not None:

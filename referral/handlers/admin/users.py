@@ -14,6 +14,7 @@ from referral.contract.openapi import undocumented
 from referral.contract.paging import cursor_refused, encode_cursor, read_cursor
 from referral.contract.problems import Problem
 from referral.contract.schemas.balances import line_view
+from referral.contract.schemas.pages import FormatQuerySchema
 from referral.contract.schemas.product_users import UserQuerySchema
 from referral.database import DATABASE, Connection
 from referral.links import LINKS
@@ -29,7 +30,9 @@ from referral.web.admin_people import called, link_to, link_to_id, shortened
 from referral.web.admin_texts import texts_of
 from referral.web.admin_timeline import Teller, mentioned
 from referral.web.admin_values import money_of
-from referral.web.bodies import load
+from referral.web.bodies import QUERY, load
+from referral.web.csv_answers import is_csv
+from referral.web.lists import answer_statement, answer_users
 
 routes = web.RouteTableDef()
 
@@ -47,16 +50,18 @@ LONGEST_PLACE = 300
 @routes.get(USERS)
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
-async def get_users(request: web.Request) -> web.Response:
+async def get_users(request: web.Request) -> web.StreamResponse:
     """All users, or those whose e-mail address, username, external id or name begins so, and the owner of a code."""
-    asked = {name: request.query.get(name, "").strip() for name in ("q", "status", "cursor")}
+    asked = {name: request.query.get(name, "").strip() for name in ("q", "status", "cursor", "format")}
     given = {name: text for name, text in asked.items() if text}
     try:
-        query = load(UserQuerySchema(), given)
+        request[QUERY] = query = load(UserQuerySchema(), given)
     except Problem as problem:
         if "cursor" in given:
             raise
         return refused_form(request, "users.html", problem, given, people=[], owner=None, total=0, next_cursor=None)
+    if is_csv(request):
+        return await answer_users(request)
     async with request.app[DATABASE].replica() as conn:
         cursor = read_cursor(query) if "cursor" in query else None
         places, total = await find_users(conn, query, cursor, ROWS + 1)
@@ -210,7 +215,7 @@ def _of_referral(one: referrals.Referral) -> str | None:
 @routes.get(f"{USER}/statement")
 @allow(Access.ADMIN_PAGE)
 @undocumented(PAGE)
-async def get_statement_of_user(request: web.Request) -> web.Response:
+async def get_statement_of_user(request: web.Request) -> web.StreamResponse:
     """Every movement of what is available to a user in a unit, newest first, with what was available after it."""
     before, _ = read_cursor(dict(request.query))
     async with request.app[DATABASE].replica() as conn:
@@ -220,6 +225,13 @@ async def get_statement_of_user(request: web.Request) -> web.Response:
         if unit is not None and unit not in balances:
             raise Problem("not-found", "The user never had anything in this unit.")
         found = await ledger.list_statement(conn, person.id, unit, before, ROWS + 1) if unit else []
+    request[QUERY] = load(FormatQuerySchema(), {"format": request.query["format"]} if "format" in request.query else {})
+    if unit is not None and is_csv(request):
+
+        async def whose(conn: Connection) -> str:
+            return person.id
+
+        return await answer_statement(request, whose, unit)
     return admin_page(
         request,
         "user_statement.html",
