@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from referral.contract.paging import cursor_length
-from referral.contract.schemas.fields import InputSchema, Words, about
+from referral.contract.schemas.fields import InputSchema, about
 from referral.texts import LONGEST_EXTERNAL_ID
 
 
@@ -42,11 +42,9 @@ CSV = "csv"
 
 
 class FormatQuerySchema(InputSchema):
-    format = Words(
-        "AnswerFormat",
-        {"as-json": "json", "as-csv": CSV},
-        load_default="json",
-        metadata=about("`csv`: a file for spreadsheets, with all items of a list, whatever `limit` is", "json"),
+    # Told by the descriptions of operations alone: an enum of its own would be one that no operation names.
+    format = fields.String(
+        load_default="json", validate=validate.OneOf(("json", CSV)), metadata=about("`csv`: a file for spreadsheets", "json")
     )
 
 
