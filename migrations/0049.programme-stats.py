@@ -32,7 +32,7 @@ CREATE TABLE stat_days (
     what TEXT NOT NULL,
     unit TEXT NOT NULL,
     count BIGINT NOT NULL,
-    billions BIGINT NOT NULL,
+    billions BIGINT NOT NULL DEFAULT 0,
     amount BIGINT NOT NULL,
     CONSTRAINT stat_days_pkey PRIMARY KEY (day, what, unit),
     CONSTRAINT stat_days_day CHECK (day % 86400000 = 0)
