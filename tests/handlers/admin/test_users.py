@@ -196,7 +196,7 @@ async def test_an_open_review_is_told_on_both_sides(boss: AdminBrowser, world: P
         database_url, f"INSERT INTO reviews (user_id, status, score, opened_at) VALUES ('{bob}', 'open', 60, {moment})"
     )
     page = await boss.get(f"/admin/users/{bob}")
-    for part in ("The same device (weight 60)", "Shared with Alice Archer", "A review of the referral was opened"):
+    for part in ("The same device (weight 60)", "as 1 other user. Alice Archer", "A review of the referral was opened"):
         assert part in page.words
     assert f'href="/admin/reviews/{bob}"' in page.text
     page = await boss.get(f"/admin/users/{alice}")
