@@ -523,7 +523,7 @@ async def tour_of_a_product(tour: Tour, client: Client, bob: Person) -> None:
     await tour.call(reader, "GET", "/stats?interval=hour", 422)
     assert (await tour.call(reader, "GET", "/leaderboard?by=referrals", 200)).body["items"]
     await tour.call(reader, "GET", "/leaderboard?by=revenue&period=month&unit=USD", 200)
-    await tour.call(reader, "GET", "/leaderboard?by=revenue&unit=XXX", 422)
+    await tour.call(reader, "GET", "/leaderboard?by=revenue&unit=STARS", 422)
     await tour.call(admin, "POST", "/users/ext:44/suspend", 200, {"reason": "a test"})
     await tour.call(product, "POST", "/users/ext:44/token", 409)
     await tour.call(admin, "POST", "/users/ext:44/unsuspend", 200)

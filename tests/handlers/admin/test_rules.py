@@ -122,7 +122,7 @@ WRONG = {
     "give/fixed": "5.001",
     "give/label": "a\0b",
     "give/max": "3",
-    "give/unit": "XXX",
+    "give/unit": "STARS",
     "hold_days": "",
     "approval": "perhaps",
     "tiers/2/from": "x",
