@@ -108,10 +108,13 @@ def waits_of(_: Texts, reward: Reward, moment: int, path: Callable[[str], str]) 
 
 def reason_of(_: Texts, reason: str | None) -> Markup | None:
     """Why something was given, or taken: in the service's own words, or in somebody's."""
-    if reason is None:
-        return None
+    return None if reason is None else known_reason(_, reason) or theirs(reason)
+
+
+def known_reason(_: Texts, reason: str | None) -> Markup | None:
+    """As `reason_of`, of what the service itself says; None for what people say."""
     known = {REFUNDED: _("The purchase was refunded."), deciding.REASON: _("The referral was rejected.")}
-    return known.get(reason) or theirs(reason)
+    return None if reason is None else known.get(reason)
 
 
 def moves_of(_: Texts, transfers: list[Transfer]) -> list[dict[str, Any]]:

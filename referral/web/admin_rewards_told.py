@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import orjson
 from markupsafe import Markup
 
-from referral.contract.schemas.rewards import REFUNDED, waiting_for
+from referral.contract.schemas.rewards import waiting_for
 from referral.queries.people import Named
 from referral.queries.rewards import Reward
 from referral.queries.timeline import Approval, Fulfilment, Spending, Taking
 from referral.web.admin_people import link_to_id, theirs
+from referral.web.admin_rewards import known_reason
 from referral.web.admin_texts import Texts
 from referral.web.admin_values import time_of
 
@@ -107,10 +108,9 @@ class RewardTeller:
 
     def _why(self, reason: str | None) -> Markup:
         _ = self.texts
-        if reason is None:
-            return Markup("")
-        if reason == REFUNDED:
-            return _("The purchase was given back.")
+        known = known_reason(_, reason)
+        if known is not None or reason is None:
+            return known or Markup("")
         return _("Reason: %(reason)s", reason=theirs(reason))
 
     def _reward_link(self, reward_id: str, worth: Reward | Approval | Fulfilment) -> Markup:
@@ -164,7 +164,9 @@ class RewardTeller:
 
     def _cause(self, taking: Taking) -> Markup:
         _ = self.texts
-        reason = theirs(taking.reason) if taking.reason else None
+        # What the service itself says of a rejection stands in the sentence already.
+        own = known_reason(_, taking.reason)
+        reason = theirs(taking.reason) if taking.reason and own is None else None
         if taking.kind == "refund":
             return _("Why: the purchase was given back.")
         if taking.kind == "retraction":

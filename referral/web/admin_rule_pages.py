@@ -11,7 +11,7 @@ from referral.clock import DAY, now
 from referral.config import CONFIG
 from referral.contract.parameters import id_in_path
 from referral.contract.problems import Problem
-from referral.contract.schemas.rules import LARGEST_SUM
+from referral.contract.schemas.fields import LARGEST_SUM
 from referral.database import DATABASE, Connection
 from referral.ids import new_id
 from referral.queries import locks, rules, users

@@ -18,6 +18,7 @@ from referral.queries.referrals import Referral
 from referral.queries.reviews import KeptSignal
 from referral.queries.rewards import Reward
 from referral.queries.timeline import Approval, Fulfilment, Joining, NamedClick, ReviewCourse, Spending, Taking
+from referral.rules.deciding import REASON
 from referral.rules.timeline import Step
 from referral.web.admin_people import called, shortened
 from referral.web.admin_texts import texts_in
@@ -118,7 +119,7 @@ TOLD: list[tuple[str, Any, list[str]]] = [
     ("reward", replace(REWARD, needs_approval=1, release_at=0), ["waits for somebody to approve it"]),
     ("reward", replace(REWARD, suspended_at=1), ["until 1970", "the end of the user's suspension"]),
     ("reward", replace(REWARD, side="referee", status="approved"), ["who came by Alice", "can be spent", "good"]),
-    ("reward", replace(REWARD, status="void", reason="refunded"), ["void", "The purchase was given back.", "bad"]),
+    ("reward", replace(REWARD, status="void", reason="refunded"), ["void", "The purchase was refunded.", "bad"]),
     ("reward", replace(REWARD, status="reversed", reason="a mistake"), ["taken back", "a mistake", "bad"]),
     ("reward", replace(REWARD, status="approved", reversed=80), ["80 USD of it was taken back"]),
     (
@@ -131,6 +132,7 @@ TOLD: list[tuple[str, Any, list[str]]] = [
     ("approval", Approval("w1", 5, "balance", None, "USD", 980, 1), ["since 1970-01-01", "was over"]),
     ("fulfilment", Fulfilment("w1", 5, "coupon", "A month", "USD", 980, "81"), ["“A month”, worth 980 USD", "81"]),
     ("taking", TAKING, ["980 USD of a reward was taken back", "referral of bob@example.com", "cheating", "a debt", "bad"]),
+    ("reward", replace(REWARD, status="reversed", reason=REASON), ["approved. The referral was rejected.", "bad"]),
     ("taking", replace(TAKING, kind="refund", available_after=20), ["the purchase was given back", "20 USD was still"]),
     ("taking", replace(TAKING, kind="void", debit="pending", available_after=None), ["still waited", "Why: cheating"]),
     ("spending", Spending("d", 1, "USD", 100, "done", "order 17", None), ["Spent 100 USD", "order 17"]),
@@ -233,3 +235,12 @@ def test_everybody_is_called_something(user: Named, name: str) -> None:
 def test_a_long_name_is_cut_in_a_sentence() -> None:
     assert len(shortened(LONG * 60)) == 60
     assert shortened(LONG) == LONG
+
+
+def test_the_services_own_reasons_are_told_once_and_in_the_language_of_the_page() -> None:
+    said = tell("taking", replace(TAKING, reason=REASON))
+    assert "rejected or taken back." in said
+    assert REASON not in said.replace("was rejected or taken back", "")
+    russian = tell("reward", replace(REWARD, status="reversed", reason=REASON), "ru")
+    assert "Реферал отклонён." in russian
+    assert REASON not in russian
