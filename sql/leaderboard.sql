@@ -40,15 +40,17 @@ ORDER BY g.value DESC, g.user_id
 LIMIT :page_size;
 
 -- name: list_most_revenue(unit, starts_at, ends_at, page_size)
--- What those bought who had come by a user then.
-SELECT g.user_id, g.value
+-- What those bought who had come by a user then: so many thousand million, and the rest, for a sum may pass what a number holds.
+SELECT g.user_id, g.billions + g.rest / 1000000000 AS billions, g.rest % 1000000000 AS rest
 FROM (
-    SELECT e.referrer_id AS user_id, cast(sum(e.amount) as bigint) AS value FROM events e
+    SELECT e.referrer_id AS user_id, cast(sum(e.amount / 1000000000) as bigint) AS billions,
+           cast(sum(e.amount % 1000000000) as bigint) AS rest
+    FROM events e
     WHERE e.type = 'purchase' AND e.referrer_id IS NOT NULL AND e.unit = :unit
       AND e.occurred_at >= :starts_at AND e.occurred_at < :ends_at
     GROUP BY e.referrer_id
 ) AS g
 JOIN users u ON u.id = g.user_id
-WHERE u.erased_at IS NULL AND u.suspended_at IS NULL AND g.value > 0
-ORDER BY g.value DESC, g.user_id
+WHERE u.erased_at IS NULL AND u.suspended_at IS NULL AND (g.billions > 0 OR g.rest > 0)
+ORDER BY billions DESC, rest DESC, g.user_id
 LIMIT :page_size;

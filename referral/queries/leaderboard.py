@@ -19,6 +19,15 @@ class Referrer:
 
 
 @dataclass(frozen=True, slots=True)
+class Bought:
+    """What those bought who came by a user, in the unit's smallest part: in parts of BILLION, and what is left."""
+
+    user_id: str
+    billions: int
+    rest: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListedUser:
     id: str
     metadata: str | None
@@ -44,9 +53,8 @@ async def list_most_converted_of_period(conn: Connection, period: Period, limit:
     )
 
 
-async def list_most_revenue(conn: Connection, unit: str, period: Period, limit: int) -> list[Referrer]:
-    """In the unit's smallest part."""
-    return await conn.page("list_most_revenue", Referrer, unit=unit, starts_at=period[0], ends_at=period[1], page_size=limit)
+async def list_most_revenue(conn: Connection, unit: str, period: Period, limit: int) -> list[Bought]:
+    return await conn.page("list_most_revenue", Bought, unit=unit, starts_at=period[0], ends_at=period[1], page_size=limit)
 
 
 async def list_listed_users(conn: Connection, user_ids: Sequence[str]) -> list[ListedUser]:

@@ -9,10 +9,12 @@ import orjson
 from aiohttp import web
 
 from referral import clock
+from referral.contract.schemas.fields import LARGEST_SUM
 from referral.contract.schemas.leaderboard import MOST_PLACES, REVENUE
 from referral.database import Database
 from referral.queries import leaderboard
 from referral.queries.leaderboard import ListedUser, Referrer
+from referral.queries.programme_stats import BILLION
 from referral.rules.periods import period_of
 
 # Seconds for which what was found out is kept.
@@ -58,7 +60,8 @@ class Leaderboard:
         # Of its own on SQLite: whoever else reads does not wait for it.
         async with self._database.replica(snapshot=True) as conn:
             if unit is not None:
-                return await leaderboard.list_most_revenue(conn, unit, period, MOST_PLACES)
+                bought = await leaderboard.list_most_revenue(conn, unit, period, MOST_PLACES)
+                return [Referrer(one.user_id, min(one.billions * BILLION + one.rest, LARGEST_SUM)) for one in bought]
             if name == "ever":
                 of_all_time = leaderboard.list_most_referrals if by == "referrals" else leaderboard.list_most_converted
                 return await of_all_time(conn, MOST_PLACES)

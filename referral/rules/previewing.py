@@ -14,7 +14,7 @@ import orjson
 
 from referral.contract.problems import Problem, invalid
 from referral.contract.schemas.events import REFUND
-from referral.contract.schemas.rules import LARGEST_SUM
+from referral.contract.schemas.fields import LARGEST_SUM
 from referral.database import Connection
 from referral.queries import events
 from referral.queries.events import PastEvent

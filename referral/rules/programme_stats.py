@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from referral.contract.problems import Problem
+from referral.contract.schemas.fields import LARGEST_SUM
 from referral.database import Connection
 from referral.queries import programme_stats as queries
 from referral.queries.programme_stats import NO_DAY, Sum
@@ -11,9 +12,6 @@ from referral.rules.stats import Interval, milliseconds, series
 
 # Seconds until the sums may be complete.
 RETRY_AFTER = "10"
-
-# What JSON of this service holds, and the most that is told of a sum.
-MOST = 2**63 - 1
 
 # The names of what is counted, by what the sums call it.
 COUNTED = {
@@ -71,7 +69,7 @@ def _with_money(row: dict[str, Any], units: list[str]) -> dict[str, Any]:
     kept = {name: row[name] for name in ("at", *COUNTED.values()) if name in row}
     for name in VALUED.values():
         amounts = ((unit, row[f"{name} {unit}"]) for unit in units)
-        kept[name] = [{"unit": unit, "amount": min(amount, MOST)} for unit, amount in amounts if amount]
+        kept[name] = [{"unit": unit, "amount": min(amount, LARGEST_SUM)} for unit, amount in amounts if amount]
     return kept
 
 
@@ -80,5 +78,5 @@ def _liability(found: list[Sum]) -> list[dict[str, Any]]:
     owed: dict[str, dict[str, int]] = {}
     for one in found:
         if one.what in ("pending", "available"):
-            owed.setdefault(one.unit, {"pending": 0, "available": 0})[one.what] = min(one.whole, MOST)
+            owed.setdefault(one.unit, {"pending": 0, "available": 0})[one.what] = min(one.whole, LARGEST_SUM)
     return [{"unit": unit, **amounts} for unit, amounts in sorted(owed.items()) if any(amounts.values())]

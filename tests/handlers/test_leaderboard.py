@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from referral.clock import DAY, now, rfc_3339
+from referral.contract.schemas.events import MOST_AMOUNT
 from referral.database import Database, DatabaseUnavailable
 from referral.queries import leaderboard as queries
 from referral.rules.leaderboard import LEADERBOARD, Leaderboard, Question, public_name
@@ -75,6 +76,19 @@ async def test_users_are_ranked_by_what_is_asked_for(busy: Programme) -> None:
     # A refund takes nothing of it.
     await busy.refund("bought 2")
     assert await ranked(reader, by="revenue", period="month") == [(1, "Bea", 1200)]
+
+
+async def test_revenue_is_ranked_beyond_64_bits(busy: Programme, database_url: str) -> None:
+    rows = ", ".join(f"('{one}', {number})" for one, count in (("bea0", 1100), ("amy1", 1099)) for number in range(count))
+    await sql(
+        database_url,
+        f"WITH n (name, i) AS (VALUES {rows}) "
+        "INSERT INTO events (id, type, user_id, received_at, occurred_at, unit, amount, referrer_id, attribution) "
+        f"SELECT n.name || n.i, 'purchase', u.id, 1, {now()}, 'USD', {MOST_AMOUNT}, r.referrer_id, 'none' "
+        "FROM n JOIN users u ON u.external_id = n.name JOIN referrals r ON r.user_id = u.id",
+    )
+    most = 2**63 - 1
+    assert await ranked(busy.admin, by="revenue") == [(1, "Bea", most), (1, "Amy", most)]
 
 
 async def test_who_is_suspended_or_erased_is_not_listed(busy: Programme) -> None:

@@ -35,6 +35,8 @@ MAX_USES = 2_147_483_647
 MOST_METADATA, LONGEST_METADATA_NAME, METADATA_BYTES = 20, 40, 4096
 # Of texts that are never refused for what they are.
 LONGEST_TEXT = 1_000
+# The largest sum that every client and every database counts, and the most that is told of a larger one.
+LARGEST_SUM = 2**63 - 1
 # Refresh tokens and link tokens have 43 characters; access tokens, which may be revoked, some hundred.
 TOKEN_MAX_LENGTH = 4096
 

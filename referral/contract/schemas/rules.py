@@ -17,6 +17,7 @@ from referral.contract.schemas.events import (
 )
 from referral.contract.schemas.fields import (
     EXAMPLE_TIME,
+    LARGEST_SUM,
     Boolean,
     InputSchema,
     Timestamp,
@@ -38,8 +39,6 @@ MOST_TIERS = 20
 MOST_HOLD_DAYS = 365
 MOST_DAYS = 36_500
 MOST_COUNT = 1_000_000_000
-# The largest sum that every client and every database counts.
-LARGEST_SUM = 2**63 - 1
 
 PERCENT_PATTERN = r"^\d{1,3}(\.\d{1,4})?$"
 
