@@ -8,9 +8,9 @@ INSERT INTO context_keys (id, secret, created_at) VALUES (:id, :secret, :now)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_event_context(event_id, kind, user_id, referrer_id, key_id, hash, at)!
--- Deferred.
+-- Deferred. Nothing where there is no such key: a process knows it for a minute, and a standby that was promoted meanwhile may lack it.
 INSERT INTO event_contexts (event_id, kind, user_id, referrer_id, key_id, hash, at)
-VALUES (:event_id, :kind, :user_id, :referrer_id, :key_id, :hash, :at);
+SELECT :event_id, :kind, :user_id, :referrer_id, k.id, :hash, cast(:at as bigint) FROM context_keys k WHERE k.id = :key_id;
 
 -- name: bind_contexts(user_id, referrer_id)!
 -- Deferred. Whoever comes by somebody has not been here for long.

@@ -71,10 +71,6 @@ class ContextKeys:
             raise TransactionConflict("another transaction has just made a key, which this one does not see")
         return self._kept(_live(made), moment)
 
-    def forget(self) -> None:
-        """Read the keys anew the next time."""
-        self._read = ()
-
     def _has_one_to_use(self, keys: tuple[LiveKey, ...], moment: int) -> bool:
         # A clock that is set back makes no difference: the key is younger than it seems.
         return bool(keys) and moment - keys[0].created_at < self._kept_for // USED_FOR

@@ -184,7 +184,7 @@ KEPT = {
     ("insert_event_context", "event_contexts_hash"): "HMACs have that length",
     ("insert_event_context", "reference event_id"): "the event was inserted by the same transaction",
     ("insert_event_context", "reference user_id"): "the event refers to the same user",
-    ("insert_event_context", "reference key_id"): "a key in use is kept for a long time, and was read from its table",
+    ("insert_event_context", "reference key_id"): "it is read from its table",
     ("insert_mail", "outbox_pkey"): "the id is new",
     ("insert_mail", "outbox_kind"): "the kinds are a Literal, and each of them has the shape",
     ("insert_mail", "outbox_user"): "only a reset is queued for nobody",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from referral.auth import context_keys
 from referral.auth.context_keys import CONTEXT_KEYS
 from referral.background import housekeeping
 from referral.background.clicks import CLICKS
@@ -95,11 +96,9 @@ async def click(client: Client, code: str, agent: str = PERSON, address: str = "
     return click_id
 
 
-async def grow_old(client: Client, url: str, days: int) -> None:
-    """Let so many days pass for the keys of contexts."""
+async def grow_old(url: str, days: int) -> None:
+    """Let so many days pass for the keys of contexts, which are read anew."""
     await sql(url, f"UPDATE context_keys SET created_at = created_at - {days * DAY}")
-    assert client.app
-    client.app[CONTEXT_KEYS].forget()
 
 
 # Addresses and ids
@@ -413,25 +412,25 @@ async def test_weights_and_thresholds_are_settings(make_client: MakeClient, data
 
 
 async def test_hashes_by_every_kept_key_are_compared_and_what_is_older_is_gone(
-    client: Client, users: Users, database_url: str
+    client: Client, users: Users, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(context_keys, "AT_HAND", 0)
     await users.do("alice", "a1", device="d")
     code = await users.programme.code_of("alice")
     await click(client, code)
-    await grow_old(client, database_url, 31)
+    await grow_old(database_url, 31)
     await users.come("bob", context={"device": "d"})
     assert (await users.signals("bob")).keys() == {"same-device"}
     assert await count(database_url, "context_keys") == 2
-    await grow_old(client, database_url, 31)
+    await grow_old(database_url, 31)
     await users.come("carol", context={"device": "d"})
     found = await users.signals("carol")
     assert found == {"same-device": {"users": sorted([await users.id_of("alice"), await users.id_of("bob")])}}
     # The first key is thrown away, and what it made; then all of them.
     assert client.app
     for days, left in ((29, 2), (62, 0)):
-        await grow_old(client, database_url, days)
+        await grow_old(database_url, days)
         await housekeeping._delete_old_contexts(client.app[CONFIG], client.app[DATABASE])
-        client.app[CONTEXT_KEYS].forget()
         assert await count(database_url, "context_keys") == left
     assert await count(database_url, "event_contexts") + await count(database_url, "clicks", "network IS NOT NULL") == 0
     await users.come("dave", context={"device": "d"})
@@ -453,6 +452,19 @@ async def test_a_secret_whose_time_is_over_is_used_no_more_before_it_is_thrown_a
 
 
 # At once
+
+
+async def test_a_key_that_a_promoted_standby_lacks_fails_nobody(client: Client, users: Users, database_url: str) -> None:
+    """A process goes on with it for a minute; what it would make says nothing, and is not kept."""
+    # The first one makes the key, and the second one reads it.
+    for number, left in enumerate((2, 4, 0)):
+        if left == 0:
+            for table in ("event_contexts", "context_keys"):
+                await sql(database_url, f"DELETE FROM {table}")
+        context = {"device": "d", "payment": "p"}
+        answer = await users.programme.admin.report(f"e{number}", "signup", f"u{number}", context=context)
+        assert answer.status == 201
+        assert await count(database_url, "event_contexts") == left
 
 
 async def test_of_many_with_one_payment_at_once_nobody_is_missed(programme: Programme, users: Users) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from referral.auth.context_keys import CONTEXT_KEYS
+from referral.auth import context_keys
 from referral.background import housekeeping
 from referral.clock import DAY, now
 from referral.config import CONFIG
@@ -63,7 +63,11 @@ async def test_what_is_empty_says_nothing(product: Product, database_url: str) -
     assert await count(database_url, "context_keys") == 0
 
 
-async def test_keys_take_turns_and_are_thrown_away_with_what_they_made(make_client: MakeClient, database_url: str) -> None:
+async def test_keys_take_turns_and_are_thrown_away_with_what_they_made(
+    make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They are read anew each time, as they are by the minute.
+    monkeypatch.setattr(context_keys, "AT_HAND", 0)
     client: Client = await make_client(context_keep_days="90")
     product = await Product.with_key(client)
 
@@ -73,7 +77,6 @@ async def test_keys_take_turns_and_are_thrown_away_with_what_they_made(make_clie
 
     async def grow_old(days: int) -> None:
         await sql(database_url, f"UPDATE context_keys SET created_at = created_at - {days * DAY}")
-        client.app[CONTEXT_KEYS].forget()
 
     async def clean() -> None:
         await housekeeping._delete_old_contexts(client.app[CONFIG], client.app[DATABASE])
