@@ -12,7 +12,8 @@ On PostgreSQL it is an advisory lock of a transaction that stays open on a conne
 neither a snapshot nor an id, so that it is in no vacuum's way; a locked row would need an id for the service's whole life.
 When the connection is lost, the lock is taken again; if another service got it first, this one stops. Being a transaction's,
 the lock is as true behind a pooler; there the transaction is ended and begun again each second, so that a pooler can be
-paused, and can replace its connections. An engine that has PostgreSQL's protocol but no such lock is served without it.
+paused, and can replace its connections. Whoever comes there takes the lock, lets go of it and takes it once more, so that a
+moment without it costs nobody their place. An engine that has PostgreSQL's protocol but no such lock is served without it.
 """
 
 import errno
@@ -23,6 +24,7 @@ import select
 import signal
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,8 +46,13 @@ LOCK = 7236252
 RELEASE_TIMEOUT = 5
 LOOK_PAUSE = 30.0
 RETRY_PAUSE = 0.5
-# Seconds that a connection of a pooler's is kept.
+# Seconds that a connection of a pooler's is kept; for which a service that comes lets go of the lock again; and for which
+# one that was about to renew it tries to.
 RENEW_PAUSE = 1.0
+YIELD_PAUSE = 0.3
+RENEWAL_PATIENCE = 1.0
+# Seconds between two of these attempts.
+RENEWAL_PAUSE = 0.05
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
 HOLDERS = """
@@ -168,6 +175,11 @@ class _Keeper(threading.Thread):
                 keepalives_count=3,
             )
             self._hold(connection)
+            if self._is_pooled:
+                # Somebody may have ended their transaction just now, to begin it again.
+                connection.execute("COMMIT")
+                self._stopped.wait(YIELD_PAUSE)
+                self._hold(connection)
         except (
             psycopg.errors.UndefinedFunction,
             psycopg.errors.UndefinedObject,
@@ -220,9 +232,23 @@ class _Keeper(threading.Thread):
         """Find out whether the connection is still there; give a pooler its own back for a moment."""
         if self._is_pooled:
             connection.execute("COMMIT")
-            self._hold(connection)
+            self._renew(connection)
         else:
             connection.execute("SELECT 1")
+
+    def _renew(self, connection: "psycopg.Connection") -> None:
+        """Hold the lock again. A service that came at this very moment lets go of it soon. Raises ServiceRunning or
+        psycopg.Error."""
+        patience = time.monotonic() + RENEWAL_PATIENCE
+        while True:
+            try:
+                self._hold(connection)
+                return
+            except ServiceRunning:
+                if time.monotonic() > patience:
+                    raise
+            connection.execute("ROLLBACK")
+            self._stopped.wait(RENEWAL_PAUSE)
 
     def _give_way(self, running: ServiceRunning) -> None:
         log.error("stopping: %s", running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +16,10 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from referral.database import Connection, Database, committed
+from referral.database import service_lock as module
 from referral.database.opening import open_database
 from referral.database.postgres import PostgresDatabase
+from referral.database.service_lock import ServiceRunning, service_lock
 from referral.database.statements import Statement, load_statements
 from referral.queries import cache_epoch, users
 from tests.support.commands import refusal, run_command
@@ -201,6 +204,45 @@ async def test_a_second_service_with_a_cache_of_its_own_is_refused_behind_a_pool
                 done = await asyncio.to_thread(partial(run_command, REFERRAL_DATABASE_URL=url))
                 assert "a service runs on it already (pid " in refusal(done)
         assert process.poll() is None
+
+
+async def test_a_service_keeps_its_place_although_it_lets_go_of_the_lock_for_a_moment(
+    pooled_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody comes in that very moment, and has the lock before it is renewed."""
+    holds, taken, gave_way, hold = threading.Event(), threading.Event(), [], module._Keeper._hold
+    keepers: list[module._Keeper] = []
+
+    def noted_hold(keeper: module._Keeper, connection: Any) -> None:
+        keepers.append(keeper)
+        is_first = keeper is keepers[0]
+        if is_first and holds.is_set():
+            # It has just let go, this once.
+            assert taken.wait(10)
+            monkeypatch.setattr(module, "RENEW_PAUSE", 60.0)
+        hold(keeper, connection)
+        if not is_first:
+            taken.set()
+
+    def give_way(keeper: module._Keeper, running: ServiceRunning) -> None:
+        gave_way.append(running)
+        keeper._stopped.set()
+
+    monkeypatch.setattr(module, "RENEW_PAUSE", 0.01)
+    monkeypatch.setattr(module._Keeper, "_hold", noted_hold)
+    monkeypatch.setattr(module._Keeper, "_give_way", give_way)
+    with service_lock(pooled_url, alone=True):
+        holds.set()
+        # Its transaction ends now.
+        await asyncio.sleep(0.1)
+        with pytest.raises(ServiceRunning):
+            await asyncio.to_thread(take_and_release, pooled_url)
+        assert gave_way == []
+
+
+def take_and_release(url: str) -> None:
+    with service_lock(url, alone=True):
+        pass
 
 
 async def test_nothing_is_left_on_a_connection_that_others_use(pooler: PgBouncer, pooled_url: str) -> None:
