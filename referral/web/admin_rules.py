@@ -14,6 +14,7 @@ from markupsafe import Markup
 from referral.config import Config
 from referral.contract.schemas.rules import warnings_of
 from referral.rules.units import exponent_of
+from referral.web.admin_people import theirs
 from referral.web.admin_texts import NO_BREAK, Texts
 
 Said = Mapping[str, Any]
@@ -155,11 +156,6 @@ def days(number: float, _: Texts) -> Markup:
 def percentage(percent: str, _: Texts) -> str:
     """`12.5 %` as the language writes it."""
     return f"{percent.replace('.', _.point)}{NO_BREAK if _.language == 'ru' else ''}%"
-
-
-def theirs(text: str) -> Markup:
-    """What people wrote, in whatever direction."""
-    return Markup('<bdi class="theirs">{}</bdi>').format(text)
 
 
 def side_word(side: str, _: Texts) -> Markup:

@@ -9,6 +9,7 @@ import orjson
 from markupsafe import Markup
 
 from referral.clock import SECOND
+from referral.web.admin_people import theirs
 from referral.web.admin_texts import Texts
 from referral.web.admin_values import time_of
 
@@ -112,7 +113,7 @@ def _same_network(_: Texts, known: Mapping[str, Any]) -> Markup:
 
 
 def _same_domain(_: Texts, known: Mapping[str, Any]) -> Markup:
-    domain = _theirs(known["domain"])
+    domain = theirs(known["domain"])
     return _("Both have an address at %(domain)s, which is no mail provider for everybody.", domain=domain)
 
 
@@ -124,7 +125,7 @@ def _seen_before(_: Texts, known: Mapping[str, Any]) -> Markup:
 
 
 def _disposable(_: Texts, known: Mapping[str, Any]) -> Markup:
-    domain = _theirs(known["domain"])
+    domain = theirs(known["domain"])
     return _("The address is at %(domain)s, where anybody gets a mailbox for some minutes.", domain=domain)
 
 
@@ -172,11 +173,7 @@ def _blocked(_: Texts, known: Mapping[str, Any]) -> Markup:
 
 
 def _reported(_: Texts, known: Mapping[str, Any]) -> Markup:
-    return _theirs(known["note"])
-
-
-def _theirs(text: str) -> Markup:
-    return Markup('<bdi class="theirs">{}</bdi>').format(text)
+    return theirs(known["note"])
 
 
 _SENTENCES: Mapping[str, Callable[[Texts, Mapping[str, Any]], Markup]] = {

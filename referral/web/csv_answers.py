@@ -157,9 +157,7 @@ def cells(
         column = f"{prefix}{name}"
         if isinstance(field, fields.Nested):
             yield from cells(field.schema, value or {}, decimal, units, f"{column}_")
-        elif (
-            isinstance(field, fields.List) and isinstance(field.inner, fields.Nested) and "unit" in field.inner.schema.fields
-        ):
+        elif isinstance(field, fields.List) and _are_amounts(field.inner):
             amounts = {one["unit"]: one["amount"] for one in value or ()}
             for unit in units:
                 amount = amounts.get(unit, 0)
