@@ -1,19 +1,21 @@
 -- Sums of the whole programme by day in UTC. Triggers write what changes them to stat_deltas; a worker adds that to stat_days.
 
 -- name: sum_stats(first, last)
--- Both in one statement: what is moved from one to the other meanwhile is seen in exactly one of them.
+-- Both in one statement: what is moved from one to the other meanwhile is seen in exactly one of them. Differences are read from
+-- the oldest on, by the index: before them lie those which were deleted, and which PostgreSQL would read until it has cleaned up.
 SELECT s.day, s.what, s.unit, cast(sum(s.count) as bigint) AS count, cast(sum(s.billions) as bigint) AS billions,
        cast(sum(s.amount) as bigint) AS amount
 FROM (
     SELECT d.day, d.what, d.unit, d.count, d.billions, d.amount FROM stat_days d WHERE d.day BETWEEN :first AND :last
     UNION ALL
-    SELECT w.day, w.what, w.unit, w.count, w.amount / 1000000000, w.amount % 1000000000 FROM stat_deltas w WHERE w.day BETWEEN :first AND :last
+    SELECT w.day, w.what, w.unit, w.count, w.amount / 1000000000, w.amount % 1000000000 FROM stat_deltas w
+    WHERE w.number >= (SELECT f.number FROM stat_deltas f ORDER BY f.number LIMIT 1) AND w.day BETWEEN :first AND :last
 ) AS s
 GROUP BY s.day, s.what, s.unit
 ORDER BY s.day, s.what, s.unit;
 
--- name: has_deltas()^
-SELECT EXISTS (SELECT 1 FROM stat_deltas) AS found;
+-- name: find_oldest_delta()^
+SELECT w.number FROM stat_deltas w ORDER BY w.number LIMIT 1;
 
 -- name: are_stats_filled()^
 SELECT filled FROM stat_state WHERE id = 1;

@@ -60,7 +60,7 @@ async def sum_stats(conn: Connection, first: int, last: int) -> list[Sum]:
 
 async def has_deltas(conn: Connection) -> bool:
     """Whether something waits to be added to the sums."""
-    return bool(await conn.value("has_deltas", int))
+    return await conn.value("find_oldest_delta", int) is not None
 
 
 async def are_stats_filled(conn: Connection) -> bool:

@@ -1286,7 +1286,6 @@ SMALL = {
     "find_told_expiry",
     # What has waited for a few seconds to be added to the sums.
     "sum_stats",
-    "has_deltas",
     "are_stats_filled",
     "count_webhooks",
     "count_disabled_webhooks",
@@ -1296,7 +1295,7 @@ SMALL = {
     "list_replays",
 }
 # They read so many rows from the beginning of an index.
-FIRST_ROWS = {"list_announcements", "take_deltas"}
+FIRST_ROWS = {"list_announcements", "take_deltas", "find_oldest_delta"}
 
 MANY_ROWS = """
 CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n;
