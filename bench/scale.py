@@ -15,8 +15,10 @@ import shutil
 import statistics
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.figures import RESULTS
@@ -25,7 +27,12 @@ from bench.ledger import UNIT, Ledger
 from bench.load import wrk
 from bench.servers import LOAD_CORE, Service, new_key, postgres_server, service
 from bench.traffic import logins, pairs_of_writes, registrations
+from referral import queries
+from referral.database.opening import open_database
+from referral.queries import programme_stats
 
+# How often statistics are asked for, one after the other.
+STATS_TIMES = 100
 # Referrers, their referrals, and transfers.
 SMALL = (2_000, 8_000, 10_000)
 
@@ -39,6 +46,7 @@ class Place:
     ledger: Ledger
     fill_seconds: float
     key: str
+    database_url: str
 
 
 @contextlib.contextmanager
@@ -57,7 +65,7 @@ def place(engine: str, folder: Path, referrers: int, referrals: int, transfers: 
         os.sync()
         running = stack.enter_context(service(folder, REFERRAL_DATABASE_URL=url, REFERRAL_AUTH_BCRYPT_ROUNDS="4"))
         key = new_key(folder, "read", REFERRAL_DATABASE_URL=url)
-        yield Place(running, population, ledger, seconds, key)
+        yield Place(running, population, ledger, seconds, key, url)
 
 
 def last_cursor(there: Place) -> str:
@@ -111,6 +119,39 @@ def kinds_of_work(there: Place, seconds: int) -> dict[str, Callable[[], float]]:
     }
 
 
+def latencies(there: Place, path: str, times: int) -> list[float]:
+    """What answers to one question take, one after the other, in ms, the first one left out."""
+    request = urllib.request.Request(f"{there.running.url}{path}", headers={"Authorization": f"Bearer {there.key}"})
+    found = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+        found.append((time.perf_counter() - began) * 1000)
+    return found[1:]
+
+
+def summed(there: Place) -> float:
+    """Wait until the service has added to its sums what the filling changed of them; how many seconds that took."""
+    began = time.perf_counter()
+    while asyncio.run(_has_deltas(there.database_url)):
+        time.sleep(0.5)
+    return time.perf_counter() - began
+
+
+async def _has_deltas(url: str) -> bool:
+    database = await open_database(url, queries.records())
+    try:
+        async with database.reader() as conn:
+            return await programme_stats.has_deltas(conn)
+    finally:
+        await database.close()
+
+
+# A year by day, as it is asked for by whoever looks at the programme.
+YEAR_OF_STATS = f"/stats?from={datetime.now(UTC).date() - timedelta(days=365)}&interval=day"
+
+
 def measured(small: Place, big: Place, seconds: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Of each kind of work and round, the rates at both. One kind after the other, each at both in every round: the mail
     that registrations leave behind is sent while others are measured, and must burden both alike."""
@@ -133,6 +174,8 @@ def main() -> None:
             place(arguments.engine, folder / "small", *SMALL) as small,
             place(arguments.engine, folder / "big", arguments.referrers, arguments.referrals, arguments.transfers) as big,
         ):
+            sum_seconds = summed(big)
+            stats = latencies(big, YEAR_OF_STATS, STATS_TIMES)
             found = measured(small, big, arguments.seconds, arguments.rounds)
             document = {
                 "engine": arguments.engine,
@@ -140,6 +183,8 @@ def main() -> None:
                 "transfers": {"small": small.ledger.transfers, "big": big.ledger.transfers},
                 "longest_statement": {"small": small.ledger.longest, "big": big.ledger.longest},
                 "fill_seconds": big.fill_seconds,
+                "sum_seconds": sum_seconds,
+                "stats_milliseconds": {"median": statistics.median(stats), "longest": max(stats)},
                 "work": {
                     name: {
                         "small_per_second": statistics.median(here for here, _ in rates),
@@ -154,7 +199,8 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"scale-{arguments.engine}.json").write_text(json.dumps(document, indent=1) + "\n")
     filled = f"{big.population.users:,} users and {big.ledger.transfers:,} transfers"
-    print(f"{filled} filled in {big.fill_seconds:.0f} s")
+    print(f"{filled} filled in {big.fill_seconds:.0f} s, and summed in {sum_seconds:.0f} s after it")
+    print(f"GET /stats, a year by day: {statistics.median(stats):.1f} ms, {max(stats):.1f} at the longest of {STATS_TIMES}")
     for name, figures in document["work"].items():
         print(f"{name:45} {figures['big_per_second']:>9,.0f} a second, {figures['cost']:.2f} of the cost at ten thousand")
 
