@@ -143,7 +143,7 @@ async def _has_deltas(url: str) -> bool:
     database = await open_database(url, queries.records())
     try:
         async with database.reader() as conn:
-            return await programme_stats.has_deltas(conn)
+            return await programme_stats.find_oldest_delta(conn) is not None
     finally:
         await database.close()
 

@@ -49,7 +49,7 @@ class StatsWorker:
     async def work_off(self) -> int:
         """Add up to BATCH differences to the sums, and return how many those were."""
         async with self._database.reader() as conn:
-            if not await programme_stats.has_deltas(conn):
+            if await programme_stats.find_oldest_delta(conn) is None:
                 return 0
         return await committed(self._database, _fold)
 

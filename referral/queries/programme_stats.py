@@ -58,9 +58,9 @@ async def sum_stats(conn: Connection, first: int, last: int) -> list[Sum]:
     return await conn.all("sum_stats", Sum, first=first, last=last)
 
 
-async def has_deltas(conn: Connection) -> bool:
-    """Whether something waits to be added to the sums."""
-    return await conn.value("find_oldest_delta", int) is not None
+async def find_oldest_delta(conn: Connection) -> int | None:
+    """The number of the first difference that waits to be added to the sums; None for none."""
+    return await conn.value("find_oldest_delta", int)
 
 
 async def are_stats_filled(conn: Connection) -> bool:
