@@ -75,5 +75,5 @@ UPDATE replays SET next_seq = :next_seq WHERE webhook_id = :webhook_id;
 -- name: delete_replay(webhook_id)!
 DELETE FROM replays WHERE webhook_id = :webhook_id;
 
--- name: count_disabled_webhooks()^
-SELECT count(*) AS total FROM webhooks WHERE status = 'disabled';
+-- name: count_ailing_webhooks()^
+SELECT count(*) AS total FROM webhooks WHERE status = 'disabled' OR (status = 'enabled' AND failing_since IS NOT NULL);

@@ -139,5 +139,6 @@ async def delete_replay(conn: Connection, webhook_id: str) -> None:
     await conn.run("delete_replay", webhook_id=webhook_id)
 
 
-async def count_disabled_webhooks(conn: Connection) -> int:
-    return await conn.value("count_disabled_webhooks", int) or 0
+async def count_ailing_webhooks(conn: Connection) -> int:
+    """Of those that are disabled, or whose last attempts have all failed."""
+    return await conn.value("count_ailing_webhooks", int) or 0

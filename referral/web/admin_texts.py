@@ -92,6 +92,7 @@ WORDS = {
     "expired": "expired",
     "external-id": "id in the product",
     "failed": "failed",
+    "failing": "failing",
     "fulfilled": "fulfilled",
     "joined": "joined",
     "not-yet": "not yet",

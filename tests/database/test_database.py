@@ -1288,7 +1288,7 @@ SMALL = {
     "sum_stats",
     "are_stats_filled",
     "count_webhooks",
-    "count_disabled_webhooks",
+    "count_ailing_webhooks",
     "list_webhooks",
     "list_all_webhooks",
     "hold_enabled_webhooks",

@@ -12,12 +12,13 @@ from referral.contract.paging import MOST_COUNTED
 from referral.contract.schemas.changes import delivered_view
 from referral.contract.schemas.webhooks import DeliveryQuerySchema
 from referral.database import DATABASE
-from referral.queries import deliveries
+from referral.queries import deliveries, people
 from referral.queries.deliveries import STATUSES
 from referral.rules.deliveries import change_id_of, known_delivery, newest_deliveries, no_such_delivery, retry
 from referral.rules.webhooks import known_webhook, webhook_id_of
 from referral.web.admin_lists import ROWS, cursor_in, part_of
 from referral.web.admin_pages import admin_page, see_other
+from referral.web.admin_people import called
 from referral.web.bodies import load
 
 routes = web.RouteTableDef()
@@ -64,16 +65,19 @@ async def get_delivery(request: web.Request) -> web.Response:
         delivery = await known_delivery(conn, webhook.id, change_id_of(request))
         found = await deliveries.list_changes_of(conn, [delivery.seq])
         failures = await deliveries.list_delivery_failures(conn, webhook.id, delivery.seq)
-    if not found:
-        raise no_such_delivery()
-    change = found[0]
+        if not found:
+            raise no_such_delivery()
+        change = found[0]
+        user_id = change.subject_id if change.type.startswith("user.") else orjson.loads(change.data).get("user_id")
+        user = await people.list_names(conn, [user_id] if user_id else [])
     return admin_page(
         request,
         "delivery.html",
         webhook=webhook,
         delivery=delivery,
         change=change,
-        user_id=change.subject_id if change.type.startswith("user.") else orjson.loads(change.data).get("user_id"),
+        user_id=user_id,
+        user_name=called(user[0]) if user else None,
         document=_visible(orjson.dumps(delivered_view(change), option=orjson.OPT_INDENT_2).decode()),
         failures=failures,
         attempts=ATTEMPTS,

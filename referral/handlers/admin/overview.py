@@ -93,7 +93,7 @@ async def _waiting(conn: Connection) -> dict[str, int]:
         "rewards": await rewards.count_rewards_in_state(conn, rewards.PENDING, MOST_COUNTED),
         "mail_waiting": await outbox.count_waiting_mail(conn, MOST_COUNTED),
         "mail_failed": await outbox.count_failed_mail(conn, MOST_COUNTED),
-        "webhooks_disabled": await webhooks.count_disabled_webhooks(conn),
+        "webhooks_ailing": await webhooks.count_ailing_webhooks(conn),
     }
 
 
@@ -118,14 +118,19 @@ def _drawn(stats: dict[str, Any] | None, units: list[str], request: web.Request)
     if stats is None:
         return {"people_chart": None, "steps": [], "money_charts": []}
     _, config = texts_of(request), request.app[CONFIG]
-    # 2027-01-31: without the day for months, and else without the year.
-    labels = [row["at"][:7] if stats["interval"] == "month" else row["at"][5:] for row in stats["items"]]
+    labels = [_label(row["at"], stats["interval"], _) for row in stats["items"]]
     names = (("visitors", _("Visitors")), ("referrals", _("Referrals")), ("converted", _("Converted")))
     return {
         "people_chart": chart(labels, [(text, [row[name] for row in stats["items"]]) for name, text in names]),
         "steps": funnel([(text, stats["funnel"][name]) for name, text in names]),
         "money_charts": [(unit, exponent_of(unit, config), _money(stats, labels, unit, _)) for unit in units],
     }
+
+
+def _label(day: str, interval: Interval, texts: Texts) -> str:
+    """2027-01-31 in short: without the day for months, and else without the year."""
+    parts = day.split("-")[:2] if interval == "month" else day.split("-")[1:]
+    return ".".join(reversed(parts)) if texts.language == "ru" else "-".join(parts)
 
 
 def _money(stats: dict[str, Any], labels: list[str], unit: str, texts: Texts) -> Chart:

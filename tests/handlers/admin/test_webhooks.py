@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from referral.ids import new_id
 from referral.rules import webhooks as rules
@@ -212,6 +213,14 @@ async def test_a_page_says_since_when_all_fails_and_until_when_it_may(
     assert "Everything has failed since 2026-01-01 00:00 UTC ." in words
     assert "until 2026-01-06 00:00 UTC , the webhook is disabled" in words
     assert "2026-01-01 00:00 UTC" in (await browser.get("/admin/webhooks")).words
+    assert 'badge-failing">failing<' in (await browser.get("/admin/webhooks")).text
+    assert "Webhooks in trouble 1" in (await browser.get("/admin")).words
+    await sql(database_url, "UPDATE webhooks SET failing_since = NULL")
+    assert "Webhooks in trouble 0" in (await browser.get("/admin")).words
+    await hook.change(status="disabled")
+    assert "Webhooks in trouble 1" in (await browser.get("/admin")).words
+    await hook.change(status="enabled")
+    await sql(database_url, "UPDATE webhooks SET failing_since = 1767225600000")
     assert 'value="2026-01-01T00:00"' in (await browser.get(f"/admin/webhooks/{hook.id}/replay")).text
 
 
@@ -303,7 +312,7 @@ async def test_a_delivery_says_what_was_sent_and_what_the_receiver_said(
     assert "503" in page.words
     assert "<b onclick" not in page.text
     assert "\u202e" not in page.text
-    assert f"/admin/users/{user['id']}" in page.text
+    assert f'/admin/users/{user["id"]}"><bdi>{escape(HOSTILE)}</bdi>' in page.text
     receiver.replies_with(answer())
     assert (await browser.post(f"{path}/retry")).location == f"{path}?said=delivery-retried"
     await eventually(lambda: hook.are(delivered=1))
