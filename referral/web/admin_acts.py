@@ -46,7 +46,7 @@ def act_text(event: Event, texts: Texts) -> Markup:
         "code-made": _("A code was made."),
         "code-edited": _("A code was edited."),
         "code-ended": _("A code was ended."),
-        "referrer-set": _("It was noted by whom the user came."),
+        "referrer-set": _("The user's referrer was noted."),
         "user-token-made": _("The product got a token for the user's browser."),
         "user-exported": _("Everything that is kept about the user was exported."),
         "erasure-refused": _("An erasure was refused: the password was wrong."),

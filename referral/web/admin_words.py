@@ -83,7 +83,7 @@ EVENTS: dict[EventName, str] = {
     "code-made": "A code was made",
     "code-edited": "A code was changed",
     "code-ended": "A code was ended",
-    "referrer-set": "It was said who referred a user",
+    "referrer-set": "A user's referrer was noted",
     "identity-joined": "A user's accounts were joined",
     "stranger-put-out": "A stranger was put out of an account",
     "email-disowned": "Somebody said that an address is not theirs to use here",
@@ -150,6 +150,10 @@ DETAILS = {
     "detail-session_id": "session",
     "detail-referrer_id": "referred by",
     "detail-replaced": "instead of",
+    "detail-score": "suspicion",
+    "detail-weight": "weight",
+    "detail-kind": "kind",
+    "detail-suspends": "referrer suspended",
 }
 
 # Kinds of mail.

@@ -1,22 +1,24 @@
 """The audit in the back office: who did what to whom, when and from where."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from referral.clock import now
 from referral.contract.access import Access, allow
 from referral.contract.openapi import undocumented
 from referral.contract.problems import Problem
 from referral.contract.schemas.audit import AuditQuerySchema
 from referral.database import DATABASE, Connection
-from referral.queries import users
+from referral.queries import people
 from referral.queries.audit import Event
 from referral.rules.audit import newest_events
+from referral.rules.named_user import id_of_person
 from referral.web.admin_lists import ROWS, cursor_in, part_of, utc_text
 from referral.web.admin_pages import admin_page, refused_form
+from referral.web.admin_people import called
 from referral.web.admin_texts import texts_of
 from referral.web.admin_words import DETAILS, EVENTS
 from referral.web.bodies import QUERY, load
@@ -57,30 +59,39 @@ async def get_audit(request: web.Request) -> web.StreamResponse:
     try:
         since = {"since": utc_text(given["since"])} if "since" in given else {}
         request[QUERY] = query = load(AuditQuerySchema(), {**given, **since})
+        if "@" in query.get("user", ""):
+            async with request.app[DATABASE].reader() as conn:
+                query["user"] = await id_of_person(conn, query["user"])
         if is_csv(request):
             return await answer_audit(request)
         async with request.app[DATABASE].replica() as conn:
             found = await newest_events(conn, query.get("user"), query.get("event"), query.get("since", 0), before, ROWS + 1)
             events, next_cursor = part_of(found, lambda event: (event.at, event.id))
-            names = await _names(conn, {user for event in events for user in (event.actor_id, event.user_id) if user})
+            spoken_of = {user for event in events for user in (event.actor_id, event.user_id, _referrer_in(event)) if user}
+            names = await _names(conn, spoken_of)
     except Problem as problem:
         return refused_form(request, AUDIT_PAGE, problem, given, **shown)
     # Of what a key did, the actor is the key, which may be revoked by now; the event has its name.
     keys = {event.id: orjson.loads(event.detail).get("key") for event in events}
-    details = {event.id: _details(request, event) for event in events}
+    details = {event.id: _details(request, event, names) for event in events}
     shown |= {"events": events, "names": names, "details": details, "keys": keys, "next_cursor": next_cursor, "given": given}
     return admin_page(request, AUDIT_PAGE, **shown)
 
 
 async def _names(conn: Connection, user_ids: set[str]) -> dict[str, str]:
     """What these users are called. Who is erased is not there."""
-    found = await users.find_accounts(conn, sorted(user_ids), now())
-    names = {one.id: one.username or one.name or one.email or one.external_id for one in found}
-    return {user_id: name for user_id, name in names.items() if name}
+    found = await people.list_names(conn, sorted(user_ids))
+    return {one.id: called(one) for one in found if one.erased_at is None}
 
 
-def _details(request: web.Request, event: Event) -> list[tuple[str, str, str | None]]:
-    """What else is known of an event: what it is called, what it is, and the page of it, if there is one."""
+def _referrer_in(event: Event) -> str | None:
+    found = orjson.loads(event.detail).get("referrer_id")
+    return found if isinstance(found, str) else None
+
+
+def _details(request: web.Request, event: Event, names: Mapping[str, str]) -> list[tuple[str, str, str | None]]:
+    """What else is known of an event: what it is called, what it is, and the page of it, if there is one. A user of `names`
+    is called so."""
     _ = texts_of(request)
     existing = {re.sub(r"\{\w+\}", "{}", resource.canonical) for resource in request.app.router.resources()}
     pairs = []
@@ -90,6 +101,6 @@ def _details(request: web.Request, event: Event) -> list[tuple[str, str, str | N
         place = PLACES.get(name)
         target = place.format(value) if place in existing and isinstance(value, str) else None
         label = _.word(f"detail-{name}") if f"detail-{name}" in DETAILS else name
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        text = names.get(value, value) if isinstance(value, str) else orjson.dumps(value).decode()
         pairs.append((label, text, target))
     return pairs

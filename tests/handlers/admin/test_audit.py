@@ -14,6 +14,7 @@ from tests.conftest import Client
 from tests.support.admin import signed_in
 from tests.support.admin_world import HOSTILE
 from tests.support.people import UNKNOWN, Person, Product
+from tests.support.programme import Programme
 from tests.support.rows import sql
 
 
@@ -45,9 +46,18 @@ async def test_what_a_key_did_is_said_of_the_key_and_of_no_user(client: Client, 
     browser, _ = await signed_in(client, database_url)
     user = await (await Product.with_key(client, "admin")).user("42")
     page = await browser.get("/admin/audit?user=ext:42")
-    assert "Key a admin key" in page.words
+    assert re.search("Key\\s+“\\s*a admin key\\s*”", page.words)
     body = page.text.partition("<tbody>")[2]
     assert set(re.findall(r"/admin/users/([0-9a-f-]+)", body)) == {user["id"]}
+
+
+async def test_whom_an_event_names_is_called_by_the_name(client: Client, database_url: str) -> None:
+    browser, _ = await signed_in(client, database_url)
+    programme = Programme(await Product.with_key(client, "admin"))
+    await programme.admin.user("rosa", name="Rosa Ref")
+    await programme.come("bob", "rosa")
+    body = (await browser.get("/admin/audit?event=referrer-set")).text.partition("<tbody>")[2]
+    assert "Rosa Ref" in body
 
 
 async def test_it_is_filtered_and_paged(client: Client, database_url: str) -> None:
@@ -70,6 +80,8 @@ async def test_it_is_filtered_and_paged(client: Client, database_url: str) -> No
     assert rows == 60
     assert "Nothing of this kind" in (await browser.get("/admin/audit?event=code-made&since=1970-01-02")).words
     assert (await browser.get("/admin/audit?user=ext:42")).status == 200
+    assert (await browser.get("/admin/audit?event=code-made&user=alice@example.com")).text.count('<th scope="row">') == 25
+    assert "There is no user with this id or address." in (await browser.get("/admin/audit?user=bob@example.com")).words
     assert "Nothing of this kind" in (await browser.get(f"/admin/audit?user={UNKNOWN}")).words
 
 
