@@ -14,7 +14,7 @@ from referral.contract.problems import Problem
 from referral.contract.schemas.fields import LARGEST_SUM
 from referral.database import DATABASE, Connection
 from referral.ids import new_id
-from referral.queries import locks, rules, users
+from referral.queries import locks, people, rules
 from referral.queries.rules import KeptRule, RuleChange, Spent
 from referral.rules.previewing import preview
 from referral.rules.programme import rule_of
@@ -22,6 +22,7 @@ from referral.rules.rule_changes import change_rule, no_such_rule
 from referral.rules.work import Work
 from referral.web import admin_rules
 from referral.web.admin_pages import admin_page
+from referral.web.admin_people import called
 from referral.web.admin_sessions import FORM
 from referral.web.admin_texts import texts_of
 
@@ -77,13 +78,8 @@ async def trial_of(request: web.Request, said: dict[str, Any]) -> dict[str, Any]
                 # Too many events, or more money than can be counted.
                 tried.append(Tried(days, None))
         examples: list[dict[str, Any]] = next((one.found["examples"] for one in reversed(tried) if one.found), [])
-        names = {user_id: await _name(conn, user_id) for user_id in {one["user_id"] for one in examples}}
+        names = {one.id: called(one) for one in await people.list_names(conn, sorted({one["user_id"] for one in examples}))}
     return {"tried": tried, "tried_examples": examples, "tried_names": names}
-
-
-async def _name(conn: Connection, user_id: str) -> str | None:
-    contact = await users.find_contact(conn, user_id)
-    return (contact.username or contact.email or contact.external_id) if contact else None
 
 
 async def described(request: web.Request, conn: Connection, rule: KeptRule) -> dict[str, Any]:

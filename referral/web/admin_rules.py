@@ -131,12 +131,12 @@ def unit_of(said: Said) -> str | None:
 
 
 def money(amount: int, unit: str | None, _: Texts, config: Config) -> Markup:
-    """The amount with its point and unit, as a text; without a unit, in the smallest part of whatever unit it will be."""
-    if unit is None and len(config.rewards.units) == 1:
-        unit = config.rewards.units[0].partition(":")[0]
-    if unit is None:
-        return _("%(amount)s of the unit's smallest part", amount=_.number(amount))
-    return Markup("{}{}{}").format(_.decimal(amount, exponent_of(unit, config)), NO_BREAK, unit)
+    """The amount with its point and unit, as a text; without a unit, what it comes to in those that there are."""
+    units: dict[str, list[str]] = {}
+    for one in [unit] if unit is not None else [known.partition(":")[0] for known in config.rewards.units]:
+        units.setdefault(_.decimal(amount, exponent_of(one, config)), []).append(one)
+    told = [Markup("{}{}{}").format(number, NO_BREAK, "/".join(alike)) for number, alike in units.items()]
+    return Markup(" {} ").format(_("or")).join(told)
 
 
 def moment(milliseconds: int) -> str:

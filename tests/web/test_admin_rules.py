@@ -60,7 +60,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"give": {**FIXED, "unit": "POINTS"}, "hold_days": 0}, f"{WHEN} 500 POINTS, at once."),
     (
         {"give": {**SHARE, "max": 2500}, "hold_days": 0},
-        f"{WHEN} 20% of its value, at most 2,500 of the unit's smallest part, at once.",
+        f"{WHEN} 20% of its value, at most 25.00 USD/EUR/GBP or 2,500 POINTS, at once.",
     ),
     (
         {"give": {**SHARE, "max": 2500}, "hold_days": 0, "limits": BUDGET},
