@@ -5,22 +5,14 @@ import random
 from aiohttp import web
 from aiohttp_apispec import docs, json_schema
 
-from referral.auth.identity import ACCESS_TOKEN, IDENTITY
-from referral.auth.passwords import PASSWORDS
 from referral.auth.tokens import hash_token
-from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.schemas.passwords import PasswordChangeSchema, PasswordResetRequestSchema, PasswordResetSchema
 from referral.handlers import API
-from referral.limits import LIMITER, asker_of
-from referral.queries import outbox, sessions, users
-from referral.rules.accounts import (
-    check_new_password,
-    check_not_personal,
-    check_own_password,
-    wrong_password,
-)
-from referral.rules.mailed_links import confirm_reset, end_changes
+from referral.limits import LIMITER
+from referral.queries import outbox
+from referral.rules import password_changes
+from referral.rules.mailed_links import confirm_reset
 from referral.rules.work import work_on
 from referral.texts import email_key
 from referral.web.bodies import BODY
@@ -44,27 +36,8 @@ RESET_DELAY = (0.02, 0.2)
 )
 @json_schema(PasswordChangeSchema)
 async def change_password(request: web.Request) -> web.Response:
-    app, body, me = request.app, request[BODY], request[IDENTITY]
-    check_new_password(body["new_password"], app[CONFIG], "/new_password")
-    known = await check_own_password(request, body["current_password"], "password-change-refused")
-    check_not_personal(body["new_password"], "/new_password", known.contact.email, known.contact.username)
-    new_hash = await app[PASSWORDS].hash(body["new_password"], asker_of(request))
-    async with work_on(request) as work:
-        # Links that set a password stay: whoever reads the mailbox may ask for more of them at any time, and whoever knows
-        # the password must not keep the owner from using one. This comes first, as in the use of a link: else the two could
-        # deadlock.
-        await end_changes(work.conn, me.user_id)
-        if not await users.update_password(work.conn, me.user_id, known.password_hash, new_hash):
-            raise wrong_password()
-        await work.hold_caller()
-        work.ends_sessions(*await sessions.delete_other_sessions(work.conn, me.user_id, me.session_id))
-        # Somebody may hold tokens of this very session, too: only the caller's pair goes on.
-        token = request.get(ACCESS_TOKEN)
-        kept = token.refresh if token else ""
-        await sessions.begin_generation(work.conn, me.session_id, kept)
-        await sessions.delete_other_refresh_tokens(work.conn, me.session_id, kept)
-        work.ends_tokens(me.session_id)
-        await work.record("password-changed")
+    body = request[BODY]
+    await password_changes.change_password(request, body["current_password"], body["new_password"])
     return web.Response(status=204)
 
 

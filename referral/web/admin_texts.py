@@ -27,6 +27,7 @@ SAID = {
     "signed-out": "You are signed out.",
     "session-ended": "The session has ended.",
     "sessions-ended": "All other sessions have ended.",
+    "password-changed": "The password is changed. Sign in by it.",
     "second-factor-off": "The second factor is switched off.",
     "second-factor-required": "Admins need a second factor here. Switch one on to go on.",
     "user-suspended": "The user is suspended.",

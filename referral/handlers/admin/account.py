@@ -4,24 +4,27 @@ from aiohttp import web
 
 from referral.auth.identity import IDENTITY
 from referral.clock import now
+from referral.config import CONFIG
 from referral.contract.access import Access, allow
 from referral.contract.openapi import undocumented
 from referral.contract.paging import read_cursor
 from referral.contract.parameters import id_in_path
-from referral.contract.problems import Problem
+from referral.contract.problems import Problem, invalid
 from referral.database import DATABASE
 from referral.queries import sessions
 from referral.rules.accounts import own_contact
+from referral.rules.password_changes import change_password
 from referral.rules.second_factors import own_second_factor
 from referral.rules.work import work_on
-from referral.web.admin_pages import admin_page, confirm_page, see_other
-from referral.web.admin_sessions import ACCOUNT
+from referral.web.admin_pages import LOGIN, admin_page, confirm_page, refused_form, see_other
+from referral.web.admin_sessions import ACCOUNT, FORM, drop_cookie
 from referral.web.admin_texts import texts_of
 
 routes = web.RouteTableDef()
 
 PAGE = "a page of the back office"
 SESSION = f"{ACCOUNT}/sessions/{{session_id}}"
+PASSWORD = f"{ACCOUNT}/password"
 # Of the sessions, the newest; who has more of them ends all others.
 MOST_SESSIONS = 50
 
@@ -37,6 +40,33 @@ async def get_account(request: web.Request) -> web.Response:
         found = await sessions.list_sessions(conn, me.user_id, now(), read_cursor({}), MOST_SESSIONS)
     factor = await own_second_factor(request)
     return admin_page(request, "account.html", contact=contact, sessions=found, current_id=me.session_id, factor=factor)
+
+
+@routes.get(PASSWORD)
+@allow(Access.ADMIN_PAGE)
+@undocumented(PAGE)
+async def get_password_form(request: web.Request) -> web.Response:
+    """What a change of the password does, and the form for it."""
+    return admin_page(request, "password.html", least=request.app[CONFIG].auth.password_min_length)
+
+
+@routes.post(PASSWORD)
+@allow(Access.ADMIN_PAGE)
+@undocumented(PAGE)
+async def set_password(request: web.Request) -> web.Response:
+    """As `POST /auth/password/change`, and this session ends, too: somebody else may have its cookie."""
+    form = request[FORM]
+    try:
+        current, new = form.get("current_password", ""), form.get("new_password", "")
+        await change_password(request, current, new, ends_own_session=True)
+    except Problem as problem:
+        if problem.kind.name not in ("wrong-password", "validation-error"):
+            raise
+        told = invalid("/current_password", problem.detail) if problem.kind.name == "wrong-password" else problem
+        return refused_form(request, "password.html", told, {}, least=request.app[CONFIG].auth.password_min_length)
+    led = see_other(request, LOGIN, "password-changed")
+    drop_cookie(led)
+    return led
 
 
 @routes.get(f"{SESSION}/end")
