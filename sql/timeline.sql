@@ -23,11 +23,15 @@ ORDER BY w.fulfilled_at DESC, w.id DESC
 LIMIT :page_size;
 
 -- name: list_takings_of_user(user_id, before_time, before_id, page_size)
--- What was taken of the user's rewards: before they were approved (from `pending`), or afterwards.
+-- What was taken of the user's rewards: before they were approved (from `pending`), or afterwards. What a rejection took
+-- has the time of the decision.
 SELECT t.kind || ' ' || t.reference AS id, t.at, t.kind, t.unit, t.amount, t.debit, t.available_after, t.reward_id,
-       coalesce(v.reason, w.reason) AS reason, w.referral_user_id
+       CASE WHEN t.kind = 'reversal' THEN b.reason ELSE w.reason END AS reason, w.referral_user_id, v.status AS review, v.decided_by_user, v.decided_by_key,
+       v.reason AS review_reason
 FROM rewards w JOIN transfers t ON t.reward_id = w.id
-LEFT JOIN reversals v ON t.kind = 'reversal' AND v.id = t.reference
+LEFT JOIN reversals b ON t.kind = 'reversal' AND b.id = t.reference
+LEFT JOIN reviews v ON t.kind IN ('void', 'retraction') AND v.user_id = w.referral_user_id AND v.status = 'rejected'
+    AND v.decided_at = t.at
 WHERE w.user_id = :user_id AND t.credit = 'programme' AND (t.at, t.kind || ' ' || t.reference) < (:before_time, :before_id)
 ORDER BY t.at DESC, t.kind || ' ' || t.reference DESC
 LIMIT :page_size;
@@ -49,6 +53,18 @@ WHERE user_id = :user_id AND (at, id) < (:before_time, :before_id) AND event IN 
     'user-exported', 'sessions-ended', 'account-erased', 'account-disowned'
 )
 ORDER BY at DESC, id DESC
+LIMIT :page_size;
+
+-- name: list_decisions_on_referrals(referrer_id, referrals_size, page_size)
+-- How the reviews of those whom the user brought were decided, among so many who came last.
+SELECT v.user_id AS id, v.decided_at AS at, v.status, v.decided_by_user, v.decided_by_key, v.reason
+FROM (
+    SELECT f.user_id FROM referrals f WHERE f.referrer_id = :referrer_id
+    ORDER BY f.joined_at DESC, f.user_id DESC
+    LIMIT :referrals_size
+) AS brought JOIN reviews v ON v.user_id = brought.user_id
+WHERE v.decided_at IS NOT NULL
+ORDER BY v.decided_at DESC, v.user_id DESC
 LIMIT :page_size;
 
 -- name: find_joining(user_id)^

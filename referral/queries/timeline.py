@@ -49,7 +49,8 @@ class Fulfilment:
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """That so much was taken of a reward: `debit` says of which account, `pending` or `available`."""
+    """That so much was taken of a reward: `debit` says of which account, `pending` or `available`. What the rejection of a
+    referral took has the `review`, its status, and who decided it."""
 
     id: str
     at: int
@@ -61,6 +62,10 @@ class Taking:
     reward_id: str
     reason: str | None
     referral_user_id: str | None
+    review: str | None = None
+    decided_by_user: str | None = None
+    decided_by_key: str | None = None
+    review_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,18 @@ class Joining:
     username: str | None
     name: str | None
     erased_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How the review of somebody was decided, whose id this is, by a user or by a key of this name."""
+
+    id: str
+    at: int
+    status: str
+    decided_by_user: str | None
+    decided_by_key: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +145,13 @@ async def list_spendings_of_user(conn: Connection, user_id: str, before: Place, 
 
 async def list_acts_about_user(conn: Connection, user_id: str, before: Place, limit: int) -> list[Event]:
     return await conn.page("list_acts_about_user", Event, **_page(user_id, before, limit))
+
+
+async def list_decisions_on_referrals(conn: Connection, referrer_id: str, most_referrals: int, limit: int) -> list[Decision]:
+    """How the reviews were decided of those whom a user brought, among so many who came last; the latest decision first."""
+    return await conn.page(
+        "list_decisions_on_referrals", Decision, referrer_id=referrer_id, referrals_size=most_referrals, page_size=limit
+    )
 
 
 async def find_joining(conn: Connection, user_id: str) -> Joining | None:

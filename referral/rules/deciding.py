@@ -79,7 +79,7 @@ async def clear(work: Work, user_id: str, reason: str) -> Review:
     await reviews.set_review(conn, user_id, CLEARED)
     await rewards.resume_rewards_of_referral(conn, user_id, work.moment + SOON)
     work.announce_referral("review.cleared", user_id, review.referrer_id)
-    await work.record("review-cleared", user=user_id, score=review.score)
+    await work.record("review-cleared", user=user_id, referrer_id=review.referrer_id, score=review.score)
     return await known_review(conn, user_id)
 
 
@@ -106,7 +106,9 @@ async def reject(work: Work, user_id: str, reason: str, *, suspends: bool) -> Re
     await events.forget_conversions(conn, user_id)
     work.announce_referral("referral.rejected", user_id, referrer_id)
     await retract(work, user_id, REASON)
-    await work.record("review-rejected", user=user_id, score=review.score, suspends=is_suspended or None)
+    await work.record(
+        "review-rejected", user=user_id, referrer_id=referrer_id, score=review.score, suspends=is_suspended or None
+    )
     return await known_review(conn, user_id)
 
 

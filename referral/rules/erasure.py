@@ -33,7 +33,7 @@ from referral.queries import (
 from referral.rules.former_addresses import identity_key, is_vouched_for, remember, remember_id, speaks_for_address
 from referral.rules.product_tokens import end_product_tokens
 from referral.rules.resets import leave_resets
-from referral.rules.rewards import retract
+from referral.rules.rewards import RETRACTED, retract
 from referral.rules.work import Work
 from referral.texts import optional_email_key
 
@@ -152,7 +152,7 @@ async def take_referral_back(work: Work, user_id: str) -> None:
         if gone is not None and gone.conversions > 0:
             await referrals.decrement_converted_count(conn, gone.referrer_id)
         await events.forget_conversions(conn, user_id)
-        await retract(work, user_id, "the referral was taken back")
+        await retract(work, user_id, RETRACTED)
         if code:
             # It may have been used up until now.
             work.invalidates_code(code)

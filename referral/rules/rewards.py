@@ -18,6 +18,9 @@ from referral.rules.money import remains
 from referral.rules.rewarding import BOUNDS_PASSED
 from referral.rules.work import Work
 
+# What is told of rewards whose referral is taken back as if it had never been.
+RETRACTED = "the referral was taken back"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -1,20 +1,30 @@
 """What people did to an account, as the record of security events has it, in sentences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 import orjson
 from markupsafe import Markup
 
 from referral.queries.audit import Event
+from referral.queries.reviews import CLEARED, REJECTED
+from referral.queries.timeline import Decision
 from referral.web.admin_people import theirs
 from referral.web.admin_texts import Texts
+
+# The event of the record that says how a review was decided.
+DECISIONS = {CLEARED: "review-cleared", REJECTED: "review-rejected"}
 
 
 def act_text(event: Event, texts: Texts) -> Markup:
     """What was done, without who did it."""
-    _ = texts
-    known = {
+    return known_acts(texts).get(event.event) or theirs(event.event)
+
+
+def known_acts(_: Texts) -> dict[str, Markup]:
+    """What each kind of event says was done."""
+    return {
         "registered": _("The user was registered."),
         "account-suspended": _("The user was suspended: they sign in nowhere, and their rewards wait."),
         "account-unsuspended": _("The suspension ended."),
@@ -59,7 +69,6 @@ def act_text(event: Event, texts: Texts) -> Markup:
         "referral-reported": _("The referral was reported as suspicious."),
         "events-left-out": _("Further events of one kind were counted and not kept one by one."),
     }
-    return known.get(event.event) or theirs(event.event)
 
 
 def act_reason(event: Event, texts: Texts) -> Markup | None:
@@ -73,17 +82,60 @@ def act_reason(event: Event, texts: Texts) -> Markup | None:
     return None
 
 
+def told_acts(
+    _: Texts,
+    user_id: str,
+    acts: Iterable[Event],
+    decisions: Iterable[Decision],
+    who: Callable[[str], Markup],
+    path: Callable[[str], str],
+) -> list[dict[str, Any]]:
+    """What was done to a user and by them, for a table, the latest first: the acts, and how the reviews of those whom they
+    brought were decided. What the user decided is among the acts."""
+    found = [
+        {
+            "at": act.at,
+            "text": act_text(act, _),
+            "reason": act_reason(act, _),
+            "by": actor_text(act, who, _),
+            "about": who(act.user_id) if act.user_id and act.user_id != user_id else None,
+            "review": path(f"/admin/reviews/{act.user_id}") if act.event in DECISIONS.values() else None,
+        }
+        for act in acts
+    ]
+    found += [
+        {
+            "at": one.at,
+            "text": known_acts(_)[DECISIONS[one.status]],
+            "reason": _("Reason: %(reason)s", reason=theirs(one.reason)) if one.reason else None,
+            "by": decider_text(_, one.decided_by_user, one.decided_by_key, who),
+            "about": who(one.id),
+            "review": path(f"/admin/reviews/{one.id}"),
+        }
+        for one in decisions
+        if one.decided_by_user != user_id
+    ]
+    return sorted(found, key=itemgetter("at"), reverse=True)
+
+
 def actor_text(event: Event, who: Callable[[str], Markup], texts: Texts) -> Markup:
     """Who did it: a key by its name, a user, or nobody who was signed in; `who` links to the user of an id."""
     _ = texts
     key = detail_of(event).get("key")
     if key:
-        return _("by the key %(name)s", name=theirs(str(key)))
+        return _("by the key “%(name)s”", name=theirs(str(key)))
     if event.actor_id is None:
         return _("by nobody who was signed in")
     if event.actor_id == event.user_id:
         return _("by the user")
     return _("by %(who)s", who=who(event.actor_id))
+
+
+def decider_text(_: Texts, user_id: str | None, key: str | None, who: Callable[[str], Markup]) -> Markup:
+    """Who decided a review: a user, to whose id `who` links, or a key of this name."""
+    if key is not None:
+        return _("by the key “%(name)s”", name=theirs(key))
+    return _("by %(who)s", who=who(user_id)) if user_id is not None else _("by somebody")
 
 
 def detail_of(event: Event) -> dict[str, Any]:

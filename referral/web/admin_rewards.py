@@ -13,8 +13,10 @@ from referral.queries import ledger, people
 from referral.queries.audit import Event
 from referral.queries.ledger import Balance, Transfer
 from referral.queries.people import Named
+from referral.queries.reviews import CLEARED, REJECTED, Review
 from referral.queries.rewards import APPROVED, BALANCE, FULFILLED, PENDING, REVERSED, VOID, Reward
 from referral.rules import deciding
+from referral.rules.rewards import RETRACTED
 from referral.web.admin_people import link_to_id, theirs
 from referral.web.admin_texts import Texts
 from referral.web.admin_values import money_of, time_of
@@ -113,19 +115,23 @@ def reason_of(_: Texts, reason: str | None) -> Markup | None:
 
 def known_reason(_: Texts, reason: str | None) -> Markup | None:
     """As `reason_of`, of what the service itself says; None for what people say."""
-    known = {REFUNDED: _("The purchase was refunded."), deciding.REASON: _("The referral was rejected.")}
+    known = {
+        REFUNDED: _("The purchase was refunded."),
+        deciding.REASON: _("The referral was rejected."),
+        RETRACTED: _("The referral was taken back."),
+    }
     return None if reason is None else known.get(reason)
 
 
 def moves_of(_: Texts, transfers: list[Transfer]) -> list[dict[str, Any]]:
     """What moved the reward's money, for a table."""
     causes = {
-        "reward": _("Given"),
+        "reward": _("Made"),
         "approval": _("Earned"),
         "void": _("Void"),
         "refund": _("Refund"),
         "reversal": _("Taken back by hand"),
-        "retraction": _("Taken back by a rejection"),
+        "retraction": _("Taken back with the referral"),
     }
     accounts = {
         "programme": _("Programme"),
@@ -151,15 +157,15 @@ def moves_of(_: Texts, transfers: list[Transfer]) -> list[dict[str, Any]]:
 def acts_of(
     _: Texts, reward: Reward, events: list[Event], who: Callable[[str], Markup], config: Config
 ) -> list[dict[str, Any]]:
-    """Who did what to the reward, and when, as sentences."""
+    """Who did what to the reward, and when, as sentences; the reward itself has the reason."""
     found = []
     for event in events:
         detail = orjson.loads(event.detail)
         if detail.get("key"):
-            by = _("The key %(name)s", name=theirs(detail["key"]))
+            by = _("The key “%(name)s”", name=theirs(detail["key"]))
         else:
             by = _("Somebody") if event.actor_id is None else who(event.actor_id)
-        found.append({"at": event.at, "sentence": _act(_, reward, event.event, detail, by, config)})
+        found.append({"at": event.at, "sentence": _act(_, reward, event.event, detail, by, config), "reason": None})
     return found
 
 
@@ -177,6 +183,31 @@ def _act(_: Texts, reward: Reward, event: str, detail: Mapping[str, Any], by: Ma
         "reward-reversed": _("%(who)s took it back.", who=by),
     }
     return sentences.get(event) or Markup.escape(event)
+
+
+def decision_on(
+    _: Texts, reward: Reward, review: Review | None, who: Callable[[str], Markup], path: Callable[[str], str]
+) -> list[dict[str, Any]]:
+    """What the decision of the referral's review did to the reward, as in `acts_of`; nothing if it did nothing to it."""
+    if review is None or review.decided_at is None or review.decided_at < reward.created_at:
+        return []
+    facts = {
+        "who": who(review.decided_by_user)
+        if review.decided_by_user is not None
+        else _("The key “%(name)s”", name=theirs(review.decided_by_key or "")),
+        "referral": Markup('<a href="{}">{}</a>').format(path(f"/admin/reviews/{review.user_id}"), _("the referral")),
+    }
+    if review.status == REJECTED and reward.reason == deciding.REASON:
+        if reward.status == VOID:
+            sentence = _("%(who)s rejected %(referral)s, which made this reward void.", **facts)
+        else:
+            sentence = _("%(who)s rejected %(referral)s, which took this reward back.", **facts)
+    elif review.status == CLEARED:
+        sentence = _("%(who)s cleared %(referral)s, so that this reward waits for the review no more.", **facts)
+    else:
+        return []
+    reason = _("Reason: %(reason)s", reason=theirs(review.reason)) if review.reason else None
+    return [{"at": review.decided_at, "sentence": sentence, "reason": reason}]
 
 
 def approval_effects(_: Texts, reward: Reward, moment: int, balance: Balance | None, config: Config) -> list[Markup]:

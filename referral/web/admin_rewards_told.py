@@ -8,8 +8,12 @@ from markupsafe import Markup
 
 from referral.contract.schemas.rewards import waiting_for
 from referral.queries.people import Named
+from referral.queries.reviews import REJECTED
 from referral.queries.rewards import Reward
 from referral.queries.timeline import Approval, Fulfilment, Spending, Taking
+from referral.rules import deciding
+from referral.rules.rewards import RETRACTED
+from referral.web.admin_acts import decider_text
 from referral.web.admin_people import link_to_id, theirs
 from referral.web.admin_rewards import known_reason
 from referral.web.admin_texts import Texts
@@ -52,14 +56,8 @@ class RewardTeller:
     def reward(self, reward: Reward) -> Sentences:
         """A reward, with what it is now and what it waits for."""
         _ = self.texts
-        facts = {"reward": self._reward_link(reward.id, reward)}
         more = []
-        if reward.side is None:
-            text = _("Was given %(reward)s by hand.", **facts)
-        elif reward.side == "referrer":
-            text = _("Earned %(reward)s for bringing %(who)s.", who=self.who(reward.referral_user_id or ""), **facts)
-        else:
-            text = _("Earned %(reward)s as somebody who came by %(who)s.", who=self.who(reward.referrer_id or ""), **facts)
+        text = self._made(reward)
         if reward.rule_id is not None and reward.definition is not None:
             name = str(orjson.loads(reward.definition)["name"])
             by = {"rule": self.rule(reward.rule_id, name), "version": _.number(reward.rule_version or 0)}
@@ -74,12 +72,32 @@ class RewardTeller:
             more.append(_("Reason: %(reason)s", reason=theirs(reward.reason)))
         return text, [*more, *self.state_of(reward)], TONES.get(reward.status, "")
 
+    def _made(self, reward: Reward) -> Markup:
+        """That a reward was made; only what was approved as it was made was earned then."""
+        _ = self.texts
+        facts = {"reward": self._reward_link(reward.id, reward)}
+        is_earned = reward.approved_at == reward.created_at
+        if reward.side is None:
+            if is_earned:
+                return _("Was given %(reward)s by hand.", **facts)
+            return _("A reward was made by hand: %(reward)s.", **facts)
+        if reward.side == "referrer":
+            facts["who"] = self.who(reward.referral_user_id or "")
+            if is_earned:
+                return _("Earned %(reward)s for bringing %(who)s.", **facts)
+            return _("A reward was made: %(reward)s for bringing %(who)s.", **facts)
+        facts["who"] = self.who(reward.referrer_id or "")
+        if is_earned:
+            return _("Earned %(reward)s as somebody who came by %(who)s.", **facts)
+        return _("A reward was made: %(reward)s for coming by %(who)s.", **facts)
+
     def state_of(self, reward: Reward) -> list[Markup]:
         """What the reward is now, and what it waits for, in sentences."""
         _ = self.texts
         found = []
         if reward.status == "pending":
             waits = waiting_for(reward, self.moment)
+            found.append(_("It is not earned yet."))
             if "hold" in waits:
                 found.append(
                     _("It waits until %(at)s: so long a purchase may be given back.", at=time_of(reward.release_at))
@@ -93,9 +111,9 @@ class RewardTeller:
             if reward.suspended_at is not None:
                 found.append(_("It waits for the end of the user's suspension."))
         elif reward.status == "void":
-            found.append(_("It is void: it was never paid out. %(why)s", why=self._why(reward.reason)))
+            found.append(_("It is void: it was never earned. %(why)s", why=self._why(reward)))
         elif reward.status == "reversed":
-            found.append(_("All of it was taken back after it was approved. %(why)s", why=self._why(reward.reason)))
+            found.append(_("All of it was taken back after it was approved. %(why)s", why=self._why(reward)))
         elif reward.status == "fulfilled":
             found.append(_("The product has delivered it."))
         elif reward.kind == "balance":
@@ -106,9 +124,12 @@ class RewardTeller:
             found.append(_("%(amount)s of it was taken back.", amount=self.money(reward.reversed, reward.unit)))
         return found
 
-    def _why(self, reason: str | None) -> Markup:
-        _ = self.texts
+    def _why(self, reward: Reward) -> Markup:
+        _, reason = self.texts, reward.reason
         known = known_reason(_, reason)
+        if reason == deciding.REASON and known is not None:
+            link = self.link(f"/admin/reviews/{reward.referral_user_id}", _("Why it was rejected"))
+            return Markup(" ").join((known, link))
         if known is not None or reason is None:
             return known or Markup("")
         return _("Reason: %(reason)s", reason=theirs(reason))
@@ -120,19 +141,19 @@ class RewardTeller:
         if label and value:
             shown = _("“%(label)s”, worth %(value)s", label=label, value=value)
         elif label:
-            shown = _("the reward “%(label)s”", label=label)
+            shown = (Markup("«{}»") if _.language == "ru" else Markup("“{}”")).format(label)
         else:
             shown = value or _("a reward")
         return self.link(f"/admin/rewards/{reward_id}", shown)
 
     def approval(self, approval: Approval) -> Sentences:
-        """That a reward was approved, and by what."""
+        """That a reward was approved, which is when it is earned."""
         _ = self.texts
-        text = _("A reward was approved: %(reward)s.", reward=self._reward_link(approval.id, approval))
+        text = _("Earned %(reward)s: the reward was approved.", reward=self._reward_link(approval.id, approval))
         if approval.at == approval.created_at:
             more = _("At once: nothing had to be waited for.")
         else:
-            more = _("Whatever it had waited for since %(at)s was over.", at=time_of(approval.created_at))
+            more = _("It had waited since %(at)s, and nothing held it back any more.", at=time_of(approval.created_at))
         return text, [more], "good"
 
     def fulfilment(self, fulfilment: Fulfilment) -> Sentences:
@@ -153,32 +174,44 @@ class RewardTeller:
             text = _("%(amount)s of %(reward)s that still waited will not be paid.", **facts)
         else:
             text = _("%(amount)s of %(reward)s was taken back.", **facts)
-        more = [self._cause(taking)]
+        more = self._causes(taking)
         if taking.available_after is not None:
             after = self.money(taking.available_after, taking.unit)
             if taking.available_after < 0:
-                more.append(_("%(amount)s was available then: a debt, which the next rewards pay off.", amount=after))
+                more.append(_("Available after that: %(amount)s, a debt, which the next rewards pay off.", amount=after))
             else:
-                more.append(_("%(amount)s was still available then.", amount=after))
+                more.append(_("Available after that: %(amount)s.", amount=after))
         return text, more, "bad"
 
-    def _cause(self, taking: Taking) -> Markup:
+    def _causes(self, taking: Taking) -> list[Markup]:
+        """Why it was taken; of a rejection, who decided that and for what reason."""
         _ = self.texts
-        # What the service itself says of a rejection stands in the sentence already.
-        own = known_reason(_, taking.reason)
-        reason = theirs(taking.reason) if taking.reason and own is None else None
         if taking.kind == "refund":
-            return _("Why: the purchase was given back.")
-        if taking.kind == "retraction":
-            who = self.who(taking.referral_user_id or "")
-            if reason:
-                return _(
-                    "Why: the referral of %(who)s was rejected or taken back. Reason: %(reason)s", who=who, reason=reason
-                )
-            return _("Why: the referral of %(who)s was rejected or taken back.", who=who)
-        if reason:
-            return _("Why: %(reason)s", reason=reason)
-        return _("Nobody gave a reason.")
+            return [_("Why: the purchase was given back.")]
+        if taking.review == REJECTED:
+            said = [_("Reason: %(reason)s", reason=theirs(taking.review_reason))] if taking.review_reason else []
+            return [self._rejection(taking), *said]
+        who = self.who(taking.referral_user_id or "")
+        if taking.reason == RETRACTED:
+            return [
+                _("Why: the referral of %(who)s was taken back, because nobody proved the address to be theirs.", who=who)
+            ]
+        if taking.reason == deciding.REASON:
+            return [_("Why: the referral of %(who)s was rejected.", who=who)]
+        if taking.reason:
+            return [_("Why: %(reason)s", reason=theirs(taking.reason))]
+        return [_("The reason is no longer kept.")]
+
+    def _rejection(self, taking: Taking) -> Markup:
+        _ = self.texts
+        facts = {
+            "by": decider_text(_, taking.decided_by_user, taking.decided_by_key, self.who),
+            "review": self.link(f"/admin/reviews/{taking.referral_user_id}", _("Look at the review")),
+        }
+        if taking.referral_user_id == self.user_id:
+            return _("Why: the referral by which this user came was rejected %(by)s. %(review)s", **facts)
+        who = self.who(taking.referral_user_id or "")
+        return _("Why: the referral of %(who)s was rejected %(by)s. %(review)s", who=who, **facts)
 
     def spending(self, spending: Spending) -> Sentences:
         """A redemption, as it is now."""

@@ -103,7 +103,7 @@ WORDS = {
     "rejected": "rejected",
     "released": "released",
     "reserved": "reserved",
-    "reversed": "reversed",
+    "reversed": "taken back",
     "revoked": "revoked",
     "suspended": "suspended",
     "user": "user",

@@ -15,7 +15,7 @@ from referral.queries.referrals import Referral
 from referral.queries.reviews import KeptSignal
 from referral.queries.timeline import Joining, NamedClick, ReviewCourse
 from referral.rules.timeline import Step
-from referral.web.admin_acts import act_reason, act_text, actor_text, detail_of
+from referral.web.admin_acts import act_reason, act_text, actor_text, decider_text, detail_of
 from referral.web.admin_people import theirs
 from referral.web.admin_reasons import attribution_reason, skip_reason
 from referral.web.admin_rewards_told import RewardTeller, Sentences
@@ -165,7 +165,7 @@ class Teller(RewardTeller):
         more = self._of_review(referral.review, referral.user_id)
         if referral.review != "rejected":
             if referral.converted_at is None:
-                more.append(_("They have bought nothing so far, or have given it back."))
+                more.append(_("No purchase counts so far: there was none, or it was refunded."))
             else:
                 more.append(_("The referral is converted since %(at)s.", at=time_of(referral.converted_at)))
         return text, more, _tone_of_review(referral.review) or "good"
@@ -240,16 +240,13 @@ class Teller(RewardTeller):
 
     def _review_decided(self, review: ReviewCourse) -> Sentences:
         _ = self.texts
-        if review.decided_by_key is not None:
-            by = _("by the key %(name)s", name=theirs(review.decided_by_key))
-        else:
-            by = _("by %(who)s", who=self.who(review.decided_by_user or ""))
+        by = decider_text(_, review.decided_by_user, review.decided_by_key, self.who)
         more = [_("Reason: %(reason)s", reason=theirs(review.reason))] if review.reason else []
         if review.status == "cleared":
             return _("The review was cleared %(by)s: the rewards go on.", by=by), more, "good"
         if review.suspends:
             more.append(_("The referrer was suspended with it."))
-        text = _("The referral was rejected %(by)s: rewards for it became void, or were taken back.", by=by)
+        text = _("The referral was rejected %(by)s: its rewards became void, or were taken back.", by=by)
         return text, more, "bad"
 
     def _act(self, act: Event) -> Sentences:

@@ -19,6 +19,7 @@ from referral.queries.reviews import KeptSignal
 from referral.queries.rewards import Reward
 from referral.queries.timeline import Approval, Fulfilment, Joining, NamedClick, ReviewCourse, Spending, Taking
 from referral.rules.deciding import REASON
+from referral.rules.rewards import RETRACTED
 from referral.rules.timeline import Step
 from referral.web.admin_people import called, shortened
 from referral.web.admin_texts import texts_in
@@ -45,7 +46,11 @@ REWARD = Reward(
     "w1", "a", "referrer", "balance", None, "USD", 980, 1, 0, 0, "pending", "r1", 2, '{"name": "Give 20 %"}', "e1", "b", "a",
     0, 2_000_000, 1_000, None, None, None, None, None, None,
 )  # fmt: skip
-TAKING = Taking("t", 1, "retraction", "USD", 980, "available", -480, "w1", "cheating", "b")
+TAKING = Taking("t", 1, "reversal", "USD", 980, "available", -480, "w1", "cheating", "b")
+# What a rejection took from the referrer, and whatever it takes from them before it was earned.
+REJECTED = Taking(
+    "t", 1, "retraction", "USD", 980, "available", 0, "w1", REASON, "c", "rejected", "boss", None, "one person"
+)  # fmt: skip
 JOINING = Joining(1, "CODE", "click", "none", None, "a", None, None, "Alice", None)
 REVIEW = ReviewCourse("open", 100, 1, None, None, None, None, 0)
 ACT = Event("x", 1, "account-suspended", "boss", "b", None, None, None, '{"reason": "made up accounts"}')
@@ -89,7 +94,7 @@ TOLD: list[tuple[str, Any, list[str]]] = [
     ("joined", JOINING, ["Came by Alice", "a click on the link", "good"]),
     ("joined", replace(JOINING, source="code", review="open"), ["whose code CODE was given", "under review", "warn"]),
     ("joined", replace(JOINING, referrer_id="gone", review="rejected"), ["an erased user", "nothing is earned", "bad"]),
-    ("brought", Referral(1, "b", None, None, None, None, 1, "CODE"), ["Brought bob@example.com", "bought nothing so far"]),
+    ("brought", Referral(1, "b", None, None, None, None, 1, "CODE"), ["Brought bob@example.com", "No purchase counts"]),
     ("brought", Referral(1, "b", None, None, None, None, 1, "C", "code", "none", 5), ["converted since 1970"]),
     ("event", replace(EVENT, type="signup", unit=None, amount=None), ["Signed up."]),
     ("event", EVENT, ["Bought for 4900 USD (e1)", "No rule of the programme was about such a purchase"]),
@@ -113,12 +118,12 @@ TOLD: list[tuple[str, Any, list[str]]] = [
         replace(REVIEW, status="rejected", decided_by_user="boss", reason="one person", suspends=1),
         ["rejected by boss", "one person", "The referrer was suspended", "bad"],
     ),
-    ("review-decided", replace(REVIEW, status="cleared", decided_by_key="shop"), ["cleared by the key shop", "good"]),
-    ("reward", REWARD, ["Earned 980 USD for bringing bob@example.com", "“Give 20 %” (version 2)", "until 1970-01-01 00:33"]),
+    ("review-decided", replace(REVIEW, status="cleared", decided_by_key="shop"), ["cleared by the key “shop”", "good"]),
+    ("reward", REWARD, ["made: 980 USD for bringing bob@example.com", "“Give 20 %” (version 2)", "until 1970-01-01"]),
     ("reward", replace(REWARD, review="open", release_at=0), ["waits for the review of the referral", "warn"]),
     ("reward", replace(REWARD, needs_approval=1, release_at=0), ["waits for somebody to approve it"]),
     ("reward", replace(REWARD, suspended_at=1), ["until 1970", "the end of the user's suspension"]),
-    ("reward", replace(REWARD, side="referee", status="approved"), ["who came by Alice", "can be spent", "good"]),
+    ("reward", replace(REWARD, side="referee", status="approved"), ["for coming by Alice", "can be spent", "good"]),
     ("reward", replace(REWARD, status="void", reason="refunded"), ["void", "The purchase was refunded.", "bad"]),
     ("reward", replace(REWARD, status="reversed", reason="a mistake"), ["taken back", "a mistake", "bad"]),
     ("reward", replace(REWARD, status="approved", reversed=80), ["80 USD of it was taken back"]),
@@ -126,19 +131,27 @@ TOLD: list[tuple[str, Any, list[str]]] = [
         "reward",
         replace(REWARD, side=None, rule_id=None, kind="coupon", label="A month", value=None, unit=None, status="approved",
                 reason="For the trouble"),
-        ["“A month” by hand", "For the trouble", "has to deliver it"],
+        ["made by hand: “A month”", "For the trouble", "has to deliver it"],
     ),
-    ("approval", Approval("w1", 5, "balance", None, "USD", 980, 5), ["approved: 980 USD", "At once"]),
-    ("approval", Approval("w1", 5, "balance", None, "USD", 980, 1), ["since 1970-01-01", "was over"]),
+    ("approval", Approval("w1", 5, "balance", None, "USD", 980, 5), ["Earned 980 USD: the reward was approved", "At once"]),
+    ("approval", Approval("w1", 5, "balance", None, "USD", 980, 1), ["since 1970-01-01", "nothing held it back"]),
     ("fulfilment", Fulfilment("w1", 5, "coupon", "A month", "USD", 980, "81"), ["“A month”, worth 980 USD", "81"]),
-    ("taking", TAKING, ["980 USD of a reward was taken back", "referral of bob@example.com", "cheating", "a debt", "bad"]),
+    ("taking", TAKING, ["980 USD of a reward was taken back", "Why: cheating", "a debt", "bad"]),
     ("reward", replace(REWARD, status="reversed", reason=REASON), ["approved. The referral was rejected.", "bad"]),
-    ("taking", replace(TAKING, kind="refund", available_after=20), ["the purchase was given back", "20 USD was still"]),
+    ("taking", replace(TAKING, kind="refund", available_after=20), ["the purchase was given back", "after that: 20 USD."]),
     ("taking", replace(TAKING, kind="void", debit="pending", available_after=None), ["still waited", "Why: cheating"]),
+    ("taking", replace(TAKING, reason=None), ["The reason is no longer kept."]),
+    ("taking", REJECTED, ["of c was rejected by boss. Look at the review", "Reason: one person", "that: 0 USD."]),
+    ("taking", replace(REJECTED, kind="void", debit="pending"), ["still waited", "was rejected by boss", "one person"]),
+    ("taking", replace(REJECTED, decided_by_user=None, decided_by_key="shop"), ["was rejected by the key “shop”."]),
+    ("taking", replace(REJECTED, referral_user_id="b"), ["Why: the referral by which this user came was rejected by boss."]),
+    ("taking", replace(REJECTED, review=None, reason=RETRACTED), ["the referral of c was taken back, because nobody"]),
+    ("reward", replace(REWARD, approved_at=1_000, status="approved"), ["Earned 980 USD for bringing bob@example.com"]),
+    ("reward", replace(REWARD, approved_at=2_000, status="approved"), ["A reward was made: 980 USD"]),
     ("spending", Spending("d", 1, "USD", 100, "done", "order 17", None), ["Spent 100 USD", "order 17"]),
     ("spending", Spending("d", 1, "USD", 100, "released", None, None), ["is available again"]),
     ("act", ACT, ["The user was suspended", "Done by boss", "made up accounts", "bad"]),
-    ("act", act("external-id-changed", detail='{"key": "shop"}'), ["own id", "Done by the key shop"]),
+    ("act", act("external-id-changed", detail='{"key": "shop"}'), ["own id", "Done by the key “shop”"]),
     ("act", act("registered", actor_id="b", detail="{}"), ["registered", "Done by the user"]),
     ("act", act("sign-in-refused", actor_id=None, detail="{}"), ["by nobody who was signed in"]),
     ("act", act("of-a-later-version", detail="{}"), ["of-a-later-version"]),
@@ -168,6 +181,7 @@ def test_what_people_wrote_is_text_alone() -> None:
         ("signal", KeptSignal("<b>", "1", 50, '{"<b>": {"<i>": "<b onclick=1>"}}', 1)),
         ("reward", replace(REWARD, label=HOSTILE, definition='{"name": "<b>"}', event_id=HOSTILE)),
         ("taking", replace(TAKING, reason=HOSTILE)),
+        ("taking", replace(REJECTED, review_reason=HOSTILE, decided_by_user=None, decided_by_key=HOSTILE)),
         ("spending", Spending("d", 1, "USD", 100, "done", HOSTILE, HOSTILE)),
         ("act", act("account-suspended", detail='{"reason": "<b>", "key": "<b>"}')),
     ):
@@ -202,6 +216,17 @@ def test_links_lead_to_whatever_is_named() -> None:
     assert 'href="/prefix/admin/rewards/w1"' in told("taking", TAKING)
     assert 'href="/prefix/admin/reviews/b"' in told("review-opened", REVIEW)
     assert 'href="/prefix/admin/reviews/b"' in told("reward", replace(REWARD, review="open"))
+    assert 'href="/prefix/admin/reviews/b"' in told("reward", replace(REWARD, status="void", reason=REASON))
+    assert 'href="/prefix/admin/reviews/c"' in told("taking", REJECTED)
+
+
+@pytest.mark.parametrize("status", ["pending", "void"])
+@pytest.mark.parametrize("side", ["referrer", "referee", None])
+def test_what_was_not_earned_is_never_told_as_earned(status: str, side: str | None) -> None:
+    reward = replace(REWARD, status=status, side=side, reason=REASON if status == "void" else None)
+    said = tell("reward", reward)
+    assert "Earned" not in said
+    assert re.search("not earned yet|never earned", said), said
 
 
 def test_steps_say_whose_names_they_need() -> None:
@@ -209,12 +234,13 @@ def test_steps_say_whose_names_they_need() -> None:
         Step(1, 1, "1", kind, about)
         for kind, about in (
             ("reward", REWARD),
-            ("act", ACT),
+            ("taking", REJECTED),
+            ("act", replace(ACT, actor_id=None)),
             ("event", replace(EVENT, outcome=skipped("times"))),
             ("signal", KeptSignal("same-device", "", 60, '{"users": ["gone"]}', 1)),
         )
     ]
-    assert mentioned(steps).users == {"a", "b", "boss", "gone"}
+    assert mentioned(steps).users == {"a", "b", "c", "boss", "gone"}
     assert mentioned(steps).rules == {"r9"}
 
 
@@ -238,9 +264,9 @@ def test_a_long_name_is_cut_in_a_sentence() -> None:
 
 
 def test_the_services_own_reasons_are_told_once_and_in_the_language_of_the_page() -> None:
-    said = tell("taking", replace(TAKING, reason=REASON))
-    assert "rejected or taken back." in said
-    assert REASON not in said.replace("was rejected or taken back", "")
+    said = tell("taking", replace(TAKING, kind="retraction", reason=REASON))
+    assert "Why: the referral of bob@example.com was rejected." in said
+    assert "Why: the referral" not in said.replace("Why: the referral of bob@example.com was rejected.", "")
     russian = tell("reward", replace(REWARD, status="reversed", reason=REASON), "ru")
     assert "Реферал отклонён." in russian
     assert REASON not in russian

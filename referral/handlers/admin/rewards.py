@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from aiohttp import web
@@ -23,11 +24,12 @@ from referral.contract.schemas.rewards import (
 )
 from referral.database import DATABASE, Connection
 from referral.ids import new_id
-from referral.queries import audit, events, ledger, rewards, rules
+from referral.queries import audit, events, ledger, reviews, rewards, rules
 from referral.queries.audit import Event
 from referral.queries.events import ReportedEvent
 from referral.queries.ledger import Balance, Transfer
 from referral.queries.people import Named
+from referral.queries.reviews import Review
 from referral.queries.rewards import BALANCE, STATUSES, Reward
 from referral.rules import reward_steps as steps
 from referral.rules.named_user import id_of_person
@@ -77,7 +79,13 @@ async def list_rewards(request: web.Request) -> web.StreamResponse:
         kept = await rules.list_rules(conn, read_cursor({}), MOST_RULES)
         shown = found[:PAGE_SIZE]
         names = await words.names_of(
-            conn, {user_id, *(one.user_id for one in shown), *(one.referral_user_id for one in shown)}
+            conn,
+            {
+                user_id,
+                *(one.user_id for one in shown),
+                *(one.referral_user_id for one in shown),
+                *(one.referrer_id for one in shown),
+            },
         )
     if refused is None and is_csv(request):
 
@@ -118,6 +126,7 @@ class _Shown:
     event: ReportedEvent | None
     transfers: list[Transfer]
     acts: list[Event]
+    review: Review | None
     balance: Balance | None
     names: dict[str, Named]
 
@@ -131,10 +140,14 @@ async def _read(request: web.Request) -> _Shown:
         event = None if reward.event_id is None else await events.find_reported_event(conn, reward.event_id)
         transfers = await ledger.list_transfers_of_reward(conn, reward.id)
         acts = await audit.list_acts_on_reward(conn, reward.user_id, reward.id, MOST_ACTS)
+        of_referral = reward.referral_user_id
+        review = await reviews.find_review(conn, of_referral) if of_referral is not None else None
         is_money = reward.kind == BALANCE and reward.unit is not None
         balance = await words.balance_of(conn, reward.user_id, reward.unit) if is_money and reward.unit else None
         ids = {reward.user_id, reward.referral_user_id, reward.referrer_id, *(act.actor_id for act in acts)}
-        return _Shown(reward, event, transfers, acts, balance, await words.names_of(conn, ids))
+        if review is not None:
+            ids.add(review.decided_by_user)
+        return _Shown(reward, event, transfers, acts, review, balance, await words.names_of(conn, ids))
 
 
 async def _page(request: web.Request, status: int = 200, refusal: str | None = None) -> web.Response:
@@ -142,6 +155,8 @@ async def _page(request: web.Request, status: int = 200, refusal: str | None = N
     shown, texts, path, moment = await _read(request), texts_of(request), request.app[PUBLIC_URL].path, now()
     reward, config = shown.reward, request.app[CONFIG]
     who = words.link_by(shown.names, path, texts)
+    acts = words.acts_of(texts, reward, shown.acts, who, config)
+    acts += words.decision_on(texts, reward, shown.review, who, path)
     return admin_page(
         request,
         "reward.html",
@@ -155,7 +170,7 @@ async def _page(request: web.Request, status: int = 200, refusal: str | None = N
         rule_name=words.rule_name(reward),
         event=shown.event,
         moves=words.moves_of(texts, shown.transfers),
-        acts=words.acts_of(texts, reward, shown.acts, who, config),
+        acts=sorted(acts, key=itemgetter("at")),
         balance=shown.balance,
         actions=words.actions_of(reward, moment),
         who=who,

@@ -18,13 +18,13 @@ from referral.contract.schemas.pages import FormatQuerySchema
 from referral.contract.schemas.product_users import UserQuerySchema
 from referral.database import DATABASE, Connection
 from referral.links import LINKS
-from referral.queries import audit, codes, ledger, people, referrals, rules, stats
+from referral.queries import audit, codes, ledger, people, referrals, rules, stats, timeline
 from referral.queries.people import Named, Person
 from referral.rules.named_user import id_of_named, no_such_user
 from referral.rules.timeline import steps_of
 from referral.rules.user_search import find_users
 from referral.texts import code_in
-from referral.web.admin_acts import act_reason, act_text, actor_text
+from referral.web.admin_acts import told_acts
 from referral.web.admin_pages import admin_page, refused_form, see_other
 from referral.web.admin_people import called, link_to, link_to_id, shortened
 from referral.web.admin_texts import texts_of
@@ -41,6 +41,8 @@ USERS = "/admin/users"
 USER = f"{USERS}/{{user_id}}"
 # Of a page of a list, of the timeline, and of what somebody did last.
 ROWS, STEPS, ACTS = 50, 30, 10
+# Of those whom somebody brought, the latest, of whose reviews the decisions are shown among the acts.
+REFERRALS = 2_000
 # Days of which clicks are counted.
 DAYS = 30
 # Characters of a step's id, which is the caller's own.
@@ -134,9 +136,10 @@ async def _head(request: web.Request, conn: Connection, person: Person, moment: 
     today = moment - moment % DAY
     clicked = await stats.sum_clicks(conn, person.id, None, today - (DAYS - 1) * DAY, today)
     acts = await audit.list_audit_of_user(conn, person.id, None, 0, (NEVER, "~"), ACTS)
-    actors = {act.actor_id for act in acts if act.actor_id and act.actor_id != person.id}
-    subjects = {act.user_id for act in acts if act.user_id and act.user_id != person.id}
-    names = {one.id: one for one in await people.list_names(conn, sorted(actors | subjects))}
+    decisions = await timeline.list_decisions_on_referrals(conn, person.id, REFERRALS, ACTS)
+    named = {one for act in acts for one in (act.actor_id, act.user_id)}
+    named |= {one for decision in decisions for one in (decision.id, decision.decided_by_user)}
+    names = {one.id: one for one in await people.list_names(conn, sorted(one for one in named if one))}
 
     def who(user_id: str) -> Any:
         return link_to_id(user_id, names, path, texts)
@@ -149,16 +152,7 @@ async def _head(request: web.Request, conn: Connection, person: Person, moment: 
         "balances": await ledger.list_balances(conn, person.id),
         "clicks": sum(day.clicks for day in clicked),
         "metadata": orjson.loads(person.metadata) if person.metadata else {},
-        "acts": [
-            {
-                "at": act.at,
-                "text": act_text(act, texts),
-                "reason": act_reason(act, texts),
-                "by": actor_text(act, who, texts),
-                "about": who(act.user_id) if act.user_id and act.user_id != person.id else None,
-            }
-            for act in acts
-        ],
+        "acts": told_acts(texts, person.id, acts, decisions, who, path)[:ACTS],
     }
 
 

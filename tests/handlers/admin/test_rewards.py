@@ -124,11 +124,36 @@ async def test_a_page_of_one_reward_has_its_money_and_who_did_what(browser: Admi
     assert "Earned: it is in the user's balance." in page.words
     assert re.search(r"Taken back 2\.00 USD Rest 3\.00 USD", page.words)
     assert re.search(r"Taken back by hand Available Programme 2\.00 USD 3\.00 USD", page.words)
-    assert "The key a admin key took back 2.00 USD" in page.words
+    assert "The key “ a admin key ” took back 2.00 USD" in page.words
     assert LONG in page.words
     assert "version 1" in page.words
     browser.language = "ru"
     assert "отозвано 2,00 USD" in (await browser.get(f"/admin/rewards/{reward['id']}")).words.replace("\xa0", " ")
+
+
+async def test_a_decision_of_the_review_is_told_on_the_rewards_that_it_hit(
+    browser: AdminBrowser, programme: Programme
+) -> None:
+    earlier = await earned(programme)
+    await programme.rule("referee", hold_days=7)
+    later = (await programme.buy(event="later")).body["rewards"]
+    waiting = next(one for one in later if one["status"] == "pending")
+    await programme.suspect()
+    await programme.admin.post("/reviews/ext:bob/clear", {"reason": "A family"})
+    own = f"/admin/rewards/{waiting['id']}"
+    assert "cleared the referral , so that this reward waits for the review no more." in (await browser.get(own)).words
+    await programme.suspect()
+    await programme.admin.post("/reviews/ext:bob/reject", {"reason": HOSTILE})
+    page = await browser.get(own)
+    assert "The key “ a admin key ” rejected the referral , which made this reward void." in page.words
+    assert f"Reason: {HOSTILE}" in page.words
+    assert "<b onclick" not in page.text
+    assert re.search(r'href="/admin/reviews/[^"]*">the referral<', page.text)
+    page = await browser.get(f"/admin/rewards/{earlier['id']}")
+    assert "rejected the referral , which took this reward back." in page.words
+    assert "badge-reversed" in page.text
+    assert "taken back It was earned, and all of it was taken back." in page.words
+    assert "Nobody did anything to it by hand." not in page.words
 
 
 @pytest.mark.parametrize("reward_id", [UNKNOWN, "x", "%00", "%F0%9F", "..%2f"])

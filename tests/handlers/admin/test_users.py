@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -152,10 +153,11 @@ async def test_a_page_says_what_somebody_has_and_why_it_waits(boss: AdminBrowser
     for part in (
         "Alice Archer active",
         world.codes["alice"],
-        "nobody: the user was referred by no one",
+        "nobody: this user came without a referral",
         "Available 10.00 USD can be spent now",
-        "Pending 10.00 USD in rewards that wait to be approved",
+        "Pending 10.00 USD in rewards that wait, and are not earned yet",
         "Earned 10.00 USD for bringing",
+        "A reward was made: 10.00 USD for bringing",
         "It waits until",
         "so long a purchase may be given back",
         "It is approved, and can be spent.",
@@ -177,7 +179,7 @@ async def test_a_debt_and_what_was_taken_back_are_explained(boss: AdminBrowser, 
     page = await boss.get(f"/admin/users/{alice}")
     assert "9.00 USD is missing: rewards were taken back after they had been spent." in page.words
     assert "Why: the purchase was given back." in page.words
-    assert "−9.00 USD was available then: a debt" in page.words
+    assert "Available after that: −9.00 USD , a debt" in page.words
     statement = await boss.get(f"/admin/users/{alice}/statement?unit=USD")
     assert 'class="taken"' in statement.text
     assert "Taken back: the purchase was given back −10.00 USD −9.00 USD The reward" in statement.words
@@ -208,7 +210,21 @@ async def test_an_open_review_is_told_on_both_sides(boss: AdminBrowser, world: P
         f"UPDATE reviews SET status = 'rejected', decided_at = {moment + 1}, decided_by_key = 'shop', reason = 'one person' "
         f"WHERE user_id = '{bob}'",
     )
-    assert "The referral was rejected by the key shop" in (await boss.get(f"/admin/users/{bob}")).words
+    assert "The referral was rejected by the key “ shop ”" in (await boss.get(f"/admin/users/{bob}")).words
+
+
+async def test_a_rejection_is_told_to_whoever_looks_at_the_referrer(boss: AdminBrowser, world: Programme) -> None:
+    alice, bob = await id_of(world, "alice"), await id_of(world, "bob")
+    await world.suspect("bob")
+    await world.admin.post("/reviews/ext:bob/reject", {"reason": "one person, two accounts"})
+    page = await boss.get(f"/admin/users/{alice}")
+    why = re.findall(r"Why: the referral of \S.*? was rejected by the key “ a admin key ”. Look at the review", page.words)
+    assert len(why) == 2, page.words
+    _, _, acts = page.words.partition("Who did what")
+    assert re.search(r"The referral was rejected. About: .*? Reason: one person, two accounts Look at the review", acts)
+    assert page.text.count(f'href="/admin/reviews/{bob}"') >= 3
+    own = (await boss.get(f"/admin/users/{bob}")).words.partition("Who did what")[2]
+    assert "The referral was rejected. Look at the review by the key “ a admin key ”" in own
 
 
 async def test_the_timeline_is_read_page_by_page(boss: AdminBrowser, world: Programme) -> None:
