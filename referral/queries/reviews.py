@@ -58,8 +58,11 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class KindOfSignal:
+    """That a user's referral has signals of a kind; of a report, what somebody wrote, in JSON text."""
+
     user_id: str
     kind: str
+    evidence: str | None = None
 
 
 async def list_signals(conn: Connection, user_id: str) -> list[KeptSignal]:
@@ -208,6 +211,12 @@ async def list_longest_waiting(conn: Connection, status: str, after: tuple[int, 
 async def list_money_of_referrals(conn: Connection, user_ids: list[str]) -> list[MoneyOfReferral]:
     """What the rewards of these users' referrals come to, by unit and state."""
     return await conn.page("list_money_of_referrals", MoneyOfReferral, user_ids=orjson.dumps(user_ids).decode())
+
+
+async def list_money_undone(conn: Connection, user_ids: list[str], reason: str) -> list[MoneyOfReferral]:
+    """What rejections of these users' referrals took of rewards, which have this reason, by unit and state; without a unit,
+    how many the product delivers."""
+    return await conn.page("list_money_undone", MoneyOfReferral, user_ids=orjson.dumps(user_ids).decode(), reason=reason)
 
 
 async def list_undone(conn: Connection, user_id: str, at: int) -> list[Undone]:

@@ -1,8 +1,8 @@
 """Reviews in plain words: what makes a referral suspicious, what a rejection would undo, and what it has undone."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -11,15 +11,20 @@ from markupsafe import Markup
 from referral.clock import DAY
 from referral.config import Config
 from referral.database import Connection
+from referral.mailboxes import domain_of, is_disposable, is_somebodys
 from referral.queries import ledger
 from referral.queries.ledger import Balance
-from referral.queries.reviews import KeptSignal, MoneyOfReferral
-from referral.queries.rewards import PENDING, VOID
+from referral.queries.people import Person
+from referral.queries.reviews import CLEARED, KeptSignal, KindOfSignal, MoneyOfReferral
+from referral.queries.rewards import PENDING, VOID, Reward
 from referral.rules.deciding import Preview
-from referral.web.admin_rewards import worth_of
-from referral.web.admin_signals import SignalText, signal_text
+from referral.web.admin_people import shortened, theirs
+from referral.web.admin_rewards import waits_of, worth_of
+from referral.web.admin_signals import SignalText, signal_text, signal_title
 from referral.web.admin_texts import Texts
 from referral.web.admin_values import money_of
+
+HOUR = DAY // 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +43,32 @@ def told_signals(_: Texts, signals: Iterable[KeptSignal], referrer_id: str) -> l
 
 def waited(_: Texts, since: int, moment: int) -> Markup:
     """For how long something has waited."""
-    days = max(0, moment - since) // DAY
-    return _("since today") if days == 0 else _.plural("for %(count)s day", "for %(count)s days", days)
+    passed = max(0, moment - since)
+    if passed >= DAY:
+        return _.plural("for %(count)s day", "for %(count)s days", passed // DAY)
+    if passed >= HOUR:
+        return _.plural("for %(count)s hour", "for %(count)s hours", passed // HOUR)
+    return _("for less than an hour")
 
 
-def money_at_stake(_: Texts, money: Iterable[MoneyOfReferral], config: Config) -> tuple[list[Markup], list[Markup]]:
-    """What waits of the rewards of a referral, and what was paid: money by unit, and how many the product delivers."""
+def kinds_of(_: Texts, kinds: Iterable[KindOfSignal]) -> list[Markup]:
+    """What the signals of a referral are called; of a report, with the beginning of what somebody wrote."""
+    found = []
+    for one in kinds:
+        title = signal_title(_, one.kind)
+        known = orjson.loads(one.evidence) if one.evidence is not None else None
+        note = known.get("note") if isinstance(known, dict) else None
+        found.append(Markup("{}: {}").format(title, theirs(shortened(str(note)))) if note else title)
+    return found
+
+
+def money_of_rewards(_: Texts, money: Iterable[MoneyOfReferral], config: Config) -> tuple[list[Markup], list[Markup]]:
+    """What was never earned of the rewards of a referral, for it waits or is void, and what was: money by unit, and how many
+    the product delivers."""
     waiting: list[Markup] = []
     paid: list[Markup] = []
     for one in money:
-        shown = waiting if one.status == PENDING else paid
+        shown = waiting if one.status in (PENDING, VOID) else paid
         if one.unit is not None:
             shown.append(money_of(one.amount, one.unit, _, config))
         else:
@@ -97,6 +118,61 @@ def undoings(_: Texts, preview: Preview, config: Config) -> list[dict[str, Any]]
         }
         for change in preview.changes
     ]
+
+
+def releases(
+    _: Texts, rewards: Iterable[Reward], moment: int, path: Callable[[str], str], config: Config
+) -> list[dict[str, Any]]:
+    """What becomes of the rewards that wait once their referral is cleared, at this moment (ms), for a table."""
+    return [
+        {
+            "reward": reward,
+            "worth": worth_of(reward, _, config),
+            "waits": waits_of(_, reward, moment, path) if _waits_further(reward, moment) else [],
+        }
+        for reward in (replace(one, review=CLEARED) for one in rewards if one.status == PENDING)
+    ]
+
+
+def _waits_further(reward: Reward, moment: int) -> bool:
+    return reward.release_at > moment or reward.needs_approval == 1 or reward.suspended_at is not None
+
+
+def clearing_effects(_: Texts, releases: Iterable[dict[str, Any]]) -> list[Markup]:
+    """What a clearing would do, in sentences."""
+    waits = [bool(one["waits"]) for one in releases]
+    found: list[Markup] = []
+    if now := waits.count(False):
+        found.append(
+            _.plural("%(count)s reward is earned within seconds.", "%(count)s rewards are earned within seconds.", now)
+        )
+    if later := waits.count(True):
+        found.append(
+            _.plural(
+                "%(count)s reward is earned as soon as nothing else holds it back.",
+                "%(count)s rewards are earned as soon as nothing else holds them back.",
+                later,
+            )
+        )
+    if not waits:
+        found.append(_("Nothing is paid: no reward of this referral waits."))
+    found.append(_("What made it suspicious opens no review again. Something new may."))
+    return found
+
+
+def blockable(person: Person, *, is_referee: bool) -> list[tuple[str, str]]:
+    """What a block of somebody's may catch, as kinds and values. A block counts against whoever was brought: of a referrer
+    who came by nobody, only others of the same domain can be that. A domain where anybody has a mailbox is none to block."""
+    found = []
+    was_brought = is_referee or person.joined_at is not None
+    if person.email is not None and was_brought:
+        found.append(("email", person.email))
+    domain = domain_of(person.email).lower() if person.email is not None else ""
+    if is_somebodys(domain) or is_disposable(domain):
+        found.append(("email-domain", domain))
+    if person.external_id is not None and was_brought:
+        found.append(("external-id", person.external_id))
+    return found
 
 
 def effects_of(_: Texts, preview: Preview) -> list[str]:

@@ -32,7 +32,6 @@ from referral.web import admin_rewards as reward_words
 from referral.web.admin_pages import admin_page, confirm_page, refused_form, see_other
 from referral.web.admin_reviews import Place
 from referral.web.admin_sessions import FORM
-from referral.web.admin_signals import signal_title
 from referral.web.admin_texts import texts_of
 from referral.web.bodies import QUERY, load
 from referral.web.csv_answers import is_csv
@@ -78,16 +77,18 @@ async def list_reviews(request: web.Request) -> web.StreamResponse:
         ids = [review.user_id for review in shown]
         kinds = await reviews.list_kinds_of_signals(conn, ids)
         money = await reviews.list_money_of_referrals(conn, ids)
+        undone = await reviews.list_money_undone(conn, ids, deciding.REASON)
         names = await reward_words.names_of(conn, {*ids, *(review.referrer_id for review in shown)})
     rows = []
     for review in shown:
-        stake = words.money_at_stake(_, [one for one in money if one.user_id == review.user_id], config)
+        of_it = [one for one in (undone if review.status == REJECTED else money) if one.user_id == review.user_id]
+        waiting, paid = words.money_of_rewards(_, of_it, config)
         rows.append(
             {
                 "review": review,
-                "kinds": [signal_title(_, one.kind) for one in kinds if one.user_id == review.user_id],
-                "waiting": stake[0],
-                "paid": stake[1],
+                "kinds": words.kinds_of(_, (one for one in kinds if one.user_id == review.user_id)),
+                "waiting": waiting,
+                "paid": paid,
                 "waited": words.waited(_, review.opened_at, moment),
                 "is_overdue": _is_overdue(request, review, moment),
             }
@@ -179,12 +180,24 @@ def _facts(request: web.Request, shown: _Shown) -> dict[str, Any]:
         ],
         "undoings": words.undoings(_, shown.preview, config) if shown.preview is not None else [],
         "places": shown.places,
+        "releases": words.releases(_, shown.rewards, moment, path, config),
+        "blockable": _blockable(shown),
         "undone": [(one, stake.get(one.reward_id)) for one in shown.undone],
         "review_at": config.fraud.review_at,
         "waited": words.waited(_, review.opened_at, moment),
         "is_overdue": _is_overdue(request, review, moment),
         "who": reward_words.link_by(shown.people, path, _),
     }
+
+
+def _blockable(shown: _Shown) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What can be blocked of each of both, by their ids."""
+    referee, referrer = shown.people[shown.review.user_id], shown.people[shown.review.referrer_id]
+    found = [
+        (referee.id, words.blockable(referee, is_referee=True)),
+        (referrer.id, words.blockable(referrer, is_referee=False)),
+    ]
+    return [(user_id, values) for user_id, values in found if values]
 
 
 async def _page(request: web.Request, status: int = 200, refusal: str | None = None) -> web.Response:
@@ -208,20 +221,17 @@ async def _confirm(
     if shown.preview is None:
         return see_other(request, own, "review-decided")
     is_rejection = decision == "reject"
-    clearing: list[str] = [
-        _("Its rewards wait for the review no more: those whose hold is over are earned within seconds."),
-        _("What made it suspicious opens no review again. Something new may."),
-    ]
+    all_facts = _facts(request, shown)
     facts: dict[str, Any] = {
         "title": _("Reject the referral") if is_rejection else _("Clear the referral"),
-        "effects": words.effects_of(_, shown.preview) if is_rejection else clearing,
+        "effects": words.effects_of(_, shown.preview) if is_rejection else words.clearing_effects(_, all_facts["releases"]),
         "action": f"{own}/{decision}",
         "button": _("Reject the referral") if is_rejection else _("Clear the referral"),
         "cancel": own,
         "hidden": {"seen": words.fingerprint_of(shown.preview)} if is_rejection else {},
         "decision": decision,
         "is_changed": is_changed,
-        **_facts(request, shown),
+        **all_facts,
     }
     if problem is not None:
         form = request[FORM]

@@ -62,6 +62,9 @@ async def test_who_has_waited_longest_is_on_top(browser: AdminBrowser, programme
     page = await browser.get("/admin/reviews")
     assert page.words.index("dave") < page.words.index("carol") < page.words.index("bob")
     assert page.words.count("Reported by somebody") == 3
+    assert page.words.count(f"Reported by somebody: {HOSTILE}") == 3
+    assert "<b onclick" not in page.text
+    assert "Whoever has waited longest comes first, whatever the score." in page.words
     assert "5.00 USD" in page.words
     assert "badge-overdue" in page.text
     for status, found in (("open", 3), ("cleared", 0), ("rejected", 0), ("all", 3)):
@@ -80,7 +83,8 @@ async def test_a_bad_filter_is_a_page(browser: AdminBrowser, query: dict[str, st
 
 async def test_the_evidence_is_told_and_what_a_rejection_would_undo(browser: AdminBrowser, programme: Programme) -> None:
     own = await suspected(programme)
-    await programme.admin.user("alice", name=HOSTILE, email="alice@example.com")
+    await programme.admin.user("alice", name=HOSTILE, email="alice@alices-shop.com")
+    await programme.admin.user("bob", email="bob@bobs-shop.com")
     await programme.redeem("alice", 400)
     page = await browser.get(own)
     assert page.status == 200
@@ -89,8 +93,14 @@ async def test_the_evidence_is_told_and_what_a_rejection_would_undo(browser: Adm
     assert "<b onclick" not in page.text
     assert "5.00 USD 0.00 USD 0.00 USD 0.00 USD" in page.words.replace("\xa0", " ")
     assert "1.00 USD −4.00 USD a debt" in page.words.replace("\xa0", " ")
-    for kind in ("email", "email-domain", "external-id"):
-        assert f"/admin/blocks/new?kind={kind}&amp;value=" in page.text
+    # The referrer came by nobody: a block of their own address or id would count against nobody.
+    offered = re.findall(r"/admin/blocks/new\?kind=([a-z-]+)&amp;value=([^\"]*)", page.text)
+    assert offered == [
+        ("email", "bob%40bobs-shop.com"),
+        ("email-domain", "bobs-shop.com"),
+        ("external-id", "bob"),
+        ("email-domain", "alices-shop.com"),
+    ]
 
 
 @pytest.mark.parametrize("referee", [UNKNOWN, "x", "%00", "%F0%9F", "ext:bob"])
@@ -122,6 +132,50 @@ async def test_a_rejection_does_what_its_page_has_said_once(
     assert "taken back from the balance 5.00 USD −4.00 USD a debt" in words
     assert "void: it was not earned yet 5.00 USD –" in words
     assert "Reject the referral …" not in words
+    rejected = (await browser.get("/admin/reviews", params={"status": "rejected"})).words.replace("\xa0", " ")
+    assert "Never earned Taken back" in rejected
+    assert "50 5.00 USD 5.00 USD rejected" in rejected
+    every = (await browser.get("/admin/reviews", params={"status": "all"})).words.replace("\xa0", " ")
+    assert "50 5.00 USD void 5.00 USD taken back rejected" in every
+
+
+async def test_a_rejected_coupon_is_counted(browser: AdminBrowser, programme: Programme) -> None:
+    await programme.rule("referee", give={"kind": "coupon", "label": "A month"})
+    await suspected(programme)
+    await programme.decide("reject")
+    page = await browser.get("/admin/reviews", params={"status": "rejected"})
+    assert "1 coupon or the like" in page.words
+
+
+async def test_after_a_rejection_both_can_be_suspended(browser: AdminBrowser, programme: Programme) -> None:
+    own = await suspected(programme)
+    assert "The account of bob, who came, stays as it is." in (await browser.get(f"{own}/reject")).words.replace(" ,", ",")
+    await programme.decide("reject")
+    page = await browser.get(own)
+    assert "A rejection leaves the accounts as they are" in page.words
+    assert f"/admin/users/{own[-36:]}/suspend" in page.text
+    assert "Suspend the referrer …" in page.words
+    await programme.admin.post("/users/ext:alice/suspend", {"reason": "One person"})
+    page = await browser.get(own)
+    assert "Suspend who came …" in page.words
+    assert "Suspend the referrer …" not in page.words
+    await programme.admin.post("/users/ext:bob/suspend", {"reason": "One person"})
+    assert "Nothing more: both accounts are suspended, or erased." in (await browser.get(own)).words
+
+
+async def test_a_clearing_does_what_its_page_has_said(browser: AdminBrowser, programme: Programme) -> None:
+    own = await suspected(programme)
+    page = await browser.get(f"{own}/clear")
+    assert "1 reward is earned as soon as nothing else holds it back." in page.words
+    assert "Nothing is paid" not in page.words
+    await programme.rule(times=None)
+    await programme.buy()
+    page = await browser.get(f"{own}/clear")
+    assert "1 reward is earned within seconds." in page.words
+    assert "alice 5.00 USD within seconds" in page.words.replace("\xa0", " ")
+    assert "bob 5.00 USD on hold until" in page.words.replace("\xa0", " ")
+    browser.language = "ru"
+    assert "1 награда поступит через несколько секунд." in (await browser.get(f"{own}/clear")).words
 
 
 async def test_a_rejection_that_would_do_something_else_by_now_is_shown_anew(
