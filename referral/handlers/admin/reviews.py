@@ -227,6 +227,7 @@ async def _confirm(
         "effects": words.effects_of(_, shown.preview) if is_rejection else words.clearing_effects(_, all_facts["releases"]),
         "action": f"{own}/{decision}",
         "button": _("Reject the referral") if is_rejection else _("Clear the referral"),
+        "tone": "danger" if is_rejection else "primary",
         "cancel": own,
         "hidden": {"seen": words.fingerprint_of(shown.preview)} if is_rejection else {},
         "decision": decision,

@@ -78,7 +78,14 @@ async def confirm_new_reward(request: web.Request) -> web.Response:
     effects.append(_("The user can read the reason: %(reason)s", reason=theirs(body["reason"])))
     hidden = {name: form[name] for name in FIELDS if form.get(name)}
     return confirm_page(
-        request, title=_("Give a reward"), effects=effects, action=REWARDS, button=_("Give it"), cancel=NEW, hidden=hidden
+        request,
+        title=_("Give a reward"),
+        effects=effects,
+        action=REWARDS,
+        button=_("Give it"),
+        tone="primary",
+        cancel=NEW,
+        hidden=hidden,
     )
 
 

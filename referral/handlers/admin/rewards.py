@@ -213,6 +213,7 @@ async def _confirm(
         "effects": effects[action],
         "action": f"{own}/{action}",
         "button": button,
+        "tone": "danger" if action in (REJECT, REVERSE) else "primary",
         "cancel": own,
         "hidden": {"id": (form or {}).get("id") or new_id()} if action == REVERSE else {},
         "step": action,

@@ -107,6 +107,7 @@ async def confirm_enabled(request: web.Request) -> web.Response:
         effects=effects,
         action=f"{RULES}/{rule_id}/enabled",
         button=_("Disable the rule") if is_enabled else _("Enable the rule"),
+        tone="danger" if is_enabled else "primary",
         cancel=f"{RULES}/{rule_id}",
         hidden={"enabled": "no" if is_enabled else "yes", "version": str(shown["version"])},
         template="rules_enabled.html",

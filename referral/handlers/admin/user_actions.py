@@ -148,6 +148,7 @@ async def confirm_unsuspension(request: web.Request) -> web.Response:
         ],
         action=f"{_page(person)}/unsuspend",
         button=_("End the suspension"),
+        tone="primary",
         cancel=_page(person),
     )
 

@@ -65,6 +65,7 @@ async def confirm_enabling(request: web.Request) -> web.Response:
         ],
         action=f"{WEBHOOKS}/{webhook.id}/enable",
         button=_("Enable"),
+        tone="primary",
         cancel=f"{WEBHOOKS}/{webhook.id}",
     )
 
@@ -187,6 +188,7 @@ def _replay_facts(request: web.Request, webhook: Webhook, chosen: list[str]) -> 
         ],
         "action": f"{WEBHOOKS}/{webhook.id}/replay",
         "button": _("Replay"),
+        "tone": "primary",
         "cancel": f"{WEBHOOKS}/{webhook.id}",
         "webhook": webhook,
         "chosen": chosen,
