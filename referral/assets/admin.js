@@ -5,5 +5,6 @@ const shown = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle
 
 for (const time of document.querySelectorAll("time[datetime*='T']")) {
 	time.title = time.textContent;
-	time.textContent = shown.format(new Date(time.dateTime));
+	// A line may end between the day and the time alone.
+	time.textContent = shown.format(new Date(time.dateTime)).replaceAll(/(?<!,) |(?<=,) (?=.*, )/g, "\u00a0");
 }

@@ -1,17 +1,18 @@
 """How values become charts: pure geometry, which templates draw as inline SVG. Values are whole numbers, such as counts or
-amounts in a unit's smallest part."""
+amounts in a unit's smallest part. What is across is in percent of a drawing, which is as wide as its place is; what is down
+is in pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-# Parts of a drawing, in its own units: what is left of the axis has the numbers of the grid, and what is below it the
-# labels.
-WIDTH, HEIGHT = 640, 240
-LEFT, BOTTOM, TOP = 64, 28, 12
-# Lines of the grid above zero at most, and labels below the axis at most.
+# Parts of a drawing: the numbers of the grid stand left of it, and the labels below the axis.
+WIDTH, HEIGHT = 100, 240
+BOTTOM, TOP = 28, 12
+# Lines of the grid above zero at most, and labels below the axis at most, of which a narrow window has room for so many.
 MOST_LINES = 4
 MOST_LABELS = 8
+MOST_NARROW_LABELS = 4
 # Of the room that a label has, what its bars take.
 FILLED = 0.7
 
@@ -26,8 +27,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Label:
+    """A label below the axis; a spare one is left out where there is little room."""
+
     x: float
     text: str
+    is_spare: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,6 @@ class Chart:
     series: tuple[Series, ...]
     width: int = WIDTH
     height: int = HEIGHT
-    left: int = LEFT
     base: int = HEIGHT - BOTTOM
 
 
@@ -99,13 +102,14 @@ def chart(labels: Sequence[str], series: Sequence[tuple[str, Sequence[int]]]) ->
     def height_of(value: int) -> float:
         return round(room * max(value, 0) / highest, 2)
 
-    slot = (WIDTH - LEFT) / max(1, len(labels))
+    slot = WIDTH / max(1, len(labels))
     width = slot * FILLED / max(1, len(series))
-    every = max(1, ceil(len(labels) / MOST_LABELS))
-    middles = [round(LEFT + slot * (index + 0.5), 2) for index in range(len(labels))]
+    shown = range(0, len(labels), max(1, ceil(len(labels) / MOST_LABELS)))
+    kept = max(1, ceil(len(shown) / MOST_NARROW_LABELS))
+    middles = [round(slot * (index + 0.5), 2) for index in range(len(labels))]
     drawn = []
     for number, (name, values) in enumerate(series):
-        first = LEFT + slot * (1 - FILLED) / 2 + width * number
+        first = slot * (1 - FILLED) / 2 + width * number
         bars = tuple(
             Bar(
                 round(first + slot * index, 2),
@@ -121,7 +125,7 @@ def chart(labels: Sequence[str], series: Sequence[tuple[str, Sequence[int]]]) ->
         drawn.append(Series(name, tuple(values), bars, points))
     return Chart(
         tuple(labels),
-        tuple(Label(middles[index], labels[index]) for index in range(0, len(labels), every)),
+        tuple(Label(middles[index], labels[index], number % kept > 0) for number, index in enumerate(shown)),
         tuple(Line(round(base - height_of(value), 2), value) for value in range(0, highest + 1, step)),
         tuple(drawn),
     )

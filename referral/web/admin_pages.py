@@ -22,6 +22,7 @@ from referral.contract.problems import Problem
 from referral.ids import REQUEST_ID
 from referral.mail.compose import LANGUAGES
 from referral.web.admin_sessions import ACCOUNT, FORM_TOKEN, LOGOUT, drop_cookie, form_token_of
+from referral.web.admin_tables import labelled
 from referral.web.admin_texts import LANGUAGE_COOKIE, SAID, Texts, texts_of
 from referral.web.admin_values import money_of, time_of
 from referral.web.headers import HEADERS
@@ -37,6 +38,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters["labelled"] = labelled
 
 # Of the service itself: a style sheet, a script, pictures, which may be part of a page, and forms. Nothing else, from
 # nowhere.
@@ -172,7 +174,7 @@ def confirm_page(
 ) -> web.Response:
     """The page that says what an action will do before it is done: it lists the effects and has one form, which posts the
     hidden members to the path `action`. A template of its own may extend it, with fields in the block `fields`, and a
-    `problem` comes back to these."""
+    `problem` comes back to these. The button looks like one that takes something away unless its `tone` is "primary"."""
     return admin_page(
         request,
         template,

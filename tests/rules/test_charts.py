@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from referral.rules.charts import HEIGHT, LEFT, MOST_LABELS, MOST_LINES, TOP, WIDTH, chart, funnel, step_of
+from referral.rules.charts import HEIGHT, MOST_LABELS, MOST_LINES, MOST_NARROW_LABELS, TOP, WIDTH, chart, funnel, step_of
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_bars_stand_beside_each_other_and_as_high_as_their_values() -> None:
     (first, second), (empty, half) = (one.bars for one in drawn.series)
     assert first.height * 4 == second.height == half.height * 2
     assert empty.height == 0
-    assert LEFT < first.x < empty.x < second.x < half.x < WIDTH
+    assert 0 < first.x < empty.x < second.x < half.x < WIDTH
     assert [label.text for label in drawn.shown_labels] == ["May", "June"]
     assert drawn.series[1].points[0][1] == drawn.base
 
@@ -44,6 +44,7 @@ def test_bars_stand_beside_each_other_and_as_high_as_their_values() -> None:
 def test_of_many_labels_some_are_shown() -> None:
     drawn = chart([str(index) for index in range(365)], [("a", [1] * 365)])
     assert 2 <= len(drawn.shown_labels) <= MOST_LABELS
+    assert 2 <= len([label for label in drawn.shown_labels if not label.is_spare]) <= MOST_NARROW_LABELS
     assert len(drawn.series[0].bars) == 365
 
 
@@ -58,11 +59,11 @@ def test_everything_is_inside(values: list[list[int]]) -> None:
     assert 2 <= len(drawn.lines) <= MOST_LINES + 1
     for one in drawn.series:
         for bar in one.bars:
-            assert bar.x >= LEFT
+            assert bar.x >= 0
             assert bar.x + bar.width <= WIDTH
             assert bar.y + 0.01 >= TOP
             assert bar.y + bar.height <= drawn.base + 0.01 <= HEIGHT
-        assert all(LEFT <= x <= WIDTH and TOP - 0.01 <= y <= drawn.base for x, y in one.points)
+        assert all(0 <= x <= WIDTH and TOP - 0.01 <= y <= drawn.base for x, y in one.points)
 
 
 @given(st.integers(0, 10**20))

@@ -31,7 +31,7 @@ async def test_it_says_who_did_what_to_whom(client: Client, database_url: str) -
     assert (await boss.post(f"/users/{alice.id}/suspend", {"reason": HOSTILE})).status in (200, 204)
     page = await browser.get("/admin/audit?event=account-suspended")
     body = page.text.partition("<tbody>")[2]
-    assert body.count("<tr>") == 1
+    assert body.count("<tr ") == 1
     assert f'/admin/users/{boss.id}"><bdi>boss' in body
     assert f'/admin/users/{alice.id}"><bdi>alice' in body
     assert "A user was suspended" in page.words
@@ -74,7 +74,7 @@ async def test_it_is_filtered_and_paged(client: Client, database_url: str) -> No
     while path:
         page = await browser.get(path)
         assert page.status == 200
-        rows += page.text.partition("<tbody>")[2].count("<tr>")
+        rows += page.text.partition("<tbody>")[2].count("<tr ")
         found = re.search(r'rel="next" href="([^"]+)"', page.text)
         path = found[1].replace("&amp;", "&") if found else None
     assert rows == 60

@@ -24,6 +24,26 @@ LOOKS: list[tuple[str, dict[str, int], str]] = [
     ("light", NARROW, "ru"),
     ("dark", NARROW, "en"),
 ]
+# Of what is seen: tables that scroll, parts of a page that end beyond the window, and words that are broken in their middle,
+# although they would fit into a line. A long text without a blank may be.
+MISPLACED = r"""
+() => {
+    const wide = [...document.querySelectorAll(".table")].filter(one => one.scrollWidth > one.clientWidth);
+    const parts = document.querySelectorAll(".menu a, .plot text, .steps text, .plot rect, main .button");
+    const outside = [...parts].map(one => one.getBoundingClientRect()).filter(one => one.left < 0 || one.right > innerWidth);
+    const broken = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        for (const word of texts.currentNode.data.matchAll(/(?<!\S)\p{L}{2,14}(?=[.,;:]?(\s|$))/gu)) {
+            const range = document.createRange();
+            range.setStart(texts.currentNode, word.index);
+            range.setEnd(texts.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(one => one.top)).size > 1) broken.push(word[0]);
+        }
+    }
+    return [...wide.map(one => one.ariaLabel), ...outside.map(one => JSON.stringify(one)), ...broken];
+}
+"""
 OUTSIDE = ["/admin/login", "/admin/login?said=signed-out", "/admin/nowhere"]
 
 
@@ -44,6 +64,7 @@ async def look(visit: Visit, path: str, name: str) -> None:
         assert response.status == 200, path
     await expect(page.get_by_role("heading", level=1)).to_have_count(1)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
+    assert await page.evaluate(MISPLACED) == [], path
     results = await Axe().run(page)
     assert results.violations_count == 0, f"{path}\n{results.generate_report()}"
     assert {"document-title", "html-has-lang"} <= {rule["id"] for rule in results.response["passes"]}
