@@ -131,7 +131,7 @@ def moves_of(_: Texts, transfers: list[Transfer]) -> list[dict[str, Any]]:
         "void": _("Void"),
         "refund": _("Refund"),
         "reversal": _("Taken back by hand"),
-        "retraction": _("Taken back with the referral"),
+        "retraction": _("Taken back: the referral counts no more"),
     }
     accounts = {
         "programme": _("Programme"),

@@ -30,7 +30,7 @@ async def test_it_says_who_did_what_to_whom(client: Client, database_url: str) -
     alice = await Person.register(client, "alice")
     assert (await boss.post(f"/users/{alice.id}/suspend", {"reason": HOSTILE})).status in (200, 204)
     page = await browser.get("/admin/audit?event=account-suspended")
-    body = page.text.partition("<tbody>")[2]
+    body = page.text.partition("<tbody")[2]
     assert body.count("<tr ") == 1
     assert f'/admin/users/{boss.id}"><bdi>boss' in body
     assert f'/admin/users/{alice.id}"><bdi>alice' in body
@@ -47,7 +47,7 @@ async def test_what_a_key_did_is_said_of_the_key_and_of_no_user(client: Client, 
     user = await (await Product.with_key(client, "admin")).user("42")
     page = await browser.get("/admin/audit?user=ext:42")
     assert re.search("Key\\s+“\\s*a admin key\\s*”", page.words)
-    body = page.text.partition("<tbody>")[2]
+    body = page.text.partition("<tbody")[2]
     assert set(re.findall(r"/admin/users/([0-9a-f-]+)", body)) == {user["id"]}
 
 
@@ -56,7 +56,7 @@ async def test_whom_an_event_names_is_called_by_the_name(client: Client, databas
     programme = Programme(await Product.with_key(client, "admin"))
     await programme.admin.user("rosa", name="Rosa Ref")
     await programme.come("bob", "rosa")
-    body = (await browser.get("/admin/audit?event=referrer-set")).text.partition("<tbody>")[2]
+    body = (await browser.get("/admin/audit?event=referrer-set")).text.partition("<tbody")[2]
     assert "Rosa Ref" in body
 
 
@@ -74,13 +74,13 @@ async def test_it_is_filtered_and_paged(client: Client, database_url: str) -> No
     while path:
         page = await browser.get(path)
         assert page.status == 200
-        rows += page.text.partition("<tbody>")[2].count("<tr ")
+        rows += page.text.partition("<tbody")[2].count("<tr ")
         found = re.search(r'rel="next" href="([^"]+)"', page.text)
         path = found[1].replace("&amp;", "&") if found else None
     assert rows == 60
     assert "Nothing of this kind" in (await browser.get("/admin/audit?event=code-made&since=1970-01-02")).words
     assert (await browser.get("/admin/audit?user=ext:42")).status == 200
-    assert (await browser.get("/admin/audit?event=code-made&user=alice@example.com")).text.count('<th scope="row">') == 25
+    assert (await browser.get("/admin/audit?event=code-made&user=alice@example.com")).text.count('<th scope="row"') == 25
     assert "There is no user with this id or address." in (await browser.get("/admin/audit?user=bob@example.com")).words
     assert "Nothing of this kind" in (await browser.get(f"/admin/audit?user={UNKNOWN}")).words
 

@@ -96,7 +96,7 @@ async def test_of_two_changes_the_second_sees_the_first(client: Client, database
         assert "by other" in page.words
         assert "<b>" not in page.text
     page = await browser.get(path)
-    assert "by the key a admin key" in page.words
+    assert "by the key “ a admin key ”" in page.words
     assert (await definition(programme, rule["id"]))["give"]["percent"] == "30"
 
 
