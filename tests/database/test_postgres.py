@@ -958,10 +958,12 @@ async def test_differences_that_were_added_to_the_sums_are_not_read_again(databa
     fill = "INSERT INTO stat_deltas (day, what, unit, count, amount) SELECT 0, 'seen', '', 1, 0 FROM generate_series(1, $1)"
     async with database.transaction() as conn:
         raw: Any = conn
+        # What other tests left there is none of this one's.
+        await raw._raw.execute("TRUNCATE stat_deltas")
         await raw._raw.execute("ALTER TABLE stat_deltas SET (autovacuum_enabled = false)")
-        await raw._raw.fetch(fill, 100_000)
+        await raw._raw.fetch(fill, 30_000)
     async with database.transaction() as conn:
-        assert len(await programme_stats.take_deltas(conn, 200_000)) == 100_000
+        assert len(await programme_stats.take_deltas(conn, 50_000)) == 30_000
     async with database.transaction() as conn:
         raw = conn
         await raw._raw.fetch(fill, 3)
