@@ -18,7 +18,7 @@ from referral.auth.identity import IDENTITY
 from referral.clock import rfc_3339
 from referral.config import CONFIG
 from referral.config.public_url import PUBLIC_URL
-from referral.contract.problems import Problem
+from referral.contract.problems import Problem, invalid
 from referral.ids import REQUEST_ID
 from referral.mail.compose import LANGUAGES
 from referral.web.admin_sessions import ACCOUNT, FORM_TOKEN, LOGOUT, drop_cookie, form_token_of
@@ -151,6 +151,11 @@ def refused_form(
     """The page of a form once more, with what somebody has put in, as `given`, and what is wrong with each member, as
     `errors`. What is wrong with the whole is under "". Its status is the problem's."""
     return admin_page(request, template, problem.kind.status, given=form, errors=errors_of(problem), **facts)
+
+
+def problem_beside(member: str, problem: Problem) -> Problem:
+    """The problem as one of this member of the form."""
+    return invalid(f"/{member}", problem.detail)
 
 
 def errors_of(problem: Problem) -> dict[str, str]:

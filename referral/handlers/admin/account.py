@@ -1,5 +1,7 @@
 """The account of whoever looks: who they are, and where they are signed in."""
 
+from typing import Any
+
 from aiohttp import web
 
 from referral.auth.identity import IDENTITY
@@ -9,14 +11,14 @@ from referral.contract.access import Access, allow
 from referral.contract.openapi import undocumented
 from referral.contract.paging import read_cursor
 from referral.contract.parameters import id_in_path
-from referral.contract.problems import Problem, invalid
+from referral.contract.problems import Problem
 from referral.database import DATABASE
 from referral.queries import sessions
 from referral.rules.accounts import own_contact
 from referral.rules.password_changes import change_password
 from referral.rules.second_factors import own_second_factor
 from referral.rules.work import work_on
-from referral.web.admin_pages import LOGIN, admin_page, confirm_page, refused_form, see_other
+from referral.web.admin_pages import LOGIN, admin_page, confirm_page, problem_beside, refused_form, see_other
 from referral.web.admin_sessions import ACCOUNT, FORM, drop_cookie
 from referral.web.admin_texts import texts_of
 
@@ -47,7 +49,11 @@ async def get_account(request: web.Request) -> web.Response:
 @undocumented(PAGE)
 async def get_password_form(request: web.Request) -> web.Response:
     """What a change of the password does, and the form for it."""
-    return admin_page(request, "password.html", least=request.app[CONFIG].auth.password_min_length)
+    return admin_page(request, "password.html", **_password_facts(request))
+
+
+def _password_facts(request: web.Request) -> dict[str, Any]:
+    return {"least": request.app[CONFIG].auth.password_min_length}
 
 
 @routes.post(PASSWORD)
@@ -62,8 +68,8 @@ async def set_password(request: web.Request) -> web.Response:
     except Problem as problem:
         if problem.kind.name not in ("wrong-password", "validation-error"):
             raise
-        told = invalid("/current_password", problem.detail) if problem.kind.name == "wrong-password" else problem
-        return refused_form(request, "password.html", told, {}, least=request.app[CONFIG].auth.password_min_length)
+        told = problem_beside("current_password", problem) if problem.kind.name == "wrong-password" else problem
+        return refused_form(request, "password.html", told, {}, **_password_facts(request))
     led = see_other(request, LOGIN, "password-changed")
     drop_cookie(led)
     return led

@@ -8,9 +8,9 @@ from aiohttp import web
 from referral import qr
 from referral.contract.access import Access, allow
 from referral.contract.openapi import undocumented
-from referral.contract.problems import Problem, invalid
+from referral.contract.problems import Problem
 from referral.rules import second_factors
-from referral.web.admin_pages import admin_page, confirm_page, refused_form, see_other
+from referral.web.admin_pages import admin_page, confirm_page, problem_beside, refused_form, see_other
 from referral.web.admin_sessions import ACCOUNT, FORM
 from referral.web.admin_texts import texts_of
 
@@ -54,7 +54,7 @@ async def begin(request: web.Request) -> web.Response:
     except Problem as problem:
         if problem.kind.name != "wrong-password":
             raise
-        return refused_form(request, "second_factor.html", _beside("password", problem), {}, begun=False)
+        return refused_form(request, "second_factor.html", problem_beside("password", problem), {}, begun=False)
     return see_other(request, PATH)
 
 
@@ -68,13 +68,8 @@ async def confirm(request: web.Request) -> web.Response:
     except Problem as problem:
         if problem.kind.name != "wrong-code":
             raise
-        return refused_form(request, "second_factor.html", _beside("code", problem), {}, **await _begun(request))
+        return refused_form(request, "second_factor.html", problem_beside("code", problem), {}, **await _begun(request))
     return admin_page(request, "recovery_codes.html", codes=codes)
-
-
-def _beside(member: str, problem: Problem) -> Problem:
-    """The problem as one of this member of the form."""
-    return invalid(f"/{member}", problem.detail)
 
 
 @routes.get(OFF)
@@ -110,5 +105,5 @@ async def switch_off(request: web.Request) -> web.Response:
     except Problem as problem:
         if problem.kind.name not in ("wrong-password", "wrong-code"):
             raise
-        return _off_page(request, _beside("password" if problem.kind.name == "wrong-password" else "code", problem))
+        return _off_page(request, problem_beside("password" if problem.kind.name == "wrong-password" else "code", problem))
     return see_other(request, ACCOUNT, "second-factor-off")
