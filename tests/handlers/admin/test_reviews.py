@@ -120,6 +120,8 @@ async def test_a_rejection_does_what_its_page_has_said_once(
     assert "1 reward that waits becomes void." in page.words
     assert "1 reward that was earned is taken back." in page.words
     assert "1.00 USD −4.00 USD" in page.words.replace("\xa0", " ")
+    assert 'class="button danger">Reject the referral<' in page.text
+    assert 'class="button primary">Clear the referral<' in (await browser.get(f"{own}/clear")).text
     form = {"reason": REASON, "seen": seen(page)}
     pages = await asyncio.gather(*(browser.post(f"{own}/reject", form, token=page.form_token) for _ in range(8)))
     assert {one.location for one in pages} == {f"{own}?said=review-rejected"}
