@@ -23,14 +23,17 @@ from referral.database.migrate import migrate
 if TYPE_CHECKING:
     import psycopg
 
-# Below those from which Linux chooses (ip_local_port_range), and above those that browsers refuse.
-PORTS = range(20_000, 32_000)
+# Below those from which Linux chooses (ip_local_port_range), and above those that browsers refuse. Each tester has its own
+# part of them: another one must not take the port of a server that is stopped for a while.
+TESTERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+TESTER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = range(20_000, 32_000)[TESTER::TESTERS]
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now, and that is not given to anybody who asks the system
-    for one: a server that is stopped for a while gets it again."""
+    """A TCP port of the loopback interface that nobody listens on now, and that is given neither to anybody who asks the
+    system for one nor to another tester: a server that is stopped for a while gets it again."""
     while True:
         port = random.choice(PORTS)
         if port not in _given:
@@ -87,11 +90,14 @@ class Server:
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:
             # A session of its own: a signal to the tests' terminal is not one to the server.
-            self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
-        try:
-            wait_until(self.ready)
-        except TimeoutError:
-            raise RuntimeError(f"no start: {(self.folder / 'server.log').read_text()[-2000:]}") from None
+            process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        self.process = process
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: process.poll() is not None or self.ready())
+            if process.poll() is None:
+                return
+        self.kill()
+        raise RuntimeError(f"no start: {(self.folder / 'server.log').read_text()[-2000:]}")
 
     def signal(self, number: int) -> None:
         assert self.process is not None
@@ -123,6 +129,8 @@ class RedisServer(Server):
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder)
         self.options = options
+        # Of a cluster. As shipped it is 10,000 above the other one, among those that Linux gives to whoever asks.
+        self.cluster_port = free_port()
 
     @property
     def url(self) -> str:
@@ -131,7 +139,8 @@ class RedisServer(Server):
     def command(self) -> list[str]:
         return [
             program("redis-server", "redis-server"),
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)),
+            *("--port", str(self.port), "--cluster-port", str(self.cluster_port)),
+            *("--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)),
             *self.options,
         ]
 
