@@ -396,12 +396,13 @@ BODIES: list[dict[str, Any]] = [
 async def test_every_error_of_every_route_has_the_one_shape(client: Client) -> None:
     assert client.app
     alice, nobody = await Person.register(client, "alice"), Person(client, "")
-    paths = {resource.canonical for resource in client.app.router.resources()}
-    assert len(paths) > 25
+    taken = {resource.canonical: {route.method for route in resource} for resource in client.app.router.resources()}
+    assert len(taken) > 25
     seen: Counter[int] = Counter()
-    for path in [*sorted(paths), "/", "/nowhere", "/api/v1/nowhere", "/%00", "/api/v1/codes/%FF", "/api/v1/users/%2e%2e"]:
+    for path in [*sorted(taken), "/", "/nowhere", "/api/v1/nowhere", "/%00", "/api/v1/codes/%FF", "/api/v1/users/%2e%2e"]:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"):
-            for body in BODIES:
+            # What a body says is read where the method is taken.
+            for body in BODIES if path not in taken or method in taken[path] else BODIES[-1:]:
                 for somebody in (nobody, alice):
                     # `call` adds /api/v1 to what it does not know.
                     url = client.make_url("/").with_path(path.replace("{", "").replace("}", ""), encoded=True)
