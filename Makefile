@@ -27,6 +27,7 @@ soak: $(VENV)/dev.stamp ## ten minutes of faults over a whole set of servers, ra
 	@DRAIN_RESTARTS=20 $(BIN) -m pytest tests/web/test_drain_under_load.py
 	@for round in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
 		$(BIN) -m pytest tests/rules/test_rewards_at_once.py tests/rules/test_rewards_killed.py || exit 1; done
+	@SCHEMATHESIS_EXAMPLES=100 $(BIN) -m pytest tests/contract/test_schemathesis.py
 	@STATE_MACHINE_EXAMPLES=500 $(BIN) -m pytest tests/rules/test_rewards_machine.py tests/rules/test_state_machine.py
 
 lint: $(VENV)/dev.stamp ## ruff and mypy --strict

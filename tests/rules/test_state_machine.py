@@ -44,7 +44,7 @@ LIVES = (5, 15, 86_400)
 TICK, MOST_TICKS = 10, 5
 PEOPLE, CODES = 6, 8
 # A longer search: `STATE_MACHINE_EXAMPLES=1000 make test ARGS=tests/rules/test_state_machine.py`.
-EXAMPLES, STEPS = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30")), 40
+EXAMPLES, STEPS = int(os.environ.get("STATE_MACHINE_EXAMPLES", "15")), 40
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tests.support.servers import free_port
 from tests.support.service import run_py
 
 # `make soak` makes twenty of each.
-RESTARTS = int(os.environ.get("DRAIN_RESTARTS", "6"))
+RESTARTS = int(os.environ.get("DRAIN_RESTARTS", "4"))
 CLIENTS = 16
 # Runs `run.py serve` each time that it is told to, in a process that has its modules already, and says which process it is
 # and how it ended.
