@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
 from tests.support.servers import free_port, program
@@ -98,6 +99,14 @@ async def until(page: Page, expression: str) -> None:
     async with asyncio.timeout(15):
         while not await page.evaluate(expression):
             await asyncio.sleep(0.02)
+
+
+async def axe(page: Page) -> set[str]:
+    """What axe checked on the page and found nothing against. Fails with what it found."""
+    # Of all other results the names are enough: their details take axe longer than the checks.
+    results = await Axe().run(page, options={"resultTypes": ["violations"]})
+    assert results.violations_count == 0, f"{page.url}\n{results.generate_report()}"
+    return {rule["id"] for rule in results.response["passes"]}
 
 
 @asynccontextmanager
