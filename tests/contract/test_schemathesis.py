@@ -59,16 +59,8 @@ def test_the_service_does_what_its_document_says(tmp_path: Path) -> None:
         command = [
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
             *("--config-file", str(ROOT / "tests" / "support" / "schemathesis.toml")),
-            *(
-                "run",
-                f"{address}/openapi.json",
-                "--max-examples",
-                str(EXAMPLES),
-                "--report",
-                "json",
-                "--report-json-path",
-                str(report),
-            ),
+            *("run", f"{address}/openapi.json", "--max-examples", str(EXAMPLES)),
+            *("--report", "json", "--report-json-path", str(report)),
         ]
         done = subprocess.run(
             command,
