@@ -49,6 +49,7 @@ MakeConfig = Callable[..., Config]
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 Client = TestClient[web.Request, web.Application]
 Mailed = Callable[..., Awaitable[str]]
+Eventually = Callable[..., Awaitable[Any]]
 Command = Callable[..., Awaitable[str]]
 Given = Callable[[bytes], None]
 
@@ -234,7 +235,7 @@ async def verified(database: Database) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def eventually() -> Callable[..., Awaitable[Any]]:
+def eventually() -> Eventually:
     """`await eventually(check)`: the first true thing that `check()` returns, for up to ten seconds."""
 
     async def wait(check: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -251,7 +252,7 @@ def eventually() -> Callable[..., Awaitable[Any]]:
 
 
 @pytest.fixture
-def mailed(mail_folder: Path, eventually: Callable[..., Awaitable[Any]]) -> Mailed:
+def mailed(mail_folder: Path, eventually: Eventually) -> Mailed:
     """`await mailed(address, "reset")`: the token of the next link to that page which is mailed there, once each."""
     known: set[str] = set()
 

@@ -32,7 +32,7 @@ from referral.database.postgres_connections import PostgresConnection
 from referral.ids import new_id
 from referral.metrics import METRICS, Metrics
 from referral.queries.service import ping
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.support.confined import bound_by_permissions
 from tests.support.people import API, PASSWORD, Person, read_mails
 from tests.support.rows import everything, sql
@@ -41,7 +41,6 @@ from tests.support.service import run_py
 from tests.support.serving import client_of
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 HOUR = DAY // 24
 

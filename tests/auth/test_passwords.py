@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import bcrypt
 import pytest
@@ -15,13 +14,12 @@ import pytest
 import run
 from referral.auth.common_passwords import is_common
 from referral.auth.passwords import _prepared
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, sql
 from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 COMMON = "Must not be one of the passwords that everybody tries first."
 PERSONAL = "Must not hold the username or the e-mail address."

@@ -27,7 +27,7 @@ from referral.queries import profiles, users
 from referral.vendors import client as vendors
 from referral.vendors.client import NoAnswer, open_vendor_session
 from referral.vendors.profiles import ProfileProvider, read_profile
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Person
 from tests.support.rows import sql
 from tests.support.service import run_py
@@ -65,7 +65,6 @@ PROFILE = {
 # For what does not depend on the database.
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"])
 
-Eventually = Callable[..., Awaitable[Any]]
 MakeEnriched = Callable[..., Awaitable[Client]]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,7 @@ from referral import clock
 from referral.background import queue
 from referral.background.queue import Backoff, QueueWorker, Rest, finish
 from referral.database import Connection, Database, DatabaseUnavailable
-
-Eventually = Callable[..., Awaitable[Any]]
+from tests.conftest import Eventually
 
 
 @dataclass

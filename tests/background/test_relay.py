@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from referral.clock import now
 from referral.database import Connection, Database, DatabaseUnavailable, TransactionConflict
 from referral.queries import changes
 from referral.queries.changes import Announced
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.feed import Change, Follower, check, kinds
 from tests.support.killed import Killed
 from tests.support.people import Person, Product
@@ -30,7 +30,6 @@ from tests.support.programme import SHARE, Programme, usd
 from tests.support.rows import count, everything, sql
 from tests.support.service import is_ready, started
 
-Eventually = Callable[..., Awaitable[Any]]
 WRITERS = 32
 
 

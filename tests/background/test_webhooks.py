@@ -30,14 +30,12 @@ from referral.queries import webhooks as queries
 from referral.webhooks.guard import Guard
 from referral.webhooks.sending import Sender
 from referral.webhooks.signing import new_secret
-from tests.conftest import MakeClient, MakeConfig
+from tests.conftest import Eventually, MakeClient, MakeConfig
 from tests.support.hooks import LOOPBACK, Advance, Hook, add_changes, add_deliveries, ids, metric, signed
 from tests.support.people import Person, Product, read_mails, text_of
 from tests.support.receivers import Receiver, Reply, answer, closes, endless, hangs, held, late, resets, running_receiver
 from tests.support.rows import count, make_admin, sql
 from tests.support.servers import PostgresServer, Proxy
-
-Eventually = Callable[..., Awaitable[Any]]
 
 ONCE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"])
 ONCE_POSTGRES = pytest.mark.parametrize("engine", ["postgres"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,8 +12,7 @@ from referral.cache import epoch as module
 from referral.cache.epoch import Epoch
 from referral.database import Connection, Database, DatabaseUnavailable, committed
 from referral.queries import cache_epoch
-
-Eventually = Callable[..., Awaitable[Any]]
+from tests.conftest import Eventually
 
 
 @pytest.fixture

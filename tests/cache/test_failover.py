@@ -23,13 +23,12 @@ from referral.metrics import Metrics
 from referral.queries import cache_epoch
 from tests.cache.conftest import believed
 from tests.cache.test_redis import active, cached_code, hits, is_ok, is_void, loading, never
-from tests.conftest import MakeClient
+from tests.conftest import Eventually, MakeClient
 from tests.support.endings import ended
 from tests.support.people import Person
 from tests.support.servers import PostgresServer, Proxy, RedisServer
 from tests.support.standby import Standby
 
-Eventually = Callable[..., Awaitable[Any]]
 MakeCache = Callable[[RedisServer], RedisCodeCache]
 
 

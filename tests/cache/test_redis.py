@@ -30,7 +30,7 @@ from referral.metrics import Metrics
 from referral.queries import codes, locks, users
 from referral.queries.codes import ActiveCode, CodeChange, find_active_code, find_active_code_by_email
 from tests.cache.conftest import believed
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.databases import AtCommit
 from tests.support.endings import EDITS, ENDINGS, Ending, changed, ended, look_up
 from tests.support.patience import IMPATIENT, PATIENT, wait_for_redis
@@ -38,7 +38,6 @@ from tests.support.people import Person
 from tests.support.servers import Proxy, RedisServer, free_port
 from tests.support.smtp_server import Certificate
 
-Eventually = Callable[..., Awaitable[Any]]
 MakeCache = Callable[..., RedisCodeCache]
 
 EMAIL = "alice@example.com"

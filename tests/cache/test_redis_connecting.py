@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from redis import asyncio as aioredis
 
 from referral.cache.redis.client import PROBE, RedisClient
 from referral.metrics import Metrics
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import Person
 from tests.support.sentinel import REDIS_RIGHTS, RedisSentinel
 from tests.support.servers import Proxy, RedisServer, free_port, wait_until
@@ -28,7 +28,6 @@ from tests.support.service import run_py
 from tests.support.smtp_server import Certificate
 from tests.test_workers import Service
 
-Eventually = Callable[..., Awaitable[Any]]
 MakeRedis = Callable[..., RedisClient]
 StartRedis = Callable[..., RedisServer]
 

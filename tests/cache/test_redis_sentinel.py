@@ -19,13 +19,12 @@ from referral.cache.redis.client import RedisClient
 from referral.cache.redis.connecting import Connector
 from referral.config.redis_url import parse_redis_url
 from referral.metrics import Metrics
-from tests.conftest import MakeClient
+from tests.conftest import Eventually, MakeClient
 from tests.support.people import Person
 from tests.support.sentinel import RedisSentinel, Watched
 from tests.support.servers import RedisServer, free_port
 from tests.support.smtp_server import Certificate
 
-Eventually = Callable[..., Awaitable[Any]]
 MakeRedis = Callable[..., RedisClient]
 
 # Seconds for a command, more than in service: the machine may be busy.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,11 +16,10 @@ from referral.commands import Stop
 from referral.config import ConfigError
 from referral.database import DATABASE, Connection
 from referral.queries import locks, users
-from tests.conftest import Client, Command, Given, MakeClient
+from tests.conftest import Client, Command, Eventually, Given, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of, token_in
 from tests.support.rows import count, make_admin, outbox_is_empty, sql
 
-Eventually = Callable[..., Awaitable[Any]]
 NEW = "another long password"
 
 

@@ -22,7 +22,7 @@ from referral.contract.problems import CONTENT_TYPE
 from referral.contract.schemas.changes import TYPES
 from referral.database import DATABASE
 from referral.queries.outbox import insert_mail
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.support.endpoints import OAUTH, operations
 from tests.support.endpoints import PAGES_CALL as PAGES
 from tests.support.people import API, PASSWORD, SECRETS, UNKNOWN, Answer, Person, Product, read_mails, token_in
@@ -31,7 +31,6 @@ from tests.support.receivers import answer, running_receiver
 from tests.support.second_factors import App
 
 Document = dict[str, Any]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

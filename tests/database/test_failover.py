@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from aiohttp import ClientSession, ClientTimeout
 from referral.database.migrate import migrate
 from referral.database.opening import open_database
 from referral.queries import cache_epoch
+from tests.conftest import Eventually
 from tests.support.mixed_load import MixedLoad
 from tests.support.programme import differences
 from tests.support.rows import sql
 from tests.support.servers import PostgresServer, free_port
 from tests.support.service import is_ready, started, status_of
 from tests.support.standby import Standby
-
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

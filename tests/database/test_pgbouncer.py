@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from referral.database.postgres import PostgresDatabase
 from referral.database.service_lock import ServiceRunning, service_lock
 from referral.database.statements import Statement, load_statements
 from referral.queries import cache_epoch, users
+from tests.conftest import Eventually
 from tests.support.commands import refusal, run_command
 from tests.support.mixed_load import MixedLoad
 from tests.support.people import PASSWORD
@@ -30,8 +31,6 @@ from tests.support.programme import differences
 from tests.support.rows import count, sql
 from tests.support.servers import PostgresServer, free_port
 from tests.support.service import is_ready, started
-
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

@@ -42,13 +42,12 @@ from referral.database.opening import open_database
 from referral.database.statements import Statement, load_statements
 from referral.handlers import service as handlers_service
 from referral.queries import locks, profiles, programme_stats, users
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.service import run_py
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 # Statements that lock, and what locks in them, to show what happens without it.
 LOCKING = ("lock_user", "hold_live_session", "insert_session", "lock_referrers")

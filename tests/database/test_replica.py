@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -14,12 +14,10 @@ from referral.database import DATABASE, DatabaseUnavailable, TransactionConflict
 from referral.database.opening import open_database
 from referral.database.postgres import PostgresDatabase
 from referral.queries import cache_epoch
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import Person, Product
 from tests.support.servers import PostgresServer, free_port
 from tests.support.standby import Standby
-
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
 from referral.database import DATABASE, DatabaseUnavailable, sqlite_path
-from tests.conftest import MakeClient
+from tests.conftest import Eventually, MakeClient
 from tests.support.commands import ENVIRON, refusal, run_command
 from tests.support.confined import bound_by_permissions, full_disk
 from tests.support.people import Person
@@ -22,7 +20,6 @@ from tests.support.rows import everything, sql
 from tests.support.servers import PostgresServer
 from tests.support.service import run_py
 
-Eventually = Callable[..., Awaitable[Any]]
 UNREADY = (503, {"status": "unavailable", "checks": {"database": "unavailable", "cache": "ok"}})
 READY = (200, {"status": "ok", "checks": {"database": "ok", "cache": "ok"}})
 

@@ -13,12 +13,11 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
 from referral.auth.tokens import SIGNER
 from referral.clock import SECOND, now
-from tests.conftest import Client, Mailed, MakeClient
+from tests.conftest import Client, Eventually, Mailed, MakeClient
 from tests.support.people import API, PASSWORD, Answer, Person, read_mails, refused, works
 from tests.support.rows import SUMS, TABLES, everything, outbox_is_empty, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 TOKENS = {"access_token", "token_type", "expires_in", "refresh_token"}
 FORM = "application/x-www-form-urlencoded"

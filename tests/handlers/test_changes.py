@@ -22,7 +22,7 @@ from referral.database import DATABASE, Connection, Database
 from referral.database.postgres import POOL_SIZE
 from referral.queries import changes, codes, users
 from referral.queries.changes import ChangeType, Feed
-from tests.conftest import Client, Command, Given, Mailed, MakeClient
+from tests.conftest import Client, Command, Eventually, Given, Mailed, MakeClient
 from tests.support.feed import Change, Follower, kinds, of
 from tests.support.people import API, PASSWORD, Answer, Person, Product
 from tests.support.programme import SHARE, Programme
@@ -31,7 +31,6 @@ from tests.support.rows import FEED, count, everything, expire, is_at_rest, sql
 pytestmark = pytest.mark.usefixtures("verified")
 
 COUPON = {"kind": "coupon", "label": "A month"}
-Eventually = Callable[..., Awaitable[Any]]
 MakePerson = Callable[..., Awaitable[Person]]
 # Those that are about webhooks.
 LATER = {"webhook.disabled", "ping"}

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from referral.clock import DAY, now, rfc_3339
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, text_of
 from tests.support.rows import count, everything, expire, make_admin
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 def in_days(days: float) -> str:

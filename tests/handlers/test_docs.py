@@ -6,14 +6,13 @@ import re
 from collections.abc import Awaitable, Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import openapi_ui_bundles
 import pytest
 
 from referral.contract.catalogue import CATALOGUE
 from referral.web.assets import ASSETS
-from tests.conftest import Client
+from tests.conftest import Client, Eventually
 from tests.support.endpoints import PAGES
 from tests.support.people import PASSWORD, Person, read_mails, token_in
 
@@ -22,7 +21,6 @@ MAILED = tuple(f"{path}?token=x" for path in PAGES)
 EVERY_PAGE = ("/docs", "/redoc", "/problems/not-found", *MAILED)
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

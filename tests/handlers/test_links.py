@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +14,7 @@ from referral.background import clicks
 from referral.background.clicks import CLICKS
 from referral.cache.codes import CODE_CACHE
 from referral.database import DatabaseUnavailable
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.browsing import PERSON
 from tests.support.people import Answer, Person, Product
 from tests.support.rows import sql
@@ -321,9 +320,6 @@ async def test_the_scripts_are_small_and_for_every_page(client: Client) -> None:
             assert "max-age" in response.headers["Cache-Control"]
             assert response.headers["ETag"]
         assert not re.search(rb"https?://", body)
-
-
-Eventually = Callable[..., Awaitable[Any]]
 
 
 async def test_a_click_is_written_a_second_later_at_most(

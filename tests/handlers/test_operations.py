@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from referral.clock import DAY, now, rfc_3339
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import UNKNOWN, Person, Product, read_mails
 from tests.support.rows import sql
-
-Eventually = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ import pytest
 
 from referral.clock import now
 from referral.database import DATABASE, Deferred
-from tests.conftest import Client, Mailed
+from tests.conftest import Client, Eventually, Mailed
 from tests.support.people import PASSWORD, Answer, Person, read_mails, refused, text_of, token_in, works
 from tests.support.rows import count, outbox_is_empty, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 NEW_PASSWORD = "another horse, another battery"
 

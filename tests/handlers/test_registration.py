@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from referral.clock import now
-from tests.conftest import Client
+from tests.conftest import Client, Eventually
 from tests.support.people import PASSWORD, Person
 from tests.support.rows import everything, expire, is_at_rest, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 TOKENS = {"access_token", "token_type", "expires_in", "refresh_token"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from referral.background.holds import HoldWorker
 from referral.background.relay import Relay
 from referral.clock import now
 from referral.database import Database
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.feed import Follower, kinds, of
 from tests.support.people import UNKNOWN, Answer, Person, Product
 from tests.support.programme import COUPON, Programme, usd
@@ -23,7 +22,6 @@ pytestmark = pytest.mark.usefixtures("verified")
 
 ONCE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"])
 ON_POSTGRES = pytest.mark.parametrize("engine", ["postgres"])
-Eventually = Callable[..., Awaitable[Any]]
 # Words that a page or a database may stumble over.
 ODD = ["<script>alert(1)</script>", "=HYPERLINK(1)", "Ж" * 500, "'; DROP TABLE reviews; --"]
 

@@ -12,7 +12,7 @@ from referral.background.holds import HoldWorker
 from referral.background.relay import Relay
 from referral.clock import now
 from referral.database import DATABASE, Database
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import UNKNOWN, Person, Product
 from tests.support.programme import DOLLARS, SHARE, Programme, usd
 from tests.support.rows import count, sql
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.usefixtures("verified")
 
 ONCE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"])
 COUPON = {"kind": "coupon", "label": "A month"}
-Eventually = Callable[..., Awaitable[Any]]
 
 
 async def end_holds(database: Database, url: str, ago: int = 1_000) -> int:

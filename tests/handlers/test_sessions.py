@@ -15,12 +15,11 @@ from referral import app as app_module
 from referral.background import housekeeping
 from referral.clock import DAY, SECOND, now, rfc_3339
 from referral.database.migrate import migrate
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
 from tests.support.rows import count, everything, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 PHONE = "Mozilla/5.0 (Android 15; Mobile) Firefox/145"
 

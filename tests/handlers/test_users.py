@@ -11,12 +11,11 @@ import pytest
 from referral.clock import now
 from referral.database import DATABASE
 from referral.queries.referrals import list_referrals
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person
 from tests.support.rows import FEED, count, everything, expire, is_at_rest, make_admin, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 async def names_of(person: Person, path: str, **options: Any) -> list[str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -21,13 +21,11 @@ from referral.database import is_postgres, sqlite_path
 from referral.queries import deliveries as delivery_queries
 from referral.rules import webhooks as rules
 from referral.rules import work
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.hooks import LOOPBACK, Advance, Hook, add_changes, add_deliveries, ids, signed
 from tests.support.people import UNKNOWN, Answer, Person, Product
 from tests.support.receivers import Receiver, answer, held, running_receiver
 from tests.support.rows import count, make_admin, sql
-
-Eventually = Callable[..., Awaitable[Any]]
 
 ONCE_SQLITE = pytest.mark.parametrize("engine", ["sqlite"])
 AT_ONCE = 32

@@ -28,12 +28,11 @@ from referral.mail.transport import FileTransport, PermanentFailure, Send, Tempo
 from referral.metrics import Metrics
 from referral.queries import outbox, users
 from referral.texts import email_key, key_of
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.mail.conftest import waiting
 from tests.support.people import PASSWORD, Person, read_mails, text_of, token_in
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 class Postbox:

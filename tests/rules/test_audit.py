@@ -23,12 +23,11 @@ from referral.database.migrate import MIGRATIONS
 from referral.database.statements import load_statements
 from referral.ids import new_id
 from referral.queries.audit import EventName
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.support.people import PASSWORD, Answer, Person, read_mails, token_in
 from tests.support.rows import count, make_admin, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 COLUMNS = ("id", "at", "event", "actor_id", "user_id", "email", "address", "request_id", "detail")
 HERE = "127.0.0.1"

@@ -17,12 +17,11 @@ import pytest
 
 from referral.auth import passwords
 from referral.database import is_postgres, sqlite_path
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import PASSWORD, Answer, Person, read_mails, token_in
 from tests.support.rows import count, expire, sql
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 NEW_PASSWORD = "another horse, another battery"
 

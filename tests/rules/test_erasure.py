@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from redis import asyncio as aioredis
 
 from referral.background.mailer import MAILER
 from referral.database import sqlite_path
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.people import Person, read_mails
 from tests.support.rows import FEED, count, everything, sql
 from tests.support.servers import RedisServer
-
-Eventually = Callable[..., Awaitable[Any]]
 
 NAME, ADDRESS = "Wilhelmina", "w.oesterreicher@personal.example"
 OWN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -14,12 +12,10 @@ from referral.clock import DAY, now
 from referral.limits import network_of
 from referral.rules import work
 from referral.rules.strangers import HOUR, MOST_EVENTS, StrangersEvents
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.networks import BEHIND_PROXY, of
 from tests.support.people import Answer, Person
 from tests.support.rows import count, sql
-
-Eventually = Callable[..., Awaitable[Any]]
 
 LEFT_OUT = "events-left-out"
 

@@ -19,14 +19,13 @@ from aiohttp import web
 from referral.app import create_app
 from referral.metrics import METRICS
 from referral.web.bodies import _load_kept
-from tests.conftest import Client, MakeConfig
+from tests.conftest import Client, Eventually, MakeConfig
 from tests.support.endpoints import OAUTH, PAGES
 from tests.support.people import API, PASSWORD, UNKNOWN, Person, Product
 from tests.support.rows import everything, is_at_rest
 from tests.support.wire import raw
 
 MakePerson = Callable[..., Awaitable[Person]]
-Eventually = Callable[..., Awaitable[Any]]
 
 TOKEN = "hR2nF0cZ7v8mQx1TzYk3w5LJ9sEaBdGiUoPqXyWtVfM"
 LONG = "x" * 10_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -27,14 +26,13 @@ from referral.queries import events
 from referral.rules.units import exponent_of, known_exponent_of
 from referral.web import csv_answers
 from referral.web.csv_answers import FORMULA, cell, cells
-from tests.conftest import Client, MakeClient, MakeConfig
+from tests.conftest import Client, Eventually, MakeClient, MakeConfig
 from tests.support.endpoints import operations
 from tests.support.people import API, Person, Product
 from tests.support.programme import Programme
 from tests.support.rows import sql
 
 Rows = list[dict[str, str]]
-Eventually = Callable[..., Awaitable[Any]]
 
 # What an operator's key reads and no spreadsheet does.
 NO_CSV = {f"{API}/changes": "a feed, which has a place of its own to go on from, and waits"}

@@ -10,9 +10,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -20,11 +19,9 @@ from aiohttp import web
 from referral.app import create_app
 from referral.web import server
 from referral.web.answers import PIECE
-from tests.conftest import MakeConfig
+from tests.conftest import Eventually, MakeConfig
 from tests.support.servers import free_port
 from tests.support.service import is_ready, run_py, started
-
-Eventually = Callable[..., Awaitable[Any]]
 
 # Several are more than what the system buffers for a client that reads nothing.
 BIG = b"GET /assets/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n"

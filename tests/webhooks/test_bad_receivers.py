@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from referral.webhooks import sending
 from referral.webhooks.sending import Sender
+from tests.conftest import Eventually
 from tests.support.receivers import (
     BODY,
     MakeSender,
@@ -31,8 +30,6 @@ from tests.support.receivers import (
     resets,
     running_receiver,
 )
-
-Eventually = Callable[..., Awaitable[Any]]
 
 # What the system takes of a body that nobody reads: the buffers of both sockets.
 BUFFERED = 30_000_000

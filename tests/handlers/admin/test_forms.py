@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from referral.contract.access import Access, Errors, declaration_of
 from referral.web.admin_pages import LOGIN, LOGIN_CODE, is_page
 from referral.web.admin_sessions import FORM_TOKEN
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.admin import AdminBrowser, admin_routes, signed_in
 from tests.support.people import PASSWORD
 from tests.support.rows import count, everything, is_at_rest
@@ -22,8 +20,6 @@ def engine(request: pytest.FixtureRequest) -> str:
     """The guard does not depend on the database."""
     return str(request.param)
 
-
-Eventually = Callable[..., Awaitable[Any]]
 
 CROSS: dict[str, dict[str, str | None]] = {
     "another site": {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example.com"},

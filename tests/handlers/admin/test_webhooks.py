@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from markupsafe import escape
 
 from referral.ids import new_id
 from referral.rules import webhooks as rules
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Eventually, MakeClient
 from tests.support.admin import AdminBrowser, Page, signed_in
 from tests.support.admin_world import HOSTILE
 from tests.support.hooks import LOOPBACK, Hook, add_changes, add_deliveries, ids, signed
 from tests.support.people import SECRETS, UNKNOWN, Person, Product
 from tests.support.receivers import Receiver, answer, running_receiver
 from tests.support.rows import count, everything, is_at_rest, sql
-
-Eventually = Callable[..., Awaitable[Any]]
 
 AT_ONCE = 32
 # What is done to a webhook by a page of its own.
