@@ -24,7 +24,7 @@ LOOKS: list[tuple[str, dict[str, int], str]] = [
     ("dark", NARROW, "en"),
 ]
 # Where there is little to see, each scheme, width and language in one of them.
-FEW_LOOKS = [LOOKS[1], LOOKS[2]]
+FEW_LOOKS: list[tuple[str, dict[str, int], str]] = [("light", WIDE, "en"), ("dark", NARROW, "ru")]
 # Of what is seen: tables that scroll, parts of a page that end beyond the window, and words that are broken in their middle,
 # although they would fit into a line. A long text without a blank may be.
 MISPLACED = r"""
