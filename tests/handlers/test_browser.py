@@ -207,6 +207,7 @@ async def test_behind_a_proxy_with_a_path_mailed_pages_and_the_documentation_wor
     visit: Visit, shop: tuple[Path, dict[str, str]]
 ) -> None:
     folder, hosts = shop
+    # A browser sees the same of the other proxy; the addresses are followed through both below.
     visit.address = hosts["stripping"]
     await reset_password_and_sign_in(visit, folder, f"{visit.address}{PREFIX}", "alice")
     await search_in_redoc(visit, f"{visit.address}{PREFIX}")
