@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from tests.support.people import API, PASSWORD
-from tests.support.service import run_py
+from tests.support.service import run_py, without_slowness
 
 # Nothing of the machine's own environment, and no waiting for bcrypt.
 ENVIRON = {"PATH": os.environ["PATH"], "REFERRAL_SERVER_PORT": "0", "REFERRAL_AUTH_BCRYPT_ROUNDS": "4"}
@@ -87,15 +87,17 @@ def run_command(*arguments: str, stdin: bytes = b"", **environ: str) -> subproce
 
 
 def run_line(line: list[str], environ: dict[str, str], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    """Run a command line until it ends."""
+    """Run a command line until it ends. Its standard error is without slow statements."""
     done = subprocess.run(line, env={**ENVIRON, **environ}, input=stdin, capture_output=True, check=False, timeout=LONGEST)
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), without_slowness(done.stderr.decode())
+    )
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """The one line in which a command that could not do its work says why."""
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if " INFO referral: migrated: " not in line]
+    [line] = [line for line in without_slowness(done.stderr).splitlines() if " INFO referral: migrated: " not in line]
     assert line.startswith("run.py: ")
     return line.removeprefix("run.py: ")
