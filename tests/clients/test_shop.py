@@ -17,9 +17,9 @@ import httpx
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.support.browsing import OPTIONS, WATCH_POLICY
+from tests.support.browsing import OPTIONS, WATCH_POLICY, browser_program
 from tests.support.people import API, PASSWORD
-from tests.support.servers import Server, program, wait_until
+from tests.support.servers import Server, wait_until
 from tests.support.service import ROOT, run_py, status_of
 
 SHOP = ROOT / "examples" / "shop"
@@ -190,7 +190,7 @@ def page(street: Street) -> Iterator[Page]:
             complaints.append(request.url)
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=browser_program(), args=OPTIONS)
         context = browser.new_context(base_url=street.shop.address)
         context.add_init_script(WATCH_POLICY)
         page = context.new_page()
