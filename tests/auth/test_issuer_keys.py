@@ -300,7 +300,7 @@ async def test_an_issuer_that_lies_is_out_and_its_old_keys_go_on(
     clock.pass_by(KEPT)
     before = len(provider.seen)
     with caplog.at_level(logging.WARNING, issuer_keys.__name__):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(4):
             assert await verifier.verify(known) is claims
     [line] = [record.getMessage() for record in caplog.records if record.name == issuer_keys.__name__]
     assert line.startswith(f"The keys of {provider.issuer} cannot be had: ")
@@ -360,7 +360,7 @@ async def test_nobody_waits_twice_for_an_issuer_that_hangs(
     assert await verifier.verify(token)
     clock.pass_by(PAUSE)
     monkeypatch.setattr(issuer_keys, "TIMEOUT", 30)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(4):
         assert await verifier.verify(token)
         assert await verifier.verify(provider.token(sub="user-2"))
     while provider.seen[-2:] != ["/.well-known/openid-configuration"] * 2:
@@ -368,7 +368,7 @@ async def test_nobody_waits_twice_for_an_issuer_that_hangs(
     # The keys that come of it are used when they are there.
     provider.keys = [SigningKey("second")]
     provider.answering.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(4):
         while not await refuses(verifier, token):
             await asyncio.sleep(0.005)
     assert await verifier.verify(provider.token())
@@ -392,7 +392,7 @@ async def test_who_ends_waits_for_no_issuer(verifier: Issuers, provider: Identit
     waiting = asyncio.create_task(verifier.verify(provider.token()))
     while not provider.seen:
         await asyncio.sleep(0.005)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(4):
         await verifier.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -105,6 +105,6 @@ async def test_a_claim_waits_for_nobody_who_has_some_of_what_is_due(
     await fill(database_url)
     async with pools[0].transaction() as first, pools[1].transaction() as second:
         some = await claim(first, 2, 9, BATCH)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             others = await claim(second, 2, 9, ITEMS)
         assert sorted(some + others) == sorted(str(number) for number in range(ITEMS))

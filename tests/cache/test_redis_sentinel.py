@@ -30,7 +30,7 @@ MakeRedis = Callable[..., RedisClient]
 # Seconds for a command, more than in service: the machine may be busy.
 TIMEOUT = 0.25
 # More than anybody has to wait on a busy machine, and less than a connection to a server that hangs takes.
-AT_ONCE, CONNECT_TIMEOUT = 1.0, 2.5
+AT_ONCE, CONNECT_TIMEOUT = 2.4, 2.5
 # Seconds in which a client is on the new master after the Sentinels have made it that: what is documented, and twice that.
 FOLLOWED = 10.0
 

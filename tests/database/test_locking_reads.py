@@ -131,7 +131,7 @@ async def test_rules_that_were_met_stay_until_the_end_and_keep_nobody_else_out(d
     await execute(database, *WORLD)
     async with database.transaction() as conn:
         await rules.hold_rules_met(conn, "purchase", "bob")
-        assert await asyncio.wait_for(find_rules(database), 1) is not None
+        assert await asyncio.wait_for(find_rules(database), 4) is not None
         changing = asyncio.ensure_future(other.execute("BEGIN; LOCK TABLE rules IN EXCLUSIVE MODE; COMMIT"))
         done, _ = await asyncio.wait([changing], timeout=0.2)
         assert not done

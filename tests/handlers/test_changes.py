@@ -569,7 +569,7 @@ async def test_a_call_that_waits_in_vain_ends_with_its_time(programme: Programme
     await follower.news()
     answer, seconds = await taken(follower.ask(after=1, wait=1))
     assert answer.body == {"items": [], "last_seq": 1}
-    assert 0.9 < seconds < 3
+    assert 0.9 < seconds < 10
     # What did happen, but is not asked for, is passed.
     waiting = asyncio.create_task(follower.ask(types="code.*", after=1, wait=2))
     await asyncio.sleep(0.1)
@@ -578,7 +578,7 @@ async def test_a_call_that_waits_in_vain_ends_with_its_time(programme: Programme
     assert answer.body == {"items": [], "last_seq": 2}
     answer, seconds = await taken(follower.ask(after=0, wait=25))
     assert len(answer.body["items"]) == 2
-    assert seconds < 1
+    assert seconds < 5
 
 
 async def test_calls_that_wait_hold_no_connection_to_the_database(
@@ -592,7 +592,7 @@ async def test_calls_that_wait_hold_no_connection_to_the_database(
         for _ in range(20):
             answer, seconds = await taken(programme.admin.get("/users/ext:alice"))
             assert answer.status == 200
-            assert seconds < 1
+            assert seconds < 5
         assert not any(task.done() for task in waiting)
         if "postgres" in database_url:
             busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'"
@@ -618,7 +618,7 @@ async def test_calls_that_wait_end_at_once_when_the_service_stops(make_client: M
         started = time.monotonic()
         await client.close()
         answers = await asyncio.gather(*waiting)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
     assert [(answer.status, answer.body) for answer in answers] == [(200, {"items": [], "last_seq": 0})] * 5
 
 
@@ -639,16 +639,16 @@ async def test_whoever_is_behind_what_is_kept_or_beyond_what_there_is_is_told_so
     told = await follower.news()
     await forget(database, 2)
     for after in (0, 1):
-        for query in ({}, {"wait": 5}, {"types": "code.*"}):
+        for query in ({}, {"wait": 25}, {"types": "code.*"}):
             answer, seconds = await taken(follower.ask(after=after, **query))
             assert (answer.status, answer.problem, answer.body["last_seq"]) == (410, "gone", 5)
-            assert seconds < 1
+            assert seconds < 5
     assert (await follower.ask(after=2)).body["items"] == told[2:]
     # As if the database had been restored to a time before.
     assert (await follower.ask(after=5)).body == {"items": [], "last_seq": 5}
     answer, seconds = await taken(follower.ask(after=6, wait=25))
     assert (answer.status, answer.problem, answer.body["last_seq"]) == (410, "gone", 5)
-    assert seconds < 1
+    assert seconds < 5
     await forget(database, 5)
     assert (await follower.ask(after=5)).body == {"items": [], "last_seq": 5}
     assert (await follower.ask(after=4)).problem == "gone"

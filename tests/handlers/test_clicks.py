@@ -12,6 +12,7 @@ import pytest
 from referral.background import clicks
 from referral.background.clicks import CLICKS, LAG, NewClick
 from referral.clock import DAY, now, rfc_3339
+from referral.rules import clicking
 from tests.conftest import Client, MakeClient
 from tests.support.browsing import PERSON
 from tests.support.people import API, PASSWORD, Answer, Person, Product
@@ -298,9 +299,10 @@ async def test_a_click_counts_for_a_while(client: Client, alice: Person, product
     ],
 )
 async def test_a_made_up_click_leads_nowhere_and_costs_no_time(
-    client: Client, product: Product, alice: Person, text: str
+    client: Client, product: Product, alice: Person, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with asyncio.timeout(1):
+    monkeypatch.setattr(clicking, "PATIENCE", 20.0)
+    async with asyncio.timeout(10):
         assert attribution(await product.report("s1", "signup", click_id=text)) == ("refused", "unknown")
     for blank in ("", "  ", None):
         assert attribution(await product.report(f"s{blank}", "signup", "43", click_id=blank)) == ("none", None)
@@ -310,13 +312,13 @@ async def test_a_made_up_click_of_this_moment_is_waited_for_as_long_as_it_could_
     product: Product,
 ) -> None:
     for number, moment in enumerate((now(), now() + DAY)):
-        async with asyncio.timeout(2 * LAG + 1):
+        async with asyncio.timeout(2 * LAG + 10):
             answer = await product.report(f"s{number}", "signup", click_id=id_of(moment))
         assert attribution(answer) == ("refused", "unknown")
 
 
 async def test_a_request_waits_once_for_all_its_clicks_and_not_behind_a_code_that_can_be_used(
-    product: Product, alice: Person
+    product: Product, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = await alice.make_code()
     reports = [
@@ -328,10 +330,11 @@ async def test_a_request_waits_once_for_all_its_clicks_and_not_behind_a_code_tha
         }
         for number in range(20)
     ]
-    async with asyncio.timeout(2 * LAG + 2):
+    async with asyncio.timeout(2 * LAG + 10):
         answer = await product.post("/events/batch", {"events": reports})
     assert {result["body"]["attribution"]["reason"] for result in answer.body["results"]} == {"unknown"}
-    async with asyncio.timeout(1):
+    monkeypatch.setattr(clicking, "PATIENCE", 20.0)
+    async with asyncio.timeout(10):
         answer = await product.report("by code", "signup", click_id=id_of(now()), code=code)
     assert attribution(answer) == ("attributed", None)
 

@@ -25,7 +25,7 @@ async def make_sender() -> AsyncIterator[MakeSender]:
     """`make_sender(0.2, names)`: a sender with this timeout, and a name server of its own."""
     made: list[tuple[Sender, Guard]] = []
 
-    def make(timeout: float = 5.0, names: Names | None = None) -> Sender:
+    def make(timeout: float = 20.0, names: Names | None = None) -> Sender:
         guard = Guard(ALLOWED, names)
         made.append((Sender(guard, timeout), guard))
         return made[-1][0]

@@ -33,6 +33,8 @@ from tests.support.receivers import (
 
 # What the system takes of a body that nobody reads: the buffers of both sockets.
 BUFFERED = 30_000_000
+# Milliseconds that nothing takes on a busy machine, and less than a sender waits.
+AT_ONCE = 10_000
 
 
 # --- bodies that are worse than their heads ---
@@ -64,7 +66,7 @@ async def test_a_success_stands_whatever_becomes_of_its_body(
     receiver.replies_with(bad_bodies(b"HTTP/1.1 200 OK")[kind])
     sent = await post(sender, receiver)
     assert (sent.status, sent.error, sent.is_success) == (200, None, True)
-    assert sent.milliseconds < 1000
+    assert sent.milliseconds < AT_ONCE
     await eventually(lambda: not receiver.serving)
     assert receiver.sent < BUFFERED
     receiver.replies_with(answer())
@@ -81,7 +83,7 @@ async def test_a_failure_keeps_its_status_and_what_was_read(
     assert (sent.status, sent.is_gone) == (410, True)
     assert (sent.error or "").startswith("some")
     assert len(sent.error or "") <= 500
-    assert sent.milliseconds < 1000
+    assert sent.milliseconds < AT_ONCE
     await eventually(lambda: not receiver.serving)
     assert receiver.sent < BUFFERED
 
@@ -100,7 +102,7 @@ async def test_an_answer_that_is_late_but_in_time_is_one(sender: Sender, receive
     receiver.replies_with(late(0.3, answer(201)))
     sent = await post(sender, receiver)
     assert sent.status == 201
-    assert 290 <= sent.milliseconds < 1000
+    assert 290 <= sent.milliseconds < AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ async def test_an_answer_that_does_not_come_is_given_up(reply: Reply, make_sende
     receiver.replies_with(reply)
     sent = await post(make_sender(0.3), receiver)
     assert (sent.status, sent.error) == (None, "no answer came within 0.3 seconds")
-    assert 290 <= sent.milliseconds < 1000
+    assert 290 <= sent.milliseconds < AT_ONCE
 
 
 async def test_a_call_that_is_cancelled_ends(sender: Sender, receiver: Receiver, eventually: Eventually) -> None:
@@ -247,12 +249,12 @@ async def test_an_answer_that_began_is_not_asked_for_again(sender: Sender, recei
 
 
 async def test_two_attempts_have_no_more_time_than_one(make_sender: MakeSender, receiver: Receiver) -> None:
-    receiver.replies_with(answer(), late(0.2, closes()), hangs)
-    sender = make_sender(0.4)
+    receiver.replies_with(answer(), late(2.5, closes()), hangs)
+    sender = make_sender(3)
     assert (await post(sender, receiver)).is_success
     started = time.monotonic()
-    assert (await post(sender, receiver)).error == "no answer came within 0.4 seconds"
-    assert time.monotonic() - started < 0.9
+    assert (await post(sender, receiver)).error == "no answer came within 3 seconds"
+    assert time.monotonic() - started < 5
 
 
 # --- TLS ---
