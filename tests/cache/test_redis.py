@@ -41,7 +41,7 @@ from tests.support.smtp_server import Certificate
 MakeCache = Callable[..., RedisCodeCache]
 
 EMAIL = "alice@example.com"
-# What a person would still call at once, on a machine that is busy with other tests.
+# Seconds that nothing takes on a busy machine, and fewer than a patient client waits for a Redis that hangs.
 AT_ONCE = 4.0
 both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgres"], indirect=True)
 

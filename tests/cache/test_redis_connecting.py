@@ -31,10 +31,8 @@ from tests.test_workers import Service
 MakeRedis = Callable[..., RedisClient]
 StartRedis = Callable[..., RedisServer]
 
-# What a person would still call at once, on a machine that is busy with other tests.
-AT_ONCE = 5.0
-# Seconds that nothing takes on such a machine.
-LONG = 10.0
+# Seconds that a connection to a server that says nothing may take here, and fewer, which nothing takes on a busy machine.
+LONG, AT_ONCE = 10.0, 5.0
 
 CLUSTER = "cache.url leads to a Redis Cluster, which cannot run the service's scripts: use a Redis with one master"
 
